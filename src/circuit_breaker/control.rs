@@ -1,0 +1,405 @@
+//! What happens under the circuit's lock: changes of state, trial calls, orders of an operator.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::Settings;
+use super::snapshot::{Saved, Snapshot};
+use super::state::{Changed, Circuit, Pass, Refusal, Word};
+use super::transition::{Cause, State, Transition};
+use super::trial::{Finding, Trial};
+use super::verdict::Evidence;
+use crate::clock::{Now, Timestamp, nanos};
+use crate::sync::Ordering;
+use crate::window::Outcome;
+
+/// Something to tell the observers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Notice {
+    Transition(Transition),
+    /// A circuit that only observes would have opened.
+    WouldOpen(Cause),
+}
+
+/// More notices than this wait for observers that block; the oldest are dropped.
+const MOST_NOTICES: usize = 1_024;
+
+/// The rarely used part of a circuit, made when it first leaves the closed state.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    trial: Trial,
+    /// Openings since the circuit was last closed.
+    openings: u32,
+    /// How long the present opening lasts.
+    open_for: Duration,
+    shown: Shown,
+    random: Random,
+    notices: VecDeque<Notice>,
+    is_delivering: bool,
+}
+
+/// What a snapshot of an open circuit shows: that which opened it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Shown {
+    #[default]
+    Nothing,
+    Window {
+        era: u64,
+    },
+    Trial,
+}
+
+#[derive(Debug)]
+struct Random(fastrand::Rng);
+
+impl Default for Random {
+    fn default() -> Self {
+        Self(fastrand::Rng::new())
+    }
+}
+
+/// What an operator can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    Close,
+    /// Open as if it had tripped; `None`: for as long as the configuration says.
+    Trip(Option<Duration>),
+    Probe,
+    ForceOpen(Option<Duration>),
+    Disable,
+    Observe,
+}
+
+impl Circuit {
+    /// Runs `act` with the control and the settings under the lock, if the circuit is still in `word`'s
+    /// generation.
+    fn still<R>(&self, word: Word, act: impl FnOnce(&mut Control, &Settings) -> Option<R>) -> Option<R> {
+        let mut guard = self.lock();
+        let control = guard.get_or_insert_default();
+        (self.load() == word).then(|| act(control, &self.settings.read())).flatten()
+    }
+
+    /// Opens a circuit whose calls gave `cause` to, or reports that it would.
+    pub(super) fn open_because(&self, word: Word, cause: Cause, now: Timestamp) -> Changed {
+        self.still(word, |control, settings| {
+            match word.state {
+                // closed => (open), recovering => (open): at once, whatever is still in flight.
+                State::Closed | State::Recovering => {
+                    let wait = control.next_wait(settings).max(self.asked_wait(settings, now));
+                    control.openings = control.openings.saturating_add(1);
+                    control.open(self, word, cause, wait, now);
+                }
+                State::ObserveOnly => control.tell(Notice::WouldOpen(cause)),
+                State::Open | State::HalfOpen | State::Disabled | State::ForcedOpen => return None,
+            }
+            Some(())
+        })
+        .is_some()
+    }
+
+    /// Lets a trial call through, if there is a slot; `None` if the circuit is in another state by now.
+    pub(super) fn admit_probe(&self, now: &Now<'_>, changed: &mut Changed) -> Option<Result<Pass, Refusal>> {
+        let now = now.get();
+        let mut guard = self.lock();
+        let control = guard.get_or_insert_default();
+        let settings = self.settings.read();
+        let mut word = self.load();
+        let gate = Timestamp(self.gate.load(Ordering::Relaxed));
+        if matches!(word.state, State::Open | State::ForcedOpen) && now >= gate {
+            // open => (half-open): by the first call after the wait, so that no timer is needed.
+            let cause = Cause::WaitElapsed { waited: control.open_for };
+            word = control.enter(self, word, State::HalfOpen, cause, None, now);
+            *changed = true;
+        }
+        match word.state {
+            State::HalfOpen => {
+                let slot = control.trial.admit(now, &settings);
+                let until = control.trial.next_slot(&settings);
+                self.gate.store(until.0, Ordering::Relaxed);
+                Some(slot.map_or(Err(Refusal::Open { until }), |slot| Ok(Pass::probe(word, slot, now))))
+            }
+            State::Open | State::ForcedOpen => Some(Err(Refusal::Open { until: gate })),
+            State::Closed | State::Recovering | State::Disabled | State::ObserveOnly => None,
+        }
+    }
+
+    /// Counts a trial call's time from now; `false` if it has lost its slot.
+    pub(super) fn renew_probe(&self, generation: u64, slot: u64, now: Timestamp) -> bool {
+        let word = Word { generation, state: State::HalfOpen };
+        self.still(word, |control, settings| {
+            let renewed = control.trial.renew(slot, now, settings);
+            self.gate.store(control.trial.next_slot(settings).0, Ordering::Relaxed);
+            renewed.then_some(())
+        })
+        .is_some()
+    }
+
+    /// Takes a trial call's slot back, and decides if its end is the one that decides.
+    pub(super) fn settle_probe(
+        &self,
+        generation: u64,
+        slot: u64,
+        outcome: Option<Outcome>,
+        ask_again: Option<Duration>,
+        now: Timestamp,
+    ) -> Changed {
+        let word = Word { generation, state: State::HalfOpen };
+        self.still(word, |control, settings| {
+            // A probe that lost its slot has no say any more: another was sent in its place.
+            control.trial.give_back(slot).then_some(())?;
+            let finding = outcome.map_or(Finding::Undecided, |outcome| control.trial.record(outcome, settings));
+            match finding {
+                Finding::Undecided => self.gate.store(control.trial.next_slot(settings).0, Ordering::Relaxed),
+                // half-open => (closed | recovering): the trial calls went well.
+                Finding::Healthy => {
+                    let calls = control.trial.evidence().counts.calls;
+                    let cause = Cause::ProbesSucceeded { calls };
+                    let to = if settings.ramp.is_zero() { State::Closed } else { State::Recovering };
+                    control.enter(self, word, to, cause, None, now);
+                }
+                // half-open => (open): for longer than the last time.
+                Finding::Sick(cause) => {
+                    let asked = ask_again.unwrap_or_default().min(settings.max_open_for);
+                    let wait = control.next_wait(settings).max(asked);
+                    control.openings = control.openings.saturating_add(1);
+                    control.open(self, word, cause, wait, now);
+                }
+            }
+            Some(())
+        })
+        .is_some()
+    }
+
+    /// recovering => (closed): every call is admitted by now. The window goes on, it is the same traffic.
+    pub(super) fn finish_ramp(&self, word: Word, now: Timestamp) {
+        self.still(word, |control, settings| {
+            control.openings = 0;
+            self.since.store(now.0, Ordering::Relaxed);
+            self.word.store(Word { state: State::Closed, ..word }.pack(), Ordering::Release);
+            let cause = Cause::RampCompleted { ramp: settings.ramp };
+            control.tell(Notice::Transition(Transition {
+                from: State::Recovering,
+                to: State::Closed,
+                cause,
+                open_for: None,
+            }));
+            Some(())
+        });
+    }
+
+    /// Carries out an order; `false` if it makes no sense in the present state: probing a service that is
+    /// called anyway.
+    pub(super) fn obey(&self, order: Order, now: Timestamp) -> Changed {
+        let mut guard = self.lock();
+        let control = guard.get_or_insert_default();
+        let settings = self.settings.read();
+        let word = self.load();
+        let cause = Cause::Operator;
+        match order {
+            Order::Close => drop(control.enter(self, word, State::Closed, cause, None, now)),
+            Order::Disable => drop(control.enter(self, word, State::Disabled, cause, None, now)),
+            Order::Observe => drop(control.enter(self, word, State::ObserveOnly, cause, None, now)),
+            Order::Probe if matches!(word.state, State::Closed | State::Recovering | State::ObserveOnly) => return false,
+            Order::Probe => drop(control.enter(self, word, State::HalfOpen, cause, None, now)),
+            Order::Trip(None) if word.state == State::ObserveOnly => return false,
+            Order::Trip(None) => {
+                let wait = control.next_wait(&settings);
+                control.openings = control.openings.saturating_add(1);
+                control.open(self, word, cause, wait, now);
+            }
+            Order::Trip(Some(wait)) => control.open(self, word, cause, wait, now),
+            Order::ForceOpen(limit) => {
+                control.openings = control.openings.saturating_add(1);
+                control.open_for = limit.unwrap_or(Duration::MAX);
+                control.enter(self, word, State::ForcedOpen, cause, limit, now);
+                let until = limit.map_or(Timestamp::NEVER, |limit| now.after(limit));
+                self.gate.store(until.0, Ordering::Relaxed);
+            }
+        }
+        true
+    }
+
+    /// Goes on with other settings, in the same state and with the same counts.
+    pub(super) fn reconfigure(&self, settings: Arc<Settings>, now: Timestamp) {
+        let mut guard = self.lock();
+        let before = self.settings.read();
+        let word = self.load();
+        if before.window != settings.window || before.overdue_after() != settings.overdue_after() {
+            self.measures.replace(&settings, word.generation, now);
+        }
+        self.settings.swap(Arc::clone(&settings));
+        self.adopt(&settings);
+        if let Some(control) = guard.as_mut().filter(|_| word.state == State::HalfOpen) {
+            self.gate.store(control.trial.next_slot(&settings).0, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn snapshot(&self, now: Timestamp) -> Snapshot {
+        let guard = self.lock();
+        let control = guard.as_deref();
+        let settings = self.settings.read();
+        let word = self.load();
+        let shown = Control::shown(control, word);
+        let evidence = self.measures.with(|measures| match shown {
+            Shown::Nothing => Evidence::default(),
+            Shown::Window { era } => measures.evidence(era, now),
+            Shown::Trial => control.map(|control| control.trial.evidence()).unwrap_or_default(),
+        });
+        let min_calls = if shown == Shown::Trial { settings.min_probes() } else { settings.min_calls };
+        let gate = Timestamp(self.gate.load(Ordering::Relaxed));
+        let is_gated = matches!(word.state, State::Open | State::HalfOpen | State::ForcedOpen);
+        Snapshot {
+            state: word.state,
+            generation: word.generation,
+            since: now.since(Timestamp(self.since.load(Ordering::Relaxed))),
+            failure_ratio: evidence.failure_ratio(min_calls),
+            slow_ratio: settings.slow_ratio.and_then(|_| evidence.slow_ratio(min_calls)),
+            calls: evidence.counts.calls,
+            failures: evidence.counts.failures,
+            slow: evidence.counts.slow,
+            slow_failures: evidence.counts.slow_failures,
+            overdue: evidence.overdue,
+            openings: control.map_or(0, |control| control.openings),
+            retry_after: (is_gated && gate != Timestamp::NEVER).then(|| gate.since(now)),
+        }
+    }
+
+    /// Goes on from a saved state. What is measured in time goes on from now.
+    pub(super) fn restore(&self, saved: &Saved, now: Timestamp) {
+        let mut guard = self.lock();
+        let control = guard.get_or_insert_default();
+        let settings = self.settings.read();
+        let word = self.load();
+        // Trial calls are of another process: a half-open circuit probes anew.
+        let to = if saved.state == State::HalfOpen { State::Open } else { saved.state };
+        control.open_for = saved.retry_after.unwrap_or_default();
+        let word = control.enter(self, word, to, Cause::Restored, saved.retry_after, now);
+        control.openings = saved.openings;
+        let until = match to {
+            State::Open => now.after(saved.retry_after.unwrap_or_default().min(settings.max_open_for)),
+            State::ForcedOpen => saved.retry_after.map_or(Timestamp::NEVER, |wait| now.after(wait)),
+            _ => Timestamp(0),
+        };
+        self.gate.store(until.0, Ordering::Relaxed);
+        if records(to) {
+            let counts = saved.counts();
+            self.measures.with(|measures| measures.window.restore(word.generation, now, counts));
+        }
+    }
+
+    /// The next notice, if there is one and nobody else is delivering: so they arrive in the order in which
+    /// things happened, though no lock is held while they do. To be followed by [`delivered`](Self::delivered).
+    pub(super) fn next_notice(&self) -> Option<Notice> {
+        let mut guard = self.lock();
+        let control = guard.as_deref_mut().filter(|control| !control.is_delivering)?;
+        let notice = control.notices.pop_front()?;
+        control.is_delivering = true;
+        Some(notice)
+    }
+
+    pub(super) fn delivered(&self) {
+        if let Some(control) = self.lock().as_deref_mut() {
+            control.is_delivering = false;
+        }
+    }
+
+    /// How long the server wants to be left alone, within what the settings allow.
+    fn asked_wait(&self, settings: &Settings, now: Timestamp) -> Duration {
+        Timestamp(self.asked.load(Ordering::Relaxed)).since(now).min(settings.max_open_for)
+    }
+}
+
+impl Control {
+    /// How long the next opening lasts: longer each time up to a cap, and shortened by a random share of that,
+    /// so that it differs between clients at the cap too.
+    fn next_wait(&mut self, settings: &Settings) -> Duration {
+        let cap = to_f64(nanos(settings.max_open_for));
+        let mut wait = to_f64(nanos(settings.open_for)).min(cap);
+        for _ in 0..self.openings {
+            if wait >= cap || settings.open_factor <= 1.0 {
+                break;
+            }
+            wait = (wait * settings.open_factor).min(cap);
+        }
+        // At the cap, and in each other place where nothing was multiplied, no bit is lost to the detour.
+        let wait = if wait >= cap { nanos(settings.max_open_for) } else { to_u64(wait) };
+        let less = to_u64(to_f64(wait) * settings.open_jitter * self.random.0.f64());
+        Duration::from_nanos(wait.saturating_sub(less))
+    }
+
+    fn open(&mut self, circuit: &Circuit, word: Word, cause: Cause, wait: Duration, now: Timestamp) {
+        self.open_for = wait;
+        // A circuit that is opened again, by hand, goes on showing what it showed.
+        self.shown = if word.state == State::Open { self.shown } else { Self::shown(Some(self), word) };
+        self.enter(circuit, word, State::Open, cause, Some(wait), now);
+        circuit.gate.store(now.after(wait).0, Ordering::Relaxed);
+    }
+
+    /// What the state `word` shows in a snapshot.
+    fn shown(control: Option<&Self>, word: Word) -> Shown {
+        match word.state {
+            State::Closed | State::Recovering | State::ObserveOnly => Shown::Window { era: word.generation },
+            State::HalfOpen => Shown::Trial,
+            State::Open => control.map(|control| control.shown).unwrap_or_default(),
+            State::Disabled | State::ForcedOpen => Shown::Nothing,
+        }
+    }
+
+    /// Begins a state, and with it a generation; the one place in which that is done.
+    fn enter(
+        &mut self,
+        circuit: &Circuit,
+        word: Word,
+        to: State,
+        cause: Cause,
+        open_for: Option<Duration>,
+        now: Timestamp,
+    ) -> Word {
+        let next = word.next(to);
+        if records(to) {
+            circuit.begin(next.generation, now);
+        }
+        if matches!(to, State::Closed | State::Disabled | State::ObserveOnly) {
+            self.openings = 0;
+        }
+        if to == State::HalfOpen {
+            self.trial = Trial::default();
+        }
+        // Until the caller knows better: a half-open circuit can be asked at once.
+        circuit.gate.store(if to == State::HalfOpen { 0 } else { u64::MAX }, Ordering::Relaxed);
+        circuit.since.store(now.0, Ordering::Relaxed);
+        // Release: pairs with `Circuit::load`.
+        circuit.word.store(next.pack(), Ordering::Release);
+        if word.state != to {
+            self.tell(Notice::Transition(Transition { from: word.state, to, cause, open_for }));
+        }
+        next
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        if self.notices.len() >= MOST_NOTICES {
+            self.notices.pop_front();
+        }
+        self.notices.push_back(notice);
+    }
+}
+
+/// Whether calls go into the window.
+const fn records(state: State) -> bool {
+    matches!(state, State::Closed | State::Recovering | State::ObserveOnly)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a wait needs no more than 53 bits")]
+fn to_f64(nanos: u64) -> f64 {
+    nanos as f64
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the cast saturates, and what is cast is never negative"
+)]
+fn to_u64(nanos: f64) -> u64 {
+    nanos as u64
+}

@@ -1,0 +1,169 @@
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+
+use super::config::{CircuitBreakerConfig, Settings};
+use super::control::Order;
+use super::future::ResponseFuture;
+use super::permit::Permit;
+use super::shared::Shared;
+use super::snapshot::{Saved, Snapshot};
+use super::transition::{State, Transition};
+use crate::classify::{Classify, ErrorsAreFailures};
+use crate::config::InvalidConfig;
+use crate::error::Rejected;
+
+/// Inspects and controls the circuit of a [circuit breaker](super), and protects what is no service.
+///
+/// Cheap to clone. It may be used from anywhere, also from an observer.
+#[derive(Clone)]
+pub struct CircuitBreakerHandle {
+    shared: Arc<Shared>,
+}
+
+impl CircuitBreakerHandle {
+    pub(super) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// What the circuit does with calls: one atomic load.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.shared.circuit.load().state
+    }
+
+    /// What the circuit does, and what it has measured.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.shared.circuit.snapshot(self.shared.clock.now())
+    }
+
+    /// Leave to make one call that is no service's.
+    ///
+    /// # Errors
+    ///
+    /// The refusal of a circuit that lets no call through.
+    pub fn try_acquire(&self) -> Result<Permit, Rejected> {
+        Permit::acquire(&self.shared)
+    }
+
+    /// Runs `call` if the circuit lets it through, and counts every error as a failure. A call that is not let
+    /// through is dropped without having been polled.
+    pub fn run<F, T, E>(&self, call: F) -> ResponseFuture<F, ErrorsAreFailures>
+    where
+        F: Future<Output = Result<T, E>>,
+        E: From<Rejected>,
+    {
+        self.run_with(ErrorsAreFailures, call)
+    }
+
+    /// Runs `call` if the circuit lets it through, and has `classify` say what its end means.
+    pub fn run_with<F, T, E, C>(&self, classify: C, call: F) -> ResponseFuture<F, C>
+    where
+        F: Future<Output = Result<T, E>>,
+        E: From<Rejected>,
+        C: Classify<T, E>,
+    {
+        match self.try_acquire() {
+            Ok(permit) => ResponseFuture::calling(call, classify, permit),
+            Err(rejected) => ResponseFuture::refused(rejected),
+        }
+    }
+
+    /// Closes the circuit, with an empty window.
+    pub fn close(&self) {
+        self.obey(Order::Close);
+    }
+
+    /// As if the circuit were new: closed, with an empty window, and the settings it has.
+    pub fn reset(&self) {
+        self.obey(Order::Close);
+    }
+
+    /// Opens the circuit as if it had tripped: for `open_for`, longer each time, and then it probes. Not if it only
+    /// observes; returns whether it did.
+    pub fn trip(&self) -> bool {
+        self.obey(Order::Trip(None))
+    }
+
+    /// Opens the circuit for `wait`, and then it probes.
+    pub fn trip_for(&self, wait: Duration) {
+        self.obey(Order::Trip(Some(wait)));
+    }
+
+    /// Lets trial calls through now. Returns `false`, and does nothing, if the circuit lets calls through anyway.
+    pub fn probe(&self) -> bool {
+        self.obey(Order::Probe)
+    }
+
+    /// Refuses all calls until further notice.
+    pub fn force_open(&self) {
+        self.obey(Order::ForceOpen(None));
+    }
+
+    /// Refuses all calls for `limit`, and then probes.
+    pub fn force_open_for(&self, limit: Duration) {
+        self.obey(Order::ForceOpen(Some(limit)));
+    }
+
+    /// Lets all calls through and records nothing.
+    pub fn disable(&self) {
+        self.obey(Order::Disable);
+    }
+
+    /// Lets all calls through, judges them, and reports what it would do.
+    pub fn observe_only(&self) {
+        self.obey(Order::Observe);
+    }
+
+    /// Goes on with another configuration, in the same state, with the same counts and while serving. Calls that
+    /// are in flight are judged by the new one. An opening that has begun keeps its length.
+    ///
+    /// # Errors
+    ///
+    /// If `config` is not valid; then the present one stays.
+    #[allow(clippy::needless_pass_by_value, reason = "plain data")]
+    pub fn reconfigure(&self, config: CircuitBreakerConfig) -> Result<(), InvalidConfig> {
+        let settings = Settings::new(&config)?;
+        self.shared.circuit.reconfigure(Arc::new(settings), self.shared.clock.now());
+        self.shared.after(true);
+        Ok(())
+    }
+
+    /// The transitions from now on, in order. A receiver that falls behind by more than 64 misses the oldest.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<Transition> {
+        self.shared.subscribe()
+    }
+
+    /// The state as plain data, for [`restore`](Self::restore).
+    #[must_use]
+    pub fn save(&self) -> Saved {
+        Saved::from(&self.snapshot())
+    }
+
+    /// Goes on from a saved state. Times go on from now; a half-open circuit probes anew; counts that do not
+    /// fit the window or each other are cut down.
+    pub fn restore(&self, saved: &Saved) {
+        self.shared.circuit.restore(saved, self.shared.clock.now());
+        self.shared.after(true);
+    }
+
+    fn obey(&self, order: Order) -> bool {
+        let obeyed = self.shared.circuit.obey(order, self.shared.clock.now());
+        self.shared.after(obeyed);
+        obeyed
+    }
+}
+
+impl fmt::Debug for CircuitBreakerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CircuitBreakerHandle")
+            .field("name", &self.shared.telemetry.name())
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,104 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::shared::Shared;
+use super::state::{Pass, Verdict};
+use crate::classify::{Class, Guard};
+use crate::clock::{Now, Timestamp};
+use crate::error::Rejected;
+use crate::sync::stripe;
+use crate::telemetry::{Event, Outcome};
+
+/// Leave to make one call, from a [circuit breaker](super).
+///
+/// Tell it how the call ended with [`finish`](Self::finish). Dropped instead, it takes the call for cancelled:
+/// a trial call's slot is free again at once, and no verdict is recorded, unless the call has been slow already.
+#[derive(Debug)]
+#[must_use = "dropping the permit at once cancels the call"]
+pub struct Permit {
+    shared: Arc<Shared>,
+    pass: Option<Pass>,
+    /// When the call began, if an observer wants to know how long it took.
+    started: Option<Timestamp>,
+}
+
+impl Permit {
+    pub(super) fn acquire(shared: &Arc<Shared>) -> Result<Self, Rejected> {
+        let now = shared.now();
+        match shared.admit(&now) {
+            Ok(pass) => Ok(Self::new(shared, pass, &now)),
+            Err(refusal) => Err(shared.refuse(refusal, &now)),
+        }
+    }
+
+    pub(super) fn new(shared: &Arc<Shared>, pass: Pass, now: &Now<'_>) -> Self {
+        let started = shared.telemetry.wants_calls().then(|| now.get());
+        Self { shared: Arc::clone(shared), pass: Some(pass), started }
+    }
+
+    /// Ends the call.
+    pub fn finish(mut self, class: Class) {
+        self.end(class.into(), None);
+    }
+
+    /// Begins the call of a permit that was taken ahead of it; `None` if that was too long ago.
+    pub(super) fn begin(mut self) -> Option<Self> {
+        let now = self.shared.now();
+        let pass = self.pass.as_mut()?;
+        if !self.shared.circuit.renew(pass, &now) {
+            return None;
+        }
+        self.started = self.started.map(|_| now.get());
+        Some(self)
+    }
+
+    fn end(&mut self, verdict: Verdict, retry_after: Option<Duration>) {
+        let Some(pass) = self.pass.take() else { return };
+        let shared = &*self.shared;
+        let now = shared.now();
+        let changed = shared.circuit.settle(&pass, verdict, retry_after, &now, stripe());
+        if let Some(started) = self.started {
+            let slow = shared.circuit.is_slow(&pass, &now);
+            let latency = now.get().since(started);
+            shared.telemetry.emit(&Event::Call { outcome: verdict.into(), slow, latency });
+        }
+        shared.after(changed);
+    }
+}
+
+impl Guard for Permit {
+    fn finish(self, class: Class) {
+        Self::finish(self, class);
+    }
+
+    fn finish_and_wait(mut self, class: Class, retry_after: Duration) {
+        self.end(class.into(), Some(retry_after));
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.end(Verdict::Cancelled, None);
+    }
+}
+
+impl From<Class> for Verdict {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Success => Self::Success,
+            Class::Failure => Self::Failure,
+            Class::Ignored => Self::Ignored,
+        }
+    }
+}
+
+impl From<Verdict> for Outcome {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Success => Self::Success,
+            Verdict::Failure => Self::Failure,
+            Verdict::Ignored => Self::Ignored,
+            Verdict::Cancelled => Self::Cancelled,
+        }
+    }
+}

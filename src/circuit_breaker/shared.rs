@@ -1,0 +1,124 @@
+//! What all services, clones, handles and calls of one layer share: the circuit, and what it needs from the
+//! outside world.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
+
+use tokio::sync::broadcast;
+
+use super::config::Settings;
+use super::control::Notice;
+use super::state::{Changed, Circuit, Pass, Refusal};
+use super::transition::{State, Transition};
+use crate::clock::{Clock, Now, Timestamp};
+use crate::error::{Reason, Rejected};
+use crate::sync::{Mutex, lock, stripe};
+use crate::telemetry::{Event, Telemetry};
+
+/// A subscriber that is further behind misses the oldest transitions, and is told so.
+const MOST_UNREAD: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) circuit: Circuit,
+    pub(super) clock: Clock,
+    pub(super) telemetry: Arc<Telemetry>,
+    changes: OnceLock<broadcast::Sender<Transition>>,
+    waiting: Mutex<Vec<(u64, Waker)>>,
+}
+
+impl Shared {
+    pub(super) fn new(settings: Arc<Settings>, telemetry: Arc<Telemetry>) -> Self {
+        Self {
+            circuit: Circuit::new(settings),
+            clock: Clock::start(),
+            telemetry,
+            changes: OnceLock::new(),
+            waiting: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub(super) fn now(&self) -> Now<'_> {
+        Now::of(&self.clock)
+    }
+
+    pub(super) fn admit(&self, now: &Now<'_>) -> Result<Pass, Refusal> {
+        let (admission, changed) = self.circuit.admit(now, stripe());
+        self.after(changed);
+        admission
+    }
+
+    /// The refusal as the caller gets it, reported.
+    pub(super) fn refuse(&self, refusal: Refusal, now: &Now<'_>) -> Rejected {
+        let name = self.telemetry.name();
+        let rejected = match refusal {
+            Refusal::Recovering => Rejected::new(Reason::Recovering, name, None),
+            Refusal::Open { until } => {
+                let wait = (until != Timestamp::NEVER).then(|| until.since(now.get()));
+                Rejected::new(Reason::CircuitOpen, name, wait)
+            }
+        };
+        self.telemetry.emit(&Event::Rejected(&rejected));
+        rejected
+    }
+
+    /// To be called when the circuit has changed, with no lock held.
+    pub(super) fn after(&self, changed: Changed) {
+        if changed {
+            self.report();
+        }
+    }
+
+    /// Tells observers, subscribers and whoever waits. A second thread, or an observer that calls back, leaves
+    /// its news to the one that is telling already.
+    #[cold]
+    fn report(&self) {
+        while let Some(notice) = self.circuit.next_notice() {
+            // Whatever happens in there, the next notice must be told.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.tell(notice)));
+            self.circuit.delivered();
+        }
+        let waiting = std::mem::take(&mut *lock(&self.waiting));
+        for (_, waker) in waiting {
+            waker.wake();
+        }
+    }
+
+    fn tell(&self, notice: Notice) {
+        match notice {
+            Notice::WouldOpen(cause) => {
+                self.telemetry.emit(&Event::WouldChange { to: State::Open.as_str(), cause: &cause });
+            }
+            Notice::Transition(transition) => {
+                self.telemetry.emit(&Event::StateChanged {
+                    from: transition.from.as_str(),
+                    to: transition.to.as_str(),
+                    refuses: matches!(transition.to, State::Open | State::ForcedOpen),
+                    cause: &transition.cause,
+                });
+                if let Some(changes) = self.changes.get() {
+                    // Fails if nobody listens any more.
+                    let _ = changes.send(transition);
+                }
+            }
+        }
+    }
+
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<Transition> {
+        self.changes.get_or_init(|| broadcast::channel(MOST_UNREAD).0).subscribe()
+    }
+
+    /// Wakes `waker` when the circuit changes; `waiter` tells one who waits from another.
+    pub(super) fn wait(&self, waiter: u64, waker: &Waker) {
+        let mut waiting = lock(&self.waiting);
+        match waiting.iter_mut().find(|(other, _)| *other == waiter) {
+            Some((_, present)) => present.clone_from(waker),
+            None => waiting.push((waiter, waker.clone())),
+        }
+    }
+
+    pub(super) fn stop_waiting(&self, waiter: u64) {
+        lock(&self.waiting).retain(|(other, _)| *other != waiter);
+    }
+}

@@ -1,0 +1,402 @@
+//! The circuit: which calls pass, and what their ends mean.
+//!
+//! Pure and synchronous. It is told the time and the thread's number, and knows no runtime, no service and no
+//! feature, so that models, recorded traces and naive references can drive it.
+//!
+//! ```text
+//! word     [generation | state]   one load admits a call to a closed circuit
+//! gate     when it is worth asking a circuit that is not closed: one load and one reading of the clock refuse
+//! ```
+//!
+//! The word changes under the lock of [`Control`] only. Each entry into a state is a *generation*; a call
+//! carries the one it was admitted in, and its end means nothing to any other. The window's era is the
+//! generation too, so a state begins with an empty window without anything being cleared.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::Settings;
+use super::control::Control;
+use super::measures::{Measures, Replaceable};
+use super::transition::{Cause, State};
+use super::verdict::Evidence;
+use crate::clock::{Now, Timestamp, nanos};
+use crate::config::Live;
+use crate::in_flight::Entry;
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, fence, lock};
+use crate::window::Outcome;
+
+/// Leave to make a call, with what its end will be measured by.
+#[derive(Debug)]
+pub(super) struct Pass {
+    generation: u64,
+    started: Option<Timestamp>,
+    kind: Kind,
+}
+
+impl Pass {
+    pub(super) const fn probe(word: Word, slot: u64, now: Timestamp) -> Self {
+        Self { generation: word.generation, started: Some(now), kind: Kind::Probe(slot) }
+    }
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Nobody looks at how it ends.
+    Unrecorded,
+    /// It goes into the window, and was counted among the calls in flight.
+    Recorded(Option<Entry>),
+    /// It is a trial call, with this slot.
+    Probe(u64),
+}
+
+/// A call that is not let through; with the time at which asking again makes sense, if that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Open { until: Timestamp },
+    Recovering,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Success,
+    Failure,
+    Ignored,
+    Cancelled,
+}
+
+/// The end of a call, or its admission, changed the circuit: there is something to report, and who waits for
+/// the circuit should look again.
+pub(super) type Changed = bool;
+
+/// No bucket and no era has this number.
+const UNSETTLED: u64 = u64::MAX;
+/// In a circuit that only observes: what it would do has been said.
+const WARNED: u64 = u64::MAX - 1;
+/// In place of a limit: there is none.
+const OFF: u64 = u64::MAX;
+
+/// The state of a circuit breaker.
+#[derive(Debug)]
+pub(super) struct Circuit {
+    pub(super) word: AtomicU64,
+    pub(super) gate: AtomicU64,
+    /// When the state was entered.
+    pub(super) since: AtomicU64,
+    /// The moment of the window within which good calls need no judgement.
+    pub(super) settled: AtomicU64,
+    /// Failures since the last success, in the form of a [`Word`]: of this generation.
+    run: AtomicU64,
+    /// How many failures in a row open the circuit.
+    run_limit: AtomicU64,
+    /// After how many nanoseconds a call is slow.
+    slow_after: AtomicU64,
+    /// The cohort at whose beginning overdue calls were last judged.
+    judged_cohort: AtomicU64,
+    /// Calls that asked while the circuit was recovering.
+    arrivals: AtomicU64,
+    /// Until when the server wants to be left alone.
+    pub(super) asked: AtomicU64,
+    pub(super) measures: Replaceable,
+    pub(super) settings: Live<Settings>,
+    control: Mutex<Option<Box<Control>>>,
+}
+
+/// What [`Circuit::word`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Word {
+    pub(super) generation: u64,
+    pub(super) state: State,
+}
+
+impl Word {
+    const STATE_BITS: u32 = 3;
+    pub(super) const GENERATIONS: u64 = u64::MAX >> Self::STATE_BITS;
+
+    pub(super) const fn pack(self) -> u64 {
+        self.generation << Self::STATE_BITS | self.state as u64
+    }
+
+    pub(super) fn unpack(word: u64) -> Self {
+        let state = usize::try_from(word & 7).ok().and_then(|state| State::ALL.get(state));
+        // Eight numbers, seven states: the eighth is never written.
+        Self { generation: word >> Self::STATE_BITS, state: state.copied().unwrap_or(State::Closed) }
+    }
+
+    /// Whether a call may be let through without asking for more.
+    pub(super) const fn is_passing(self) -> bool {
+        !matches!(self.state, State::Open | State::HalfOpen | State::ForcedOpen)
+    }
+
+    pub(super) const fn next(self, state: State) -> Self {
+        Self { generation: self.generation.wrapping_add(1) & Self::GENERATIONS, state }
+    }
+}
+
+impl Circuit {
+    pub(super) fn new(settings: Arc<Settings>) -> Self {
+        let word = Word { generation: 0, state: State::Closed };
+        let circuit = Self {
+            word: AtomicU64::new(word.pack()),
+            gate: AtomicU64::new(0),
+            since: AtomicU64::new(0),
+            settled: AtomicU64::new(UNSETTLED),
+            run: AtomicU64::new(0),
+            run_limit: AtomicU64::new(OFF),
+            slow_after: AtomicU64::new(OFF),
+            judged_cohort: AtomicU64::new(0),
+            arrivals: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+            measures: Replaceable::new(Measures::new(&settings, 0)),
+            settings: Live::new(Arc::clone(&settings)),
+            control: Mutex::new(None),
+        };
+        circuit.adopt(&settings);
+        circuit
+    }
+
+    /// Takes over the limits that are looked at on every call.
+    pub(super) fn adopt(&self, settings: &Settings) {
+        self.slow_after.store(settings.slow_after.map_or(OFF, nanos), Ordering::Relaxed);
+        self.run_limit.store(settings.consecutive_failures.map_or(OFF, u64::from), Ordering::Relaxed);
+        self.settled.store(UNSETTLED, Ordering::Relaxed);
+    }
+
+    /// Makes `generation` the only one whose calls count.
+    pub(super) fn begin(&self, generation: u64, now: Timestamp) {
+        self.measures.with(|measures| measures.begin(generation, now));
+        self.settled.store(UNSETTLED, Ordering::Relaxed);
+        self.arrivals.store(0, Ordering::Relaxed);
+        self.asked.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn load(&self) -> Word {
+        // Acquire: pairs with the release in `Control::enter`; the window, the gate and the rest are then those
+        // of this state or a later one.
+        Word::unpack(self.word.load(Ordering::Acquire))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Option<Box<Control>>> {
+        lock(&self.control)
+    }
+
+    /// The refusal that [`admit`](Self::admit) would answer, as far as that can be told without changing anything.
+    pub(super) fn refusal(&self, now: &Now<'_>) -> Option<Refusal> {
+        if self.load().is_passing() {
+            return None;
+        }
+        let gate = Timestamp(self.gate.load(Ordering::Relaxed));
+        (now.get() < gate).then_some(Refusal::Open { until: gate })
+    }
+
+    /// Asks for leave to make a call.
+    pub(super) fn admit(&self, now: &Now<'_>, stripe: usize) -> (Result<Pass, Refusal>, Changed) {
+        let mut changed = false;
+        loop {
+            let word = self.load();
+            let admission = match word.state {
+                State::Closed | State::ObserveOnly => self.admit_recorded(word, now, stripe),
+                State::Recovering => self.admit_share(word, now, stripe),
+                State::Disabled => Some(Ok(Pass { generation: word.generation, started: None, kind: Kind::Unrecorded })),
+                State::Open | State::HalfOpen | State::ForcedOpen => {
+                    let gate = Timestamp(self.gate.load(Ordering::Relaxed));
+                    if now.get() < gate { Some(Err(Refusal::Open { until: gate })) } else { self.admit_probe(now, &mut changed) }
+                }
+            };
+            match admission {
+                Some(admission) => return (admission, changed),
+                // The state has just changed.
+                None => changed = true,
+            }
+        }
+    }
+
+    fn admit_recorded(&self, word: Word, now: &Now<'_>, stripe: usize) -> Option<Result<Pass, Refusal>> {
+        let generation = word.generation;
+        if self.slow_after.load(Ordering::Relaxed) == OFF {
+            return Some(Ok(Pass { generation, started: None, kind: Kind::Recorded(None) }));
+        }
+        let started = now.get();
+        let entry = self.measures.with(|measures| {
+            let Some(in_flight) = &measures.in_flight else { return Some(None) };
+            let cohort = in_flight.cohort(generation, started);
+            // Only at the beginning of a cohort does another become overdue.
+            if self.judged_cohort.load(Ordering::Relaxed) != cohort {
+                self.judged_cohort.store(cohort, Ordering::Relaxed);
+                if in_flight.overdue(generation, started) > 0 && self.judge(word, measures, started) {
+                    return None;
+                }
+            }
+            Some(Some(in_flight.enter(generation, cohort, stripe)))
+        })?;
+        Some(Ok(Pass { generation, started: Some(started), kind: Kind::Recorded(entry) }))
+    }
+
+    /// Admits a share of the calls that grows from a tenth to all of them.
+    fn admit_share(&self, word: Word, now: &Now<'_>, stripe: usize) -> Option<Result<Pass, Refusal>> {
+        let ramp = nanos(self.settings.read().ramp);
+        let elapsed = now.get().0.saturating_sub(self.since.load(Ordering::Relaxed));
+        if elapsed >= ramp {
+            self.finish_ramp(word, now.get());
+            return None;
+        }
+        let arrival = self.arrivals.fetch_add(1, Ordering::Relaxed);
+        if spread(arrival) < share_of_ramp(elapsed, ramp) {
+            self.admit_recorded(word, now, stripe)
+        } else {
+            Some(Err(Refusal::Recovering))
+        }
+    }
+
+    /// Lets the call of a pass begin only now, that was taken ahead of it; `false` if it is void.
+    pub(super) fn renew(&self, pass: &mut Pass, now: &Now<'_>) -> bool {
+        let Kind::Probe(slot) = pass.kind else { return false };
+        pass.started = Some(now.get());
+        self.renew_probe(pass.generation, slot, now.get())
+    }
+
+    /// Reports how a call ended. `ask_again` is what the server wants callers to wait, if it said so.
+    pub(super) fn settle(
+        &self,
+        pass: &Pass,
+        verdict: Verdict,
+        ask_again: Option<Duration>,
+        now: &Now<'_>,
+        stripe: usize,
+    ) -> Changed {
+        let outcome = self.outcome(pass, verdict, now);
+        match pass.kind {
+            Kind::Unrecorded => false,
+            Kind::Probe(slot) => self.settle_probe(pass.generation, slot, outcome, ask_again, now.get()),
+            Kind::Recorded(entry) => self.measures.with(|measures| {
+                if let Some((entry, in_flight)) = entry.zip(measures.in_flight.as_deref()) {
+                    in_flight.leave(entry);
+                }
+                outcome.is_some_and(|outcome| self.record(measures, pass, outcome, ask_again, now, stripe))
+            }),
+        }
+    }
+
+    /// What goes into the window, if anything: a cancelled call says nothing, unless it had been slow already.
+    fn outcome(&self, pass: &Pass, verdict: Verdict, now: &Now<'_>) -> Option<Outcome> {
+        let slow = self.is_slow(pass, now);
+        match verdict {
+            Verdict::Success => Some(Outcome { failed: false, slow }),
+            Verdict::Failure => Some(Outcome { failed: true, slow }),
+            Verdict::Ignored => None,
+            Verdict::Cancelled => slow.then_some(Outcome { failed: false, slow }),
+        }
+    }
+
+    /// Whether a call that ends now was slow.
+    pub(super) fn is_slow(&self, pass: &Pass, now: &Now<'_>) -> bool {
+        let limit = self.slow_after.load(Ordering::Relaxed);
+        limit != OFF
+            && pass.started.is_some_and(|started| now.get().0.saturating_sub(started.0) > limit)
+    }
+
+    fn record(
+        &self,
+        measures: &Measures,
+        pass: &Pass,
+        outcome: Outcome,
+        ask_again: Option<Duration>,
+        now: &Now<'_>,
+        stripe: usize,
+    ) -> Changed {
+        let word = self.load();
+        if word.generation != pass.generation {
+            return false;
+        }
+        let at = if measures.window.needs_time() { now.get() } else { Timestamp(0) };
+        if !measures.window.record(word.generation, at, outcome, stripe) {
+            return false;
+        }
+        if let Some(wait) = ask_again.filter(|_| outcome.failed) {
+            self.asked.fetch_max(now.get().after(wait).0, Ordering::Relaxed);
+        }
+        if let Some(threshold) = self.run_reached(word, outcome) {
+            return self.act(word, Cause::ConsecutiveFailures { threshold }, now.get());
+        }
+        if outcome.is_good() && self.settled.load(Ordering::Relaxed) == measures.window.moment(word.generation, at) {
+            return false;
+        }
+        // Of two threads that record at once, on two stripes, at least one must see both calls.
+        fence(Ordering::SeqCst);
+        self.judge(word, measures, now.get())
+    }
+
+    /// Counts failures in a row; the limit, if this one reached it.
+    fn run_reached(&self, word: Word, outcome: Outcome) -> Option<u32> {
+        let limit = self.run_limit.load(Ordering::Relaxed);
+        if limit == OFF {
+            return None;
+        }
+        let generation = word.generation << 32;
+        let mut seen = self.run.load(Ordering::Relaxed);
+        loop {
+            let before = if seen >> 32 == generation >> 32 { seen & u64::from(u32::MAX) } else { 0 };
+            let run = if outcome.failed { before.saturating_add(1).min(u64::from(u32::MAX)) } else { 0 };
+            if run == 0 && before == 0 {
+                return None;
+            }
+            match self.run.compare_exchange_weak(seen, generation | run, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return u32::try_from(run).ok().filter(|_| run >= limit),
+                Err(changed) => seen = changed,
+            }
+        }
+    }
+
+    /// Judges what the window holds, and acts on it.
+    fn judge(&self, word: Word, measures: &Measures, now: Timestamp) -> Changed {
+        let settings = self.settings.read();
+        let evidence = measures.evidence(word.generation, now);
+        let cause = match word.state {
+            State::Recovering => evidence.judge_surely(&settings),
+            _ => evidence.judge(&settings, settings.min_calls),
+        };
+        if let Some(cause) = cause {
+            return self.act(word, cause, now);
+        }
+        if word.state == State::ObserveOnly {
+            self.settled.store(UNSETTLED, Ordering::Relaxed);
+        } else if is_settled(evidence, word, &settings) {
+            self.settled.store(measures.window.moment(word.generation, now), Ordering::Relaxed);
+        }
+        false
+    }
+
+    fn act(&self, word: Word, cause: Cause, now: Timestamp) -> Changed {
+        if word.state == State::ObserveOnly {
+            if self.settled.load(Ordering::Relaxed) == WARNED {
+                return false;
+            }
+            self.settled.store(WARNED, Ordering::Relaxed);
+        }
+        self.open_because(word, cause, now)
+    }
+}
+
+/// Whether more good calls cannot raise any ratio for as long as none leaves the window.
+fn is_settled(evidence: Evidence, word: Word, settings: &Settings) -> bool {
+    word.state == State::Closed && evidence.counts.calls >= settings.min_calls
+}
+
+/// A number in 0..1 for each arrival, spread evenly however many there are: multiples of the golden ratio.
+fn spread(arrival: u64) -> f64 {
+    const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+    unit(arrival.wrapping_mul(GOLDEN))
+}
+
+/// The 53 upper bits as a number in 0..1.
+#[allow(clippy::cast_precision_loss, reason = "53 bits fit")]
+pub(super) fn unit(bits: u64) -> f64 {
+    (bits >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a share needs no nanoseconds")]
+fn share_of_ramp(elapsed: u64, ramp: u64) -> f64 {
+    const FIRST: f64 = 0.1;
+    FIRST + (1.0 - FIRST) * (elapsed as f64 / ramp.max(1) as f64)
+}

@@ -1,0 +1,94 @@
+//! The trial calls of a half-open circuit.
+
+use super::config::Settings;
+use super::transition::Cause;
+use super::verdict::Evidence;
+use crate::clock::Timestamp;
+use crate::window::{Counts, Outcome};
+
+/// Trial calls in flight, and how the others ended. Lives under the circuit's lock.
+#[derive(Debug, Default)]
+pub(super) struct Trial {
+    counts: Counts,
+    /// Failures since the last trial call that was none.
+    run: u32,
+    /// Slots lent to calls that have not ended.
+    leases: Vec<Lease>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Lease {
+    probe: u64,
+    expires: Timestamp,
+}
+
+/// What the trial calls have shown.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Finding {
+    Undecided,
+    Healthy,
+    Sick(Cause),
+}
+
+impl Trial {
+    /// Lends a slot at `now`, if one is free or has been lost by now.
+    pub(super) fn admit(&mut self, now: Timestamp, settings: &Settings) -> Option<u64> {
+        self.leases.retain(|lease| lease.expires > now);
+        (self.used() < u64::from(settings.probes)).then(|| {
+            let probe = self.next;
+            self.next = probe.wrapping_add(1);
+            let expires = settings.probe_timeout.map_or(Timestamp::NEVER, |limit| now.after(limit));
+            self.leases.push(Lease { probe, expires });
+            probe
+        })
+    }
+
+    /// From when on [`admit`](Self::admit) may lend a slot.
+    pub(super) fn next_slot(&self, settings: &Settings) -> Timestamp {
+        if self.used() < u64::from(settings.probes) {
+            Timestamp(0)
+        } else {
+            self.leases.iter().map(|lease| lease.expires).min().unwrap_or(Timestamp::NEVER)
+        }
+    }
+
+    /// Lends the slot from now on, if it is not lost.
+    pub(super) fn renew(&mut self, probe: u64, now: Timestamp, settings: &Settings) -> bool {
+        let lease = self.leases.iter_mut().find(|lease| lease.probe == probe && lease.expires > now);
+        let Some(lease) = lease else { return false };
+        lease.expires = settings.probe_timeout.map_or(Timestamp::NEVER, |limit| now.after(limit));
+        true
+    }
+
+    /// Takes the slot back; `false` if the probe had lost it.
+    pub(super) fn give_back(&mut self, probe: u64) -> bool {
+        let before = self.leases.len();
+        self.leases.retain(|lease| lease.probe != probe);
+        self.leases.len() < before
+    }
+
+    /// Counts how a trial call ended, and judges.
+    pub(super) fn record(&mut self, outcome: Outcome, settings: &Settings) -> Finding {
+        self.counts.add(outcome, 1);
+        self.run = if outcome.failed { self.run.saturating_add(1) } else { 0 };
+        if let Some(threshold) = settings.consecutive_failures.map(|limit| limit.min(settings.probes)) {
+            if self.run >= threshold {
+                return Finding::Sick(Cause::ConsecutiveFailures { threshold });
+            }
+        }
+        let min_calls = settings.min_probes();
+        if self.counts.calls < min_calls {
+            return Finding::Undecided;
+        }
+        self.evidence().judge(settings, min_calls).map_or(Finding::Healthy, Finding::Sick)
+    }
+
+    pub(super) fn evidence(&self) -> Evidence {
+        Evidence { counts: self.counts, overdue: 0 }
+    }
+
+    fn used(&self) -> u64 {
+        self.counts.calls.saturating_add(self.leases.len() as u64)
+    }
+}

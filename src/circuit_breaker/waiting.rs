@@ -1,0 +1,68 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::time::Sleep;
+
+use super::permit::Permit;
+use super::shared::Shared;
+use super::state::Refusal;
+use crate::clock::Timestamp;
+
+/// Waits for a circuit to let a call through: for its time to come, or for somebody to change it.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    shared: Arc<Shared>,
+    timer: Option<(Timestamp, Pin<Box<Sleep>>)>,
+}
+
+impl Waiting {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: Arc::clone(shared), timer: None }
+    }
+
+    /// A permit for a trial call, or none if the circuit lets all calls through by now.
+    pub(super) fn poll_permit(&mut self, cx: &mut Context<'_>) -> Poll<Option<Permit>> {
+        // Before the circuit is asked, or a change just after the answer would wake nobody.
+        self.shared.wait(self.id(), cx.waker());
+        loop {
+            let now = self.shared.now();
+            if self.shared.circuit.load().is_passing() {
+                return Poll::Ready(None);
+            }
+            let until = match self.shared.admit(&now) {
+                Ok(pass) => return Poll::Ready(Some(Permit::new(&self.shared, pass, &now))),
+                Err(Refusal::Open { until }) => until,
+                // It has just begun to pass calls.
+                Err(Refusal::Recovering) => return Poll::Ready(None),
+            };
+            if until == Timestamp::NEVER || self.poll_timer(until, cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn poll_timer(&mut self, until: Timestamp, cx: &mut Context<'_>) -> Poll<()> {
+        if self.timer.as_ref().is_none_or(|(at, _)| *at != until) {
+            self.timer = Some((until, Box::pin(self.shared.clock.sleep_until(until))));
+        }
+        let Some((_, sleep)) = &mut self.timer else { return Poll::Pending };
+        let fired = sleep.as_mut().poll(cx);
+        if fired.is_ready() {
+            self.timer = None;
+        }
+        fired
+    }
+
+    /// It is boxed, and does not move while it waits.
+    fn id(&self) -> u64 {
+        std::ptr::from_ref(self) as u64
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.shared.stop_waiting(self.id());
+    }
+}

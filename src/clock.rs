@@ -1,0 +1,86 @@
+//! The only place that reads time or arms a timer.
+//!
+//! It is tokio's clock, so `tokio::time::pause` and `advance` control everything in the crate. What decides
+//! ([`state.rs`](crate::circuit_breaker) and the windows) takes a [`Timestamp`] as an argument and never reads
+//! a clock, which is what lets models and recorded traces drive it.
+
+#![allow(clippy::disallowed_methods, reason = "this is the file in which reading time is allowed")]
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Nanoseconds on a monotonic clock since an origin of the owner's choice. All arithmetic saturates: the
+/// end of the scale, 584 years away, means "never".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Timestamp(pub(crate) u64);
+
+impl Timestamp {
+    pub(crate) const NEVER: Self = Self(u64::MAX);
+
+    pub(crate) fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(duration)))
+    }
+
+    /// Time from `earlier` to this moment; zero if `earlier` is later, for clocks of two cores may disagree.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A duration in nanoseconds, saturating at 584 years.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Readings of tokio's clock, counted from the moment the clock was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self { origin: Instant::now() }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp(nanos(Instant::now().saturating_duration_since(self.origin)))
+    }
+
+    /// A timer that fires at `at`, or in thirty years if `at` is further away than that: tokio's own reading
+    /// of "never", since a later instant may not be representable.
+    pub(crate) fn sleep_until(&self, at: Timestamp) -> tokio::time::Sleep {
+        const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
+        let wait = at.since(self.now()).min(FAR);
+        tokio::time::sleep(wait)
+    }
+}
+
+/// The time of one event, read from the clock when it is first asked for and not again.
+#[derive(Debug)]
+pub(crate) struct Now<'a> {
+    clock: Option<&'a Clock>,
+    reading: Cell<Option<Timestamp>>,
+}
+
+impl<'a> Now<'a> {
+    pub(crate) const fn of(clock: &'a Clock) -> Self {
+        Self { clock: Some(clock), reading: Cell::new(None) }
+    }
+
+    /// A reading made elsewhere, for tests and for events that share one.
+    pub(crate) const fn at(reading: Timestamp) -> Self {
+        Self { clock: None, reading: Cell::new(Some(reading)) }
+    }
+
+    pub(crate) fn get(&self) -> Timestamp {
+        if let Some(reading) = self.reading.get() {
+            return reading;
+        }
+        let reading = self.clock.map_or(Timestamp(0), Clock::now);
+        self.reading.set(Some(reading));
+        reading
+    }
+}

@@ -1,0 +1,98 @@
+//! Validated settings, and a cell to swap them while serving.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+/// A setting that cannot be used: which field, what was given, what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidConfig {
+    field: &'static str,
+    given: String,
+    allowed: &'static str,
+}
+
+impl InvalidConfig {
+    pub(crate) fn new(field: &'static str, given: impl fmt::Debug, allowed: &'static str) -> Self {
+        Self { field, given: format!("{given:?}"), allowed }
+    }
+
+    /// The name of the setting.
+    #[must_use]
+    pub const fn field(&self) -> &'static str {
+        self.field
+    }
+
+    /// The value that was given.
+    #[must_use]
+    pub fn given(&self) -> &str {
+        &self.given
+    }
+
+    /// The values that are allowed.
+    #[must_use]
+    pub const fn allowed(&self) -> &'static str {
+        self.allowed
+    }
+}
+
+impl fmt::Display for InvalidConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "invalid `{}`: {} given, allowed: {}", self.field, self.given, self.allowed)
+    }
+}
+
+impl std::error::Error for InvalidConfig {}
+
+/// A share above zero, at most one.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Ratio(f64);
+
+impl Ratio {
+    const ALLOWED: &'static str = "a number above 0 and at most 1 (0.5 is half; not a percentage)";
+
+    /// The ratio `value`, called `field` in the error.
+    ///
+    /// # Errors
+    ///
+    /// If `value` is not above 0 and at most 1, so also if it is not a number.
+    pub fn new(field: &'static str, value: f64) -> Result<Self, InvalidConfig> {
+        // Written so that a NaN fails: it is in no range.
+        if value > 0.0 && value <= 1.0 {
+            Ok(Self(value))
+        } else {
+            Err(InvalidConfig::new(field, value, Self::ALLOWED))
+        }
+    }
+
+    /// The ratio as a number.
+    #[must_use]
+    pub const fn get(self) -> f64 {
+        self.0
+    }
+}
+
+/// `part / whole`, if there is a whole.
+#[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+pub(crate) fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+/// A configuration that can be swapped while others read it.
+#[derive(Debug)]
+pub(crate) struct Live<T>(ArcSwap<T>);
+
+impl<T> Live<T> {
+    pub(crate) fn new(value: Arc<T>) -> Self {
+        Self(ArcSwap::new(value))
+    }
+
+    pub(crate) fn read(&self) -> arc_swap::Guard<Arc<T>> {
+        self.0.load()
+    }
+
+    pub(crate) fn swap(&self, value: Arc<T>) {
+        self.0.store(value);
+    }
+}

@@ -1,0 +1,184 @@
+//! How many calls have been in flight for longer than they should be.
+//!
+//! Calls are counted by the time they started, in *cohorts* of a sixth of the limit:
+//!
+//! ```text
+//! cohort   [number of the cohort | calls still in flight]       one word each, eight of them
+//! overdue  calls of cohorts that had to make room for a new one
+//! ```
+//!
+//! Eight cohorts span more than the limit, so one that makes room is overdue as a whole. A call that ends finds
+//! either its cohort still there, or knows that it was moved. A dependency that hangs is seen in this way one
+//! cohort after the limit, without a timer and long before its first call ends.
+
+use std::time::Duration;
+
+use crate::clock::{Timestamp, nanos};
+use crate::numbered::{Found, Numbered};
+use crate::sync::{AtomicU64, Ordering, Striped};
+
+const COHORTS: u64 = 8;
+const COHORTS_IN_LIMIT: u64 = 6;
+
+/// Calls in flight by age.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    limit: u64,
+    width: u64,
+    /// Tells this instance from the one it took the place of.
+    version: u32,
+    /// The first cohort of the current era: what was counted before is none of its business.
+    base: AtomicU64,
+    stripes: Striped<Stripe>,
+}
+
+/// Where a call was counted, to be given back when it ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    cohort: u64,
+    era: u64,
+    place: usize,
+    version: u32,
+}
+
+impl InFlight {
+    pub(crate) fn new(limit: Duration, version: u32) -> Self {
+        let limit = nanos(limit);
+        let width = limit.div_ceil(COHORTS_IN_LIMIT).max(1);
+        Self { limit, width, version, base: AtomicU64::new(0), stripes: Striped::new(Stripe::new()) }
+    }
+
+    /// Makes `era` the only one that counts, from `now` on. Calls of earlier ones that are still in flight are
+    /// forgotten: each era's cohorts have higher numbers than those of the eras before.
+    pub(crate) fn begin(&self, era: u64, now: Timestamp) {
+        self.base.store(self.cohort(era, now), Ordering::Relaxed);
+    }
+
+    /// The cohort of a call that starts at `now`.
+    pub(crate) fn cohort(&self, era: u64, now: Timestamp) -> u64 {
+        let cohort = now.0.checked_div(self.width).unwrap_or(0);
+        cohort.wrapping_add(era.wrapping_mul(COHORTS))
+    }
+
+    pub(crate) fn enter(&self, era: u64, cohort: u64, stripe: usize) -> Entry {
+        let place = self.stripes.place(stripe);
+        let base = self.base.load(Ordering::Relaxed);
+        if self.stripes.at(place).enter(era, cohort, base) {
+            self.stripes.spread(Stripe::new);
+        }
+        Entry { cohort, era, place, version: self.version }
+    }
+
+    pub(crate) fn leave(&self, entry: Entry) {
+        if entry.version == self.version {
+            self.stripes.at(entry.place).leave(entry.era, entry.cohort);
+        }
+    }
+
+    /// How many calls of `era` had been in flight for longer than the limit at `now`. A call is counted once
+    /// its whole cohort is, up to a sixth of the limit late.
+    pub(crate) fn overdue(&self, era: u64, now: Timestamp) -> u64 {
+        let Some(started) = now.0.checked_sub(self.limit) else { return 0 };
+        let on_time = self.cohort(era, Timestamp(started));
+        let base = self.base.load(Ordering::Relaxed);
+        self.stripes.iter().map(|stripe| stripe.overdue(era, on_time, base)).sum()
+    }
+}
+
+#[derive(Debug)]
+struct Stripe {
+    cohorts: [AtomicU64; COHORTS as usize],
+    /// Counted by era, around a middle: a call that ends may be faster than the thread that moves it here.
+    overdue: AtomicU64,
+}
+
+/// Zero, in the count of overdue calls.
+const MIDDLE: u64 = 1 << 27;
+
+impl Stripe {
+    fn new() -> Self {
+        Self { cohorts: std::array::from_fn(|_| AtomicU64::new(0)), overdue: AtomicU64::new(0) }
+    }
+
+    fn word(&self, cohort: u64) -> Option<&AtomicU64> {
+        usize::try_from(cohort % COHORTS).ok().and_then(|place| self.cohorts.get(place))
+    }
+
+    /// Counts one more call in `cohort`; tells whether another thread got in between.
+    fn enter(&self, era: u64, cohort: u64, base: u64) -> bool {
+        let Some(word) = self.word(cohort) else { return false };
+        let mut contended = false;
+        let mut seen = word.load(Ordering::Relaxed);
+        loop {
+            let found = Numbered::unpack(seen);
+            let (entered, moved) = match found.find(cohort) {
+                Found::Same => (found.with(found.count.saturating_add(1)), 0),
+                Found::Older if found.find(base) == Found::Older => (Numbered::new(cohort, 1), 0),
+                Found::Older => (Numbered::new(cohort, 1), found.count),
+                // A whole round late: by now it is as old as those that were moved.
+                Found::Newer => {
+                    self.change_overdue(era, |overdue| overdue.saturating_add(1));
+                    return contended;
+                }
+            };
+            match word.compare_exchange(seen, entered.pack(), Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => {
+                    if moved > 0 {
+                        self.change_overdue(era, |overdue| overdue.saturating_add(moved));
+                    }
+                    return contended;
+                }
+                Err(changed) => {
+                    contended = true;
+                    seen = changed;
+                }
+            }
+        }
+    }
+
+    fn leave(&self, era: u64, cohort: u64) {
+        let Some(word) = self.word(cohort) else { return };
+        let mut seen = word.load(Ordering::Relaxed);
+        loop {
+            let found = Numbered::unpack(seen);
+            if found.find(cohort) != Found::Same {
+                self.change_overdue(era, |overdue| overdue.saturating_sub(1));
+                return;
+            }
+            let left = found.with(found.count.saturating_sub(1));
+            match word.compare_exchange_weak(seen, left.pack(), Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(changed) => seen = changed,
+            }
+        }
+    }
+
+    fn change_overdue(&self, era: u64, change: impl Fn(u64) -> u64) {
+        let mut seen = self.overdue.load(Ordering::Relaxed);
+        loop {
+            let found = Numbered::unpack(seen);
+            let changed = match found.find(era) {
+                Found::Same => found.with(change(found.count)),
+                Found::Older => Numbered::new(era, change(MIDDLE)),
+                // The era of this call is over.
+                Found::Newer => return,
+            };
+            match self.overdue.compare_exchange_weak(seen, changed.pack(), Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(changed) => seen = changed,
+            }
+        }
+    }
+
+    /// The calls of all cohorts of `era` before `on_time`.
+    fn overdue(&self, era: u64, on_time: u64, base: u64) -> u64 {
+        let late = |word: &AtomicU64| {
+            let cohort = Numbered::unpack(word.load(Ordering::Acquire));
+            let of_this_era = cohort.find(base) != Found::Older;
+            if of_this_era && cohort.find(on_time) == Found::Older { cohort.count } else { 0 }
+        };
+        let moved = Numbered::unpack(self.overdue.load(Ordering::Acquire));
+        let moved = if moved.find(era) == Found::Same { moved.count.saturating_sub(MIDDLE) } else { 0 };
+        self.cohorts.iter().map(late).fold(moved, u64::saturating_add)
+    }
+}

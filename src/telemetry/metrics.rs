@@ -1,0 +1,79 @@
+//! Observer that counts and measures through the `metrics` facade.
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+use super::{Event, Observer, Outcome, Source};
+use crate::error::Reason;
+
+/// The handles of one layer, taken once: looking one up costs more than all the rest of a call.
+pub(super) struct Metrics {
+    calls: [Counter; Outcome::ALL.len()],
+    slow: Counter,
+    rejections: [Counter; Reason::ALL.len()],
+    durations: [Histogram; 2],
+    states: Box<[(&'static str, Gauge)]>,
+}
+
+impl Metrics {
+    /// Registers every series but those of transitions, at zero; the first of `states` is the present one.
+    pub(super) fn register(source: Source, states: &[&'static str]) -> Self {
+        let Source { name, .. } = source;
+        let metric = |noun: &str| format!("stanchion_{}_{noun}", source.module);
+        let duration = |outcome: Outcome| {
+            histogram!(metric("call_duration_seconds"), "name" => name, "outcome" => outcome.as_str())
+        };
+        let this = Self {
+            calls: Outcome::ALL
+                .map(|outcome| counter!(metric("calls_total"), "name" => name, "outcome" => outcome.as_str())),
+            slow: counter!(metric("slow_calls_total"), "name" => name),
+            rejections: Reason::ALL
+                .map(|reason| counter!(metric("rejections_total"), "name" => name, "reason" => reason.as_str())),
+            durations: [duration(Outcome::Success), duration(Outcome::Failure)],
+            states: states
+                .iter()
+                .map(|state| (*state, gauge!(metric("state"), "name" => name, "state" => *state)))
+                .collect(),
+        };
+        for counter in this.calls.iter().chain(&this.rejections).chain([&this.slow]) {
+            counter.absolute(0);
+        }
+        this.show(states.first().copied().unwrap_or_default());
+        this
+    }
+
+    fn show(&self, present: &str) {
+        for (state, gauge) in &self.states {
+            gauge.set(if *state == present { 1.0 } else { 0.0 });
+        }
+    }
+}
+
+impl Observer for Metrics {
+    fn on_event(&self, source: &Source, event: &Event<'_>) {
+        match event {
+            Event::Call { outcome, slow, latency } => {
+                if let Some(calls) = self.calls.get(*outcome as usize) {
+                    calls.increment(1);
+                }
+                if *slow {
+                    self.slow.increment(1);
+                }
+                // How long a call took that was cancelled, or says nothing, says nothing.
+                if let Some(duration) = self.durations.get(*outcome as usize) {
+                    duration.record(latency.as_secs_f64());
+                }
+            }
+            Event::Rejected(rejected) => {
+                if let Some(rejections) = self.rejections.get(rejected.reason() as usize) {
+                    rejections.increment(1);
+                }
+            }
+            Event::StateChanged { from, to, .. } => {
+                self.show(to);
+                let metric = format!("stanchion_{}_transitions_total", source.module);
+                counter!(metric, "name" => source.name, "from" => *from, "to" => *to).increment(1);
+            }
+            Event::WouldChange { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What layers do, while they do it.
+//!
+//! Each layer reports to its [`Observer`]s: those it was given, and with the features `metrics` and `tracing`
+//! those two. A layer without any makes no events and reads no clock for them.
+//!
+//! Observers are called on the thread on which things happen, never under a lock. They may call back into
+//! the layer. One that panics is unheard from there on for that event only. Changes of state arrive one at a time,
+//! in the order in which they happened.
+//!
+#![cfg_attr(
+    feature = "metrics",
+    doc = "# Metrics
+
+With the feature `metrics`, for every layer with a state; `<module>` is for instance `circuit_breaker`. Install the
+recorder before you build the layer: handles are taken once.
+
+| name | kind | labels |
+|---|---|---|
+| `stanchion_<module>_calls_total` | counter | `name`, `outcome`: `success`, `failure`, `ignored`, `cancelled` |
+| `stanchion_<module>_slow_calls_total` | counter | `name` |
+| `stanchion_<module>_rejections_total` | counter | `name`, `reason` |
+| `stanchion_<module>_call_duration_seconds` | histogram | `name`, `outcome`: `success`, `failure` |
+| `stanchion_<module>_state` | gauge, 1 for the present state and 0 for all others | `name`, `state` |
+| `stanchion_<module>_transitions_total` | counter | `name`, `from`, `to` |
+
+All series but those of the transitions exist from the start. The Prometheus exporter renders histograms as summaries
+unless it is given buckets (`set_buckets`)."
+)]
+
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(feature = "tracing")]
+mod tracing;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Rejected;
+
+/// Where an event comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Source {
+    /// The module of the layer, such as `circuit_breaker`.
+    pub module: &'static str,
+    /// The name of the layer.
+    pub name: &'static str,
+}
+
+/// How a call ended for the layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The service did its job.
+    Success,
+    /// It did not.
+    Failure,
+    /// The end says nothing about the service.
+    Ignored,
+    /// The caller gave up.
+    Cancelled,
+}
+
+impl Outcome {
+    /// Every outcome, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Success, Self::Failure, Self::Ignored, Self::Cancelled];
+
+    /// A stable name for metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Ignored => "ignored",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Something a layer did.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A call ended.
+    Call {
+        /// How.
+        outcome: Outcome,
+        /// Whether it took longer than it should.
+        slow: bool,
+        /// How long it took.
+        latency: Duration,
+    },
+    /// A call was refused.
+    Rejected(&'a Rejected),
+    /// The layer changed its state.
+    StateChanged {
+        /// The name of the state that ended.
+        from: &'static str,
+        /// The name of the state that began.
+        to: &'static str,
+        /// Whether it refuses calls from now on.
+        refuses: bool,
+        /// What was measured, against which threshold, over how many calls.
+        cause: &'a dyn fmt::Display,
+    },
+    /// A layer that only observes would have changed its state.
+    WouldChange {
+        /// The name of the state that would have begun.
+        to: &'static str,
+        /// What was measured, against which threshold, over how many calls.
+        cause: &'a dyn fmt::Display,
+    },
+}
+
+impl fmt::Debug for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Call { outcome, slow, latency } => f
+                .debug_struct("Call")
+                .field("outcome", outcome)
+                .field("slow", slow)
+                .field("latency", latency)
+                .finish(),
+            Self::Rejected(rejected) => f.debug_tuple("Rejected").field(rejected).finish(),
+            Self::StateChanged { from, to, cause, .. } => write!(f, "StateChanged({from} -> {to}: {cause})"),
+            Self::WouldChange { to, cause } => write!(f, "WouldChange({to}: {cause})"),
+        }
+    }
+}
+
+/// Listens to layers.
+///
+/// Implemented by every closure that takes a [`Source`] and an [`Event`].
+pub trait Observer: Send + Sync {
+    /// Called for each event. Must not block: a call waits for it.
+    fn on_event(&self, source: &Source, event: &Event<'_>);
+
+    /// Whether the end of each call is of interest. A layer without such observers spares itself the
+    /// readings of the clock that measuring a call takes.
+    fn wants_calls(&self) -> bool {
+        true
+    }
+}
+
+impl<F: Fn(&Source, &Event<'_>) + Send + Sync> Observer for F {
+    fn on_event(&self, source: &Source, event: &Event<'_>) {
+        self(source, event);
+    }
+}
+
+/// The observers of one layer.
+pub(crate) struct Telemetry {
+    source: Source,
+    observers: Box<[Arc<dyn Observer>]>,
+    wants_calls: bool,
+}
+
+impl Telemetry {
+    /// For a layer whose states have the names `states`; the first is the one it begins in.
+    pub(crate) fn new(
+        module: &'static str,
+        name: &'static str,
+        states: &[&'static str],
+        given: &[Arc<dyn Observer>],
+    ) -> Self {
+        let source = Source { module, name };
+        #[allow(unused_mut, reason = "only features add to it")]
+        let mut observers = given.to_vec();
+        #[cfg(feature = "metrics")]
+        observers.push(Arc::new(metrics::Metrics::register(source, states)));
+        #[cfg(feature = "tracing")]
+        observers.push(Arc::new(tracing::Tracing));
+        let _ = states;
+        let wants_calls = observers.iter().any(|observer| observer.wants_calls());
+        Self { source, observers: observers.into(), wants_calls }
+    }
+
+    pub(crate) const fn name(&self) -> &'static str {
+        self.source.name
+    }
+
+    /// Whether calls need to be measured.
+    pub(crate) const fn wants_calls(&self) -> bool {
+        self.wants_calls
+    }
+
+    /// Tells all observers. None of them can harm another, or the call.
+    pub(crate) fn emit(&self, event: &Event<'_>) {
+        for observer in &self.observers {
+            let _ = catch_unwind(AssertUnwindSafe(|| observer.on_event(&self.source, event)));
+        }
+    }
+}
+
+impl fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Telemetry")
+            .field("source", &self.source)
+            .field("observers", &self.observers.len())
+            .finish()
+    }
+}

@@ -1,0 +1,36 @@
+//! Observer that writes to the log.
+
+use tracing::{debug, info, warn};
+
+use super::{Event, Observer, Source};
+
+/// One target for all layers, with the module and the name as fields: a filter on it is stable.
+const TARGET: &str = "stanchion";
+
+pub(super) struct Tracing;
+
+impl Observer for Tracing {
+    fn on_event(&self, source: &Source, event: &Event<'_>) {
+        let Source { module, name } = *source;
+        match event {
+            Event::StateChanged { from, to, cause, refuses: true } => {
+                warn!(target: TARGET, module, name, from, to, %cause, "state changed");
+            }
+            Event::StateChanged { from, to, cause, refuses: false } => {
+                info!(target: TARGET, module, name, from, to, %cause, "state changed");
+            }
+            Event::WouldChange { to, cause } => {
+                warn!(target: TARGET, module, name, to, %cause, "state would change");
+            }
+            // Below the usual level: there is one of these for each call while a dependency is down.
+            Event::Rejected(rejected) => {
+                debug!(target: TARGET, module, name, reason = %rejected.reason(), "call rejected");
+            }
+            Event::Call { .. } => {}
+        }
+    }
+
+    fn wants_calls(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,122 @@
+//! The calls of the last T seconds, in buckets that expire by age.
+//!
+//! ```text
+//! bucket   four words, one for each outcome: [number of the bucket | calls]
+//! ```
+//!
+//! A record is one compare-and-swap on one word: if the word carries the number of the current bucket it is
+//! counted up, if it carries an older one it starts over at one. Nothing rotates, so an idle gap of any length
+//! is over at once: old words are simply too old to be counted.
+//!
+//! An era moves the numbering on by a whole window, which makes all that was recorded before too old.
+//!
+//! Threads write to stripes of their own, once two of them have been seen to collide; until then there is one.
+//! A sum over all stripes is only made when a call is judged.
+
+use std::time::Duration;
+
+use super::{Counts, Outcome};
+use crate::clock::Timestamp;
+use crate::numbered::{Found, Numbered};
+use crate::sync::{AtomicU64, Ordering, Striped};
+
+/// Below this the scheduler decides which bucket a call falls into.
+pub(super) const SHORTEST_BUCKET: Duration = Duration::from_millis(10);
+
+const OUTCOMES: usize = Outcome::ALL.len();
+
+#[derive(Debug)]
+pub(crate) struct TimeWindow {
+    width: u64,
+    buckets: u64,
+    stripes: Striped<Stripe>,
+}
+
+impl TimeWindow {
+    /// An empty window of `span` nanoseconds in `buckets` parts of at least [`SHORTEST_BUCKET`].
+    pub(super) fn new(span: u64, buckets: u32) -> Self {
+        let buckets = u64::from(buckets.max(1));
+        let width = span.checked_div(buckets).unwrap_or(span).max(1);
+        Self { width, buckets, stripes: Striped::new(Stripe::new(buckets, 0)) }
+    }
+
+    pub(super) fn record(&self, era: u64, now: Timestamp, outcome: Outcome, calls: u64, stripe: usize) {
+        let number = self.moment(era, now);
+        let stripe = self.stripes.at(self.stripes.place(stripe));
+        if stripe.record(number, self.buckets, outcome, calls) {
+            self.stripes.spread(|| Stripe::new(self.buckets, MARGIN));
+        }
+    }
+
+    pub(super) fn counts(&self, era: u64, now: Timestamp) -> Counts {
+        let number = self.moment(era, now);
+        let mut counts = Counts::default();
+        for stripe in self.stripes.iter() {
+            stripe.add_to(&mut counts, number, self.buckets);
+        }
+        counts
+    }
+
+    /// The number of the bucket at `now`, counted on over the eras.
+    pub(super) fn moment(&self, era: u64, now: Timestamp) -> u64 {
+        let bucket = now.0.checked_div(self.width).unwrap_or(0);
+        bucket.wrapping_add(era.wrapping_mul(self.buckets))
+    }
+}
+
+/// Unused words before and after the buckets of a stripe: two cache lines, so that neighbours share none.
+const MARGIN: usize = 16;
+
+/// The buckets of one stripe, four words each.
+#[derive(Debug)]
+struct Stripe {
+    words: Box<[AtomicU64]>,
+    margin: usize,
+}
+
+impl Stripe {
+    fn new(buckets: u64, margin: usize) -> Self {
+        let words = usize::try_from(buckets).unwrap_or(1).saturating_mul(OUTCOMES);
+        let all = words.saturating_add(margin.saturating_mul(2));
+        Self { words: (0..all).map(|_| AtomicU64::new(0)).collect(), margin }
+    }
+
+    /// Counts `calls` calls in bucket `number`; tells whether another thread got in between.
+    fn record(&self, number: u64, buckets: u64, outcome: Outcome, calls: u64) -> bool {
+        let place = number.checked_rem(buckets).and_then(|place| usize::try_from(place).ok()).unwrap_or(0);
+        let word = place.saturating_mul(OUTCOMES).saturating_add(outcome.index());
+        let Some(word) = self.words.get(word.saturating_add(self.margin)) else { return false };
+        let mut contended = false;
+        let mut seen = word.load(Ordering::Relaxed);
+        loop {
+            let found = Numbered::unpack(seen);
+            let bucket = match found.find(number) {
+                Found::Same => found.with(found.count.saturating_add(calls)),
+                Found::Older => Numbered::new(number, calls),
+                // The reading of the clock is a whole window old.
+                Found::Newer => return contended,
+            };
+            // AcqRel: an outcome is seen by whoever sees one recorded after it in the same bucket.
+            match word.compare_exchange(seen, bucket.pack(), Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return contended,
+                Err(changed) => {
+                    contended = true;
+                    seen = changed;
+                }
+            }
+        }
+    }
+
+    fn add_to(&self, counts: &mut Counts, number: u64, buckets: u64) {
+        // The margins stay zero, and divide by four: they need no skipping.
+        for (index, word) in self.words.iter().enumerate() {
+            let bucket = Numbered::unpack(word.load(Ordering::Acquire));
+            // A bucket of the future, by a reading of the clock later than ours, is very old.
+            if bucket.count > 0 && bucket.age(number) < buckets {
+                if let Some(outcome) = Outcome::ALL.get(index % OUTCOMES) {
+                    counts.add(*outcome, bucket.count);
+                }
+            }
+        }
+    }
+}
