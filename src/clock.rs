@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::sync::stripe;
+
 /// Nanoseconds on a monotonic clock since an origin of the owner's choice. All arithmetic saturates: the
 /// end of the scale, 584 years away, means "never".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,29 +60,43 @@ impl Clock {
     }
 }
 
-/// The time of one event, read from the clock when it is first asked for and not again.
+/// When and on which thread something happens. Either is found out when it is first asked for, and the time is
+/// read once for each event.
 #[derive(Debug)]
 pub(crate) struct Now<'a> {
     clock: Option<&'a Clock>,
-    reading: Cell<Option<Timestamp>>,
+    reading: Cell<Timestamp>,
+    stripe: usize,
 }
 
 impl<'a> Now<'a> {
+    const UNREAD: Timestamp = Timestamp::NEVER;
+
+    #[inline]
     pub(crate) const fn of(clock: &'a Clock) -> Self {
-        Self { clock: Some(clock), reading: Cell::new(None) }
+        Self { clock: Some(clock), reading: Cell::new(Self::UNREAD), stripe: 0 }
     }
 
-    /// A reading made elsewhere, for tests and for events that share one.
-    pub(crate) const fn at(reading: Timestamp) -> Self {
-        Self { clock: None, reading: Cell::new(Some(reading)) }
+    /// A reading made elsewhere, by thread number `stripe`.
+    #[cfg(test)]
+    pub(crate) const fn at(reading: Timestamp, stripe: usize) -> Self {
+        Self { clock: None, reading: Cell::new(reading), stripe }
     }
 
+    #[inline]
     pub(crate) fn get(&self) -> Timestamp {
-        if let Some(reading) = self.reading.get() {
+        let reading = self.reading.get();
+        if reading != Self::UNREAD {
             return reading;
         }
-        let reading = self.clock.map_or(Timestamp(0), Clock::now);
-        self.reading.set(Some(reading));
+        let reading = self.clock.map_or(reading, Clock::now);
+        self.reading.set(reading);
         reading
+    }
+
+    /// The number of the thread.
+    #[inline]
+    pub(crate) fn stripe(&self) -> usize {
+        if self.clock.is_some() { stripe() } else { self.stripe }
     }
 }

@@ -138,6 +138,7 @@ thread_local! {
 /// A layer that sees an error must know whether it is a refusal by a layer further in, which is no failure of
 /// the service. It knows nothing of the error's type but that it can hold one. So it compares this number
 /// before and after it polls the service: where a refusal was handed out in between, the error is that one.
+#[inline]
 pub(crate) fn refusals() -> u32 {
     REFUSALS.try_with(Cell::get).unwrap_or(0)
 }

@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use crate::clock::{Timestamp, nanos};
+use crate::clock::{Now, Timestamp, nanos};
 use crate::numbered::{Found, Numbered};
 use crate::sync::{AtomicU64, Ordering, Striped};
 
@@ -26,7 +26,7 @@ pub(crate) struct InFlight {
     limit: u64,
     width: u64,
     /// Tells this instance from the one it took the place of.
-    version: u32,
+    version: u16,
     /// The first cohort of the current era: what was counted before is none of its business.
     base: AtomicU64,
     stripes: Striped<Stripe>,
@@ -36,13 +36,12 @@ pub(crate) struct InFlight {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
     cohort: u64,
-    era: u64,
-    place: usize,
-    version: u32,
+    place: u16,
+    version: u16,
 }
 
 impl InFlight {
-    pub(crate) fn new(limit: Duration, version: u32) -> Self {
+    pub(crate) fn new(limit: Duration, version: u16) -> Self {
         let limit = nanos(limit);
         let width = limit.div_ceil(COHORTS_IN_LIMIT).max(1);
         Self { limit, width, version, base: AtomicU64::new(0), stripes: Striped::new(Stripe::new()) }
@@ -55,23 +54,27 @@ impl InFlight {
     }
 
     /// The cohort of a call that starts at `now`.
+    #[inline]
     pub(crate) fn cohort(&self, era: u64, now: Timestamp) -> u64 {
         let cohort = now.0.checked_div(self.width).unwrap_or(0);
         cohort.wrapping_add(era.wrapping_mul(COHORTS))
     }
 
-    pub(crate) fn enter(&self, era: u64, cohort: u64, stripe: usize) -> Entry {
-        let place = self.stripes.place(stripe);
+    #[inline]
+    pub(crate) fn enter(&self, era: u64, cohort: u64, now: &Now<'_>) -> Entry {
+        let place = self.stripes.place(now.stripe());
         let base = self.base.load(Ordering::Relaxed);
         if self.stripes.at(place).enter(era, cohort, base) {
             self.stripes.spread(Stripe::new);
         }
-        Entry { cohort, era, place, version: self.version }
+        // There are no more than sixteen.
+        Entry { cohort, place: u16::try_from(place).unwrap_or(0), version: self.version }
     }
 
-    pub(crate) fn leave(&self, entry: Entry) {
+    #[inline]
+    pub(crate) fn leave(&self, era: u64, entry: Entry) {
         if entry.version == self.version {
-            self.stripes.at(entry.place).leave(entry.era, entry.cohort);
+            self.stripes.at(usize::from(entry.place)).leave(era, entry.cohort);
         }
     }
 
@@ -105,6 +108,7 @@ impl Stripe {
     }
 
     /// Counts one more call in `cohort`; tells whether another thread got in between.
+    #[inline]
     fn enter(&self, era: u64, cohort: u64, base: u64) -> bool {
         let Some(word) = self.word(cohort) else { return false };
         let mut contended = false;
@@ -136,6 +140,7 @@ impl Stripe {
         }
     }
 
+    #[inline]
     fn leave(&self, era: u64, cohort: u64) {
         let Some(word) = self.word(cohort) else { return };
         let mut seen = word.load(Ordering::Relaxed);

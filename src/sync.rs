@@ -45,11 +45,13 @@ impl<T> Striped<T> {
     }
 
     /// The place of the calling thread's stripe, given the thread's number.
+    #[inline]
     pub(crate) fn place(&self, stripe: usize) -> usize {
         // The number of all stripes is a power of two, and the first is not among the others.
         self.others.get().map_or(0, |others| stripe & others.len())
     }
 
+    #[inline]
     pub(crate) fn at(&self, place: usize) -> &T {
         match place.checked_sub(1) {
             None => &self.first,
@@ -59,6 +61,7 @@ impl<T> Striped<T> {
 
     /// Adds the other stripes, once; there is one for each thread that can run at the same time, and as many
     /// again because threads are dealt out without looking, and no more than sixteen.
+    #[cold]
     pub(crate) fn spread(&self, new: impl Fn() -> T) {
         const MOST: usize = 16;
         if self.others.get().is_none() {
@@ -74,6 +77,7 @@ impl<T> Striped<T> {
 }
 
 /// The number of the calling thread, for [`Striped::place`].
+#[inline]
 pub(crate) fn stripe() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     const UNSET: usize = usize::MAX;

@@ -147,7 +147,7 @@ impl Circuit {
         let word = Word { generation, state: State::HalfOpen };
         self.still(word, |control, settings| {
             // A probe that lost its slot has no say any more: another was sent in its place.
-            control.trial.give_back(slot).then_some(())?;
+            control.trial.give_back(slot, now).then_some(())?;
             let finding = outcome.map_or(Finding::Undecided, |outcome| control.trial.record(outcome, settings));
             match finding {
                 Finding::Undecided => self.gate.store(control.trial.next_slot(settings).0, Ordering::Relaxed),

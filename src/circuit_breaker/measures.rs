@@ -16,11 +16,11 @@ pub(super) struct Measures {
     pub(super) window: Calls,
     /// Boxed, so that a circuit without the rule stays small.
     pub(super) in_flight: Option<Box<InFlight>>,
-    version: u32,
+    version: u16,
 }
 
 impl Measures {
-    pub(super) fn new(settings: &Settings, version: u32) -> Self {
+    pub(super) fn new(settings: &Settings, version: u16) -> Self {
         let in_flight = settings.overdue_after().map(|limit| Box::new(InFlight::new(limit, version)));
         Self { window: Calls::new(settings.window), in_flight, version }
     }
@@ -55,6 +55,7 @@ impl Replaceable {
         Self { first, is_replaced: AtomicU64::new(0), latest: ArcSwapOption::empty() }
     }
 
+    #[inline]
     pub(super) fn with<R>(&self, look: impl FnOnce(&Measures) -> R) -> R {
         if self.is_replaced.load(Ordering::Relaxed) == 0 {
             look(&self.first)

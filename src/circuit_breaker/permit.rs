@@ -4,9 +4,8 @@ use std::time::Duration;
 use super::shared::Shared;
 use super::state::{Pass, Verdict};
 use crate::classify::{Class, Guard};
-use crate::clock::{Now, Timestamp};
+use crate::clock::Now;
 use crate::error::Rejected;
-use crate::sync::stripe;
 use crate::telemetry::{Event, Outcome};
 
 /// Leave to make one call, from a [circuit breaker](super).
@@ -18,11 +17,10 @@ use crate::telemetry::{Event, Outcome};
 pub struct Permit {
     shared: Arc<Shared>,
     pass: Option<Pass>,
-    /// When the call began, if an observer wants to know how long it took.
-    started: Option<Timestamp>,
 }
 
 impl Permit {
+    #[inline]
     pub(super) fn acquire(shared: &Arc<Shared>) -> Result<Self, Rejected> {
         let now = shared.now();
         match shared.admit(&now) {
@@ -31,38 +29,42 @@ impl Permit {
         }
     }
 
-    pub(super) fn new(shared: &Arc<Shared>, pass: Pass, now: &Now<'_>) -> Self {
-        let started = shared.telemetry.wants_calls().then(|| now.get());
-        Self { shared: Arc::clone(shared), pass: Some(pass), started }
+    #[inline]
+    pub(super) fn new(shared: &Arc<Shared>, mut pass: Pass, now: &Now<'_>) -> Self {
+        if shared.telemetry.wants_calls() {
+            pass.started = now.get();
+        }
+        Self { shared: Arc::clone(shared), pass: Some(pass) }
     }
 
     /// Ends the call.
+    #[inline]
     pub fn finish(mut self, class: Class) {
         self.end(class.into(), None);
     }
 
     /// Begins the call of a permit that was taken ahead of it; `None` if that was too long ago.
     pub(super) fn begin(mut self) -> Option<Self> {
-        let now = self.shared.now();
         let pass = self.pass.as_mut()?;
-        if !self.shared.circuit.renew(pass, &now) {
-            return None;
-        }
-        self.started = self.started.map(|_| now.get());
-        Some(self)
+        self.shared.circuit.renew(pass, &self.shared.now()).then_some(self)
     }
 
+    #[inline]
     fn end(&mut self, verdict: Verdict, retry_after: Option<Duration>) {
         let Some(pass) = self.pass.take() else { return };
         let shared = &*self.shared;
         let now = shared.now();
-        let changed = shared.circuit.settle(&pass, verdict, retry_after, &now, stripe());
-        if let Some(started) = self.started {
-            let slow = shared.circuit.is_slow(&pass, &now);
-            let latency = now.get().since(started);
-            shared.telemetry.emit(&Event::Call { outcome: verdict.into(), slow, latency });
+        let changed = shared.circuit.settle(&pass, verdict, retry_after, &now);
+        if shared.telemetry.wants_calls() {
+            self.report(&pass, verdict, &now);
         }
         shared.after(changed);
+    }
+
+    fn report(&self, pass: &Pass, verdict: Verdict, now: &Now<'_>) {
+        let slow = self.shared.circuit.is_slow(pass, now);
+        let latency = now.get().since(pass.started);
+        self.shared.telemetry.emit(&Event::Call { outcome: verdict.into(), slow, latency });
     }
 }
 
@@ -77,6 +79,7 @@ impl Guard for Permit {
 }
 
 impl Drop for Permit {
+    #[inline]
     fn drop(&mut self) {
         self.end(Verdict::Cancelled, None);
     }

@@ -13,7 +13,7 @@ use super::state::{Changed, Circuit, Pass, Refusal};
 use super::transition::{State, Transition};
 use crate::clock::{Clock, Now, Timestamp};
 use crate::error::{Reason, Rejected};
-use crate::sync::{Mutex, lock, stripe};
+use crate::sync::{Mutex, lock};
 use crate::telemetry::{Event, Telemetry};
 
 /// A subscriber that is further behind misses the oldest transitions, and is told so.
@@ -39,12 +39,14 @@ impl Shared {
         }
     }
 
+    #[inline]
     pub(super) fn now(&self) -> Now<'_> {
         Now::of(&self.clock)
     }
 
+    #[inline]
     pub(super) fn admit(&self, now: &Now<'_>) -> Result<Pass, Refusal> {
-        let (admission, changed) = self.circuit.admit(now, stripe());
+        let (admission, changed) = self.circuit.admit(now);
         self.after(changed);
         admission
     }
@@ -64,6 +66,7 @@ impl Shared {
     }
 
     /// To be called when the circuit has changed, with no lock held.
+    #[inline]
     pub(super) fn after(&self, changed: Changed) {
         if changed {
             self.report();

@@ -30,13 +30,19 @@ use crate::window::Outcome;
 #[derive(Debug)]
 pub(super) struct Pass {
     generation: u64,
-    started: Option<Timestamp>,
+    /// When the call began; [`Timestamp::NEVER`] if nobody wants to know.
+    pub(super) started: Timestamp,
     kind: Kind,
 }
 
 impl Pass {
+    #[inline]
+    const fn new(word: Word, kind: Kind) -> Self {
+        Self { generation: word.generation, started: Timestamp::NEVER, kind }
+    }
+
     pub(super) const fn probe(word: Word, slot: u64, now: Timestamp) -> Self {
-        Self { generation: word.generation, started: Some(now), kind: Kind::Probe(slot) }
+        Self { generation: word.generation, started: now, kind: Kind::Probe(slot) }
     }
 }
 
@@ -44,8 +50,10 @@ impl Pass {
 enum Kind {
     /// Nobody looks at how it ends.
     Unrecorded,
+    /// It goes into the window.
+    Recorded,
     /// It goes into the window, and was counted among the calls in flight.
-    Recorded(Option<Entry>),
+    InFlight(Entry),
     /// It is a trial call, with this slot.
     Probe(u64),
 }
@@ -118,13 +126,23 @@ impl Word {
         self.generation << Self::STATE_BITS | self.state as u64
     }
 
-    pub(super) fn unpack(word: u64) -> Self {
-        let state = usize::try_from(word & 7).ok().and_then(|state| State::ALL.get(state));
-        // Eight numbers, seven states: the eighth is never written.
-        Self { generation: word >> Self::STATE_BITS, state: state.copied().unwrap_or(State::Closed) }
+    #[inline]
+    pub(super) const fn unpack(word: u64) -> Self {
+        let state = match word & 7 {
+            0 => State::Closed,
+            1 => State::Open,
+            2 => State::HalfOpen,
+            3 => State::Recovering,
+            4 => State::Disabled,
+            5 => State::ForcedOpen,
+            // Eight numbers, seven states: the eighth is never written.
+            _ => State::ObserveOnly,
+        };
+        Self { generation: word >> Self::STATE_BITS, state }
     }
 
     /// Whether a call may be let through without asking for more.
+    #[inline]
     pub(super) const fn is_passing(self) -> bool {
         !matches!(self.state, State::Open | State::HalfOpen | State::ForcedOpen)
     }
@@ -171,6 +189,7 @@ impl Circuit {
         self.asked.store(0, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(super) fn load(&self) -> Word {
         // Acquire: pairs with the release in `Control::enter`; the window, the gate and the rest are then those
         // of this state or a later one.
@@ -182,6 +201,7 @@ impl Circuit {
     }
 
     /// The refusal that [`admit`](Self::admit) would answer, as far as that can be told without changing anything.
+    #[inline]
     pub(super) fn refusal(&self, now: &Now<'_>) -> Option<Refusal> {
         if self.load().is_passing() {
             return None;
@@ -191,17 +211,28 @@ impl Circuit {
     }
 
     /// Asks for leave to make a call.
-    pub(super) fn admit(&self, now: &Now<'_>, stripe: usize) -> (Result<Pass, Refusal>, Changed) {
+    #[inline]
+    pub(super) fn admit(&self, now: &Now<'_>) -> (Result<Pass, Refusal>, Changed) {
+        let word = self.load();
+        if word.state == State::Closed && self.slow_after.load(Ordering::Relaxed) == OFF {
+            (Ok(Pass::new(word, Kind::Recorded)), false)
+        } else {
+            self.admit_slowly(now)
+        }
+    }
+
+    fn admit_slowly(&self, now: &Now<'_>) -> (Result<Pass, Refusal>, Changed) {
         let mut changed = false;
         loop {
             let word = self.load();
             let admission = match word.state {
-                State::Closed | State::ObserveOnly => self.admit_recorded(word, now, stripe),
-                State::Recovering => self.admit_share(word, now, stripe),
-                State::Disabled => Some(Ok(Pass { generation: word.generation, started: None, kind: Kind::Unrecorded })),
+                State::Closed | State::ObserveOnly => self.admit_recorded(word, now),
+                State::Recovering => self.admit_share(word, now),
+                State::Disabled => {
+                    Some(Ok(Pass::new(word, Kind::Unrecorded)))
+                }
                 State::Open | State::HalfOpen | State::ForcedOpen => {
-                    let gate = Timestamp(self.gate.load(Ordering::Relaxed));
-                    if now.get() < gate { Some(Err(Refusal::Open { until: gate })) } else { self.admit_probe(now, &mut changed) }
+                    self.refusal(now).map_or_else(|| self.admit_probe(now, &mut changed), |refusal| Some(Err(refusal)))
                 }
             };
             match admission {
@@ -212,29 +243,29 @@ impl Circuit {
         }
     }
 
-    fn admit_recorded(&self, word: Word, now: &Now<'_>, stripe: usize) -> Option<Result<Pass, Refusal>> {
+    fn admit_recorded(&self, word: Word, now: &Now<'_>) -> Option<Result<Pass, Refusal>> {
         let generation = word.generation;
         if self.slow_after.load(Ordering::Relaxed) == OFF {
-            return Some(Ok(Pass { generation, started: None, kind: Kind::Recorded(None) }));
+            return Some(Ok(Pass::new(word, Kind::Recorded)));
         }
         let started = now.get();
-        let entry = self.measures.with(|measures| {
-            let Some(in_flight) = &measures.in_flight else { return Some(None) };
+        let kind = self.measures.with(|measures| {
+            let Some(in_flight) = &measures.in_flight else { return Some(Kind::Recorded) };
             let cohort = in_flight.cohort(generation, started);
             // Only at the beginning of a cohort does another become overdue.
             if self.judged_cohort.load(Ordering::Relaxed) != cohort {
                 self.judged_cohort.store(cohort, Ordering::Relaxed);
-                if in_flight.overdue(generation, started) > 0 && self.judge(word, measures, started) {
+                if in_flight.overdue(generation, started) > 0 && self.judge(word, measures, now) {
                     return None;
                 }
             }
-            Some(Some(in_flight.enter(generation, cohort, stripe)))
+            Some(Kind::InFlight(in_flight.enter(generation, cohort, now)))
         })?;
-        Some(Ok(Pass { generation, started: Some(started), kind: Kind::Recorded(entry) }))
+        Some(Ok(Pass { generation, started, kind }))
     }
 
     /// Admits a share of the calls that grows from a tenth to all of them.
-    fn admit_share(&self, word: Word, now: &Now<'_>, stripe: usize) -> Option<Result<Pass, Refusal>> {
+    fn admit_share(&self, word: Word, now: &Now<'_>) -> Option<Result<Pass, Refusal>> {
         let ramp = nanos(self.settings.read().ramp);
         let elapsed = now.get().0.saturating_sub(self.since.load(Ordering::Relaxed));
         if elapsed >= ramp {
@@ -243,7 +274,7 @@ impl Circuit {
         }
         let arrival = self.arrivals.fetch_add(1, Ordering::Relaxed);
         if spread(arrival) < share_of_ramp(elapsed, ramp) {
-            self.admit_recorded(word, now, stripe)
+            self.admit_recorded(word, now)
         } else {
             Some(Err(Refusal::Recovering))
         }
@@ -252,33 +283,53 @@ impl Circuit {
     /// Lets the call of a pass begin only now, that was taken ahead of it; `false` if it is void.
     pub(super) fn renew(&self, pass: &mut Pass, now: &Now<'_>) -> bool {
         let Kind::Probe(slot) = pass.kind else { return false };
-        pass.started = Some(now.get());
+        pass.started = now.get();
         self.renew_probe(pass.generation, slot, now.get())
     }
 
     /// Reports how a call ended. `ask_again` is what the server wants callers to wait, if it said so.
+    #[inline]
     pub(super) fn settle(
         &self,
         pass: &Pass,
         verdict: Verdict,
         ask_again: Option<Duration>,
         now: &Now<'_>,
-        stripe: usize,
     ) -> Changed {
-        let outcome = self.outcome(pass, verdict, now);
-        match pass.kind {
-            Kind::Unrecorded => false,
-            Kind::Probe(slot) => self.settle_probe(pass.generation, slot, outcome, ask_again, now.get()),
-            Kind::Recorded(entry) => self.measures.with(|measures| {
-                if let Some((entry, in_flight)) = entry.zip(measures.in_flight.as_deref()) {
-                    in_flight.leave(entry);
-                }
-                outcome.is_some_and(|outcome| self.record(measures, pass, outcome, ask_again, now, stripe))
-            }),
+        match (&pass.kind, verdict) {
+            (Kind::Recorded, Verdict::Success) if self.slow_after.load(Ordering::Relaxed) == OFF => {
+                self.measures.with(|measures| self.record(measures, pass.generation, Outcome::GOOD, None, now))
+            }
+            _ => self.settle_slowly(pass, verdict, ask_again, now),
         }
     }
 
+    fn settle_slowly(
+        &self,
+        pass: &Pass,
+        verdict: Verdict,
+        ask_again: Option<Duration>,
+        now: &Now<'_>,
+    ) -> Changed {
+        let outcome = self.outcome(pass, verdict, now);
+        let generation = pass.generation;
+        self.measures.with(|measures| {
+            match pass.kind {
+                Kind::Unrecorded => return false,
+                Kind::Probe(slot) => return self.settle_probe(generation, slot, outcome, ask_again, now.get()),
+                Kind::Recorded => {}
+                Kind::InFlight(entry) => {
+                    if let Some(in_flight) = &measures.in_flight {
+                        in_flight.leave(generation, entry);
+                    }
+                }
+            }
+            outcome.is_some_and(|outcome| self.record(measures, generation, outcome, ask_again, now))
+        })
+    }
+
     /// What goes into the window, if anything: a cancelled call says nothing, unless it had been slow already.
+    #[inline]
     fn outcome(&self, pass: &Pass, verdict: Verdict, now: &Now<'_>) -> Option<Outcome> {
         let slow = self.is_slow(pass, now);
         match verdict {
@@ -290,41 +341,55 @@ impl Circuit {
     }
 
     /// Whether a call that ends now was slow.
+    #[inline]
     pub(super) fn is_slow(&self, pass: &Pass, now: &Now<'_>) -> bool {
         let limit = self.slow_after.load(Ordering::Relaxed);
-        limit != OFF
-            && pass.started.is_some_and(|started| now.get().0.saturating_sub(started.0) > limit)
+        limit != OFF && pass.started != Timestamp::NEVER && now.get().0.saturating_sub(pass.started.0) > limit
     }
 
+    #[inline]
     fn record(
         &self,
         measures: &Measures,
-        pass: &Pass,
+        generation: u64,
         outcome: Outcome,
         ask_again: Option<Duration>,
         now: &Now<'_>,
-        stripe: usize,
     ) -> Changed {
         let word = self.load();
-        if word.generation != pass.generation {
+        if word.generation != generation || !measures.window.record(generation, now, outcome) {
             return false;
         }
-        let at = if measures.window.needs_time() { now.get() } else { Timestamp(0) };
-        if !measures.window.record(word.generation, at, outcome, stripe) {
+        if outcome.is_good()
+            && self.run_limit.load(Ordering::Relaxed) == OFF
+            && self.settled.load(Ordering::Relaxed) == measures.window.moment(generation, now)
+        {
             return false;
         }
+        self.weigh(measures, word, outcome, ask_again, now)
+    }
+
+    /// What a recorded call means, where that is not nothing.
+    fn weigh(
+        &self,
+        measures: &Measures,
+        word: Word,
+        outcome: Outcome,
+        ask_again: Option<Duration>,
+        now: &Now<'_>,
+    ) -> Changed {
         if let Some(wait) = ask_again.filter(|_| outcome.failed) {
             self.asked.fetch_max(now.get().after(wait).0, Ordering::Relaxed);
         }
         if let Some(threshold) = self.run_reached(word, outcome) {
             return self.act(word, Cause::ConsecutiveFailures { threshold }, now.get());
         }
-        if outcome.is_good() && self.settled.load(Ordering::Relaxed) == measures.window.moment(word.generation, at) {
+        if outcome.is_good() && self.settled.load(Ordering::Relaxed) == measures.window.moment(word.generation, now) {
             return false;
         }
         // Of two threads that record at once, on two stripes, at least one must see both calls.
         fence(Ordering::SeqCst);
-        self.judge(word, measures, now.get())
+        self.judge(word, measures, now)
     }
 
     /// Counts failures in a row; the limit, if this one reached it.
@@ -349,15 +414,15 @@ impl Circuit {
     }
 
     /// Judges what the window holds, and acts on it.
-    fn judge(&self, word: Word, measures: &Measures, now: Timestamp) -> Changed {
+    fn judge(&self, word: Word, measures: &Measures, now: &Now<'_>) -> Changed {
         let settings = self.settings.read();
-        let evidence = measures.evidence(word.generation, now);
+        let evidence = measures.evidence(word.generation, now.get());
         let cause = match word.state {
             State::Recovering => evidence.judge_surely(&settings),
             _ => evidence.judge(&settings, settings.min_calls),
         };
         if let Some(cause) = cause {
-            return self.act(word, cause, now);
+            return self.act(word, cause, now.get());
         }
         if word.state == State::ObserveOnly {
             self.settled.store(UNSETTLED, Ordering::Relaxed);

@@ -34,7 +34,7 @@ pub(super) enum Finding {
 impl Trial {
     /// Lends a slot at `now`, if one is free or has been lost by now.
     pub(super) fn admit(&mut self, now: Timestamp, settings: &Settings) -> Option<u64> {
-        self.leases.retain(|lease| lease.expires > now);
+        self.reclaim(now);
         (self.used() < u64::from(settings.probes)).then(|| {
             let probe = self.next;
             self.next = probe.wrapping_add(1);
@@ -55,14 +55,16 @@ impl Trial {
 
     /// Lends the slot from now on, if it is not lost.
     pub(super) fn renew(&mut self, probe: u64, now: Timestamp, settings: &Settings) -> bool {
-        let lease = self.leases.iter_mut().find(|lease| lease.probe == probe && lease.expires > now);
+        self.reclaim(now);
+        let lease = self.leases.iter_mut().find(|lease| lease.probe == probe);
         let Some(lease) = lease else { return false };
         lease.expires = settings.probe_timeout.map_or(Timestamp::NEVER, |limit| now.after(limit));
         true
     }
 
-    /// Takes the slot back; `false` if the probe had lost it.
-    pub(super) fn give_back(&mut self, probe: u64) -> bool {
+    /// Takes the slot back; `false` if the probe had lost it by now.
+    pub(super) fn give_back(&mut self, probe: u64, now: Timestamp) -> bool {
+        self.reclaim(now);
         let before = self.leases.len();
         self.leases.retain(|lease| lease.probe != probe);
         self.leases.len() < before
@@ -86,6 +88,11 @@ impl Trial {
 
     pub(super) fn evidence(&self) -> Evidence {
         Evidence { counts: self.counts, overdue: 0 }
+    }
+
+    /// Takes back the slots of calls that have had them for too long.
+    fn reclaim(&mut self, now: Timestamp) {
+        self.leases.retain(|lease| lease.expires > now);
     }
 
     fn used(&self) -> u64 {

@@ -182,6 +182,7 @@ impl Telemetry {
     }
 
     /// Whether calls need to be measured.
+    #[inline]
     pub(crate) const fn wants_calls(&self) -> bool {
         self.wants_calls
     }

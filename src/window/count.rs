@@ -1,7 +1,7 @@
 //! The last N calls, as a log of two-bit outcomes.
 //!
 //! ```text
-//! cursor   which chunk is being filled                         one word, changes every 16 calls
+//! cursor   [era | lap | chunk being filled]                     one word, changes every 16 calls
 //! chunks   [stamp: era, lap | filled | 16 outcomes of 2 bits]   one word for 16 calls
 //! totals   [era | failures | slow | slow failures]              one word, changes when they do
 //! ```
@@ -22,7 +22,7 @@ use crate::sync::{AtomicU64, Ordering};
 /// the moment in which an outcome has left the window before its own record reached the totals.
 pub(super) const MOST_CALLS: u32 = 10_000;
 
-const PER_CHUNK: u32 = 16;
+const PER_CHUNK: u64 = 16;
 
 #[derive(Debug)]
 pub(crate) struct CountWindow {
@@ -30,17 +30,19 @@ pub(crate) struct CountWindow {
     totals: AtomicU64,
     chunks: Box<[AtomicU64]>,
     calls: u32,
+    last_places: u64,
 }
 
 impl CountWindow {
     /// An empty window of the last `calls` calls, 1 to [`MOST_CALLS`].
     pub(super) fn new(calls: u32) -> Self {
-        let chunks = (0..calls.div_ceil(PER_CHUNK)).map(|_| AtomicU64::new(0)).collect();
+        let chunks = (0..u64::from(calls).div_ceil(PER_CHUNK)).map(|_| AtomicU64::new(0)).collect();
         Self {
-            cursor: AtomicU64::new(Cursor { era: 0, chunk: 0 }.pack()),
+            cursor: AtomicU64::new(Cursor::first(0).0),
             totals: AtomicU64::new(Totals::empty(0).pack()),
             chunks,
             calls,
+            last_places: u64::from(calls).wrapping_sub(1) % PER_CHUNK + 1,
         }
     }
 
@@ -48,41 +50,46 @@ impl CountWindow {
     pub(super) fn begin(&self, era: u64) {
         self.totals.store(Totals::empty(era).pack(), Ordering::Relaxed);
         // Release: a thread that finds the new era here finds its totals empty.
-        self.cursor.store(Cursor { era: era_bits(era), chunk: 0 }.pack(), Ordering::Release);
+        self.cursor.store(Cursor::first(era).0, Ordering::Release);
     }
 
+    #[inline]
     pub(super) fn record(&self, era: u64, outcome: Outcome) -> bool {
         loop {
             // Acquire: pairs with `begin`.
-            let seen = self.cursor.load(Ordering::Acquire);
-            let cursor = Cursor::unpack(seen);
-            if cursor.era != era_bits(era) {
+            let cursor = Cursor(self.cursor.load(Ordering::Acquire));
+            if cursor.era() != era_bits(era) {
                 return false;
             }
-            let Some((word, lap, places)) = self.chunk(cursor) else { return false };
-            let raw = word.load(Ordering::Acquire);
-            let Some(chunk) = self.current(raw, seen, cursor, lap) else { continue };
-            if chunk.filled == places {
-                let next = Cursor { chunk: cursor.chunk.wrapping_add(1), ..cursor }.pack();
-                // If it fails, another thread has moved on already.
-                let _ = self.cursor.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed);
+            let place = cursor.chunk();
+            let Some(word) = self.chunks.get(place) else { return false };
+            let seen = word.load(Ordering::Acquire);
+            let Some(chunk) = self.current(seen, cursor) else { continue };
+            if chunk.filled() == self.places(place) {
+                self.advance(cursor);
                 continue;
             }
-            let (filled, evicted) = chunk.append(outcome);
             // AcqRel: an outcome is seen by whoever sees one recorded after it.
-            if word.compare_exchange(raw, filled.pack(), Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                let evicted = if lap == 0 { Outcome::ALL[0] } else { evicted };
-                self.replace(era, evicted, outcome);
+            if word.compare_exchange(seen, chunk.append(outcome).0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                let evicted = if cursor.is_first_lap() { Outcome::GOOD } else { chunk.evicted() };
+                if evicted != outcome {
+                    self.replace(era, evicted, outcome);
+                }
                 return true;
             }
         }
     }
 
-    /// Counts `new` instead of `old` in the totals of `era`, unless that is over.
+    /// Moves the cursor on from a chunk that is full.
+    #[cold]
+    fn advance(&self, cursor: Cursor) {
+        let next = cursor.next(self.chunks.len());
+        // If it fails, another thread has moved on already.
+        let _ = self.cursor.compare_exchange(cursor.0, next.0, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// Counts `new` instead of `old`, which are different, in the totals of `era`, unless that is over.
     fn replace(&self, era: u64, old: Outcome, new: Outcome) {
-        if old == new {
-            return;
-        }
         let mut seen = self.totals.load(Ordering::Relaxed);
         loop {
             let Some(totals) = Totals::unpack(seen).replace(era, old, new) else { return };
@@ -95,17 +102,16 @@ impl CountWindow {
 
     pub(super) fn counts(&self, era: u64) -> Counts {
         loop {
-            let seen = self.cursor.load(Ordering::Acquire);
-            let cursor = Cursor::unpack(seen);
-            if cursor.era != era_bits(era) {
+            let cursor = Cursor(self.cursor.load(Ordering::Acquire));
+            if cursor.era() != era_bits(era) {
                 return Counts::default();
             }
-            let Some((word, lap, _)) = self.chunk(cursor) else { return Counts::default() };
-            let Some(chunk) = self.current(word.load(Ordering::Acquire), seen, cursor, lap) else { continue };
-            let calls = if lap > 0 {
-                u64::from(self.calls)
+            let Some(word) = self.chunks.get(cursor.chunk()) else { return Counts::default() };
+            let Some(chunk) = self.current(word.load(Ordering::Acquire), cursor) else { continue };
+            let calls = if cursor.is_first_lap() {
+                (cursor.chunk() as u64).wrapping_mul(PER_CHUNK).wrapping_add(chunk.filled())
             } else {
-                cursor.chunk.saturating_mul(u64::from(PER_CHUNK)).saturating_add(u64::from(chunk.filled))
+                u64::from(self.calls)
             };
             let totals = Totals::unpack(self.totals.load(Ordering::Acquire));
             if totals.era != era_bits(era) {
@@ -121,90 +127,123 @@ impl CountWindow {
         }
     }
 
-    /// The word of the chunk at `cursor`, the lap the cursor is in, and how many outcomes the chunk holds:
-    /// the last one of the ring may be shorter.
-    fn chunk(&self, cursor: Cursor) -> Option<(&AtomicU64, u64, u32)> {
-        let ring = self.chunks.len() as u64;
-        let (lap, place) = (cursor.chunk.checked_div(ring)?, cursor.chunk.checked_rem(ring)?);
-        let before = u32::try_from(place).ok()?.checked_mul(PER_CHUNK)?;
-        let word = self.chunks.get(usize::try_from(place).ok()?)?;
-        Some((word, lap, self.calls.saturating_sub(before).min(PER_CHUNK)))
+    /// How many outcomes a chunk holds: the last one of the ring may be shorter.
+    #[inline]
+    fn places(&self, chunk: usize) -> u64 {
+        if chunk.wrapping_add(1) == self.chunks.len() { self.last_places } else { PER_CHUNK }
     }
 
-    /// The chunk as its owner of this lap sees it: as it is, or still to be opened. `None` if the cursor has
-    /// moved on, so that `raw` says nothing.
-    fn current(&self, raw: u64, seen: u64, cursor: Cursor, lap: u64) -> Option<Chunk> {
-        let chunk = Chunk::unpack(raw);
-        let stamp = stamp(cursor.era, lap);
-        if chunk.stamp == stamp {
-            Some(chunk)
-        } else if self.cursor.load(Ordering::Acquire) == seen {
-            Some(Chunk { stamp, filled: 0, outcomes: chunk.outcomes })
+    /// The chunk under the cursor as it is in this lap, or empty if it is still to be opened. `None` if the
+    /// cursor has moved on, so that what was seen says nothing.
+    #[inline]
+    fn current(&self, seen: u64, cursor: Cursor) -> Option<Chunk> {
+        if Stamp::is_same(seen, cursor.0) {
+            Some(Chunk(seen))
+        } else if self.cursor.load(Ordering::Acquire) == cursor.0 {
+            Some(Chunk::open(seen, cursor))
         } else {
             None
         }
     }
 }
 
-const ERA_BITS: u32 = 16;
-const LAP_BITS: u32 = 11;
-
 /// The part of an era's number that is kept. Eras meet again after 65,536 of them, and what they would have
 /// to meet in is the time between two instructions.
+#[inline]
 const fn era_bits(era: u64) -> u64 {
-    era & ((1 << ERA_BITS) - 1)
+    era & 0xffff
 }
 
-/// Tells one filling of a chunk from the next ones.
-const fn stamp(era: u64, lap: u64) -> u64 {
-    era << LAP_BITS | (lap & ((1 << LAP_BITS) - 1))
+/// The upper 27 bits of cursor and chunk alike: 16 of the era, 11 of the lap. They tell one filling of a chunk
+/// from the next ones.
+struct Stamp;
+
+impl Stamp {
+    const SHIFT: u32 = 37;
+    const ERA_SHIFT: u32 = 48;
+    const ONE_LAP: u64 = 1 << Self::SHIFT;
+    const LAPS: u64 = (1 << Self::ERA_SHIFT) - Self::ONE_LAP;
+
+    #[inline]
+    const fn is_same(one: u64, other: u64) -> bool {
+        (one ^ other) >> Self::SHIFT == 0
+    }
 }
 
-/// Which chunk is being filled, counted from the beginning of the era.
-#[derive(Clone, Copy)]
-struct Cursor {
-    era: u64,
-    chunk: u64,
-}
+/// `[era 16 | lap 11 | later lap 1 | 26 unused | chunk 10]`: which chunk is being filled.
+#[derive(Clone, Copy, PartialEq)]
+struct Cursor(u64);
 
 impl Cursor {
-    const CHUNK_BITS: u32 = 64 - ERA_BITS;
+    const LATER_LAP: u64 = 1 << 36;
+    const CHUNKS: u64 = (1 << 10) - 1;
 
-    const fn pack(self) -> u64 {
-        self.era << Self::CHUNK_BITS | (self.chunk & ((1 << Self::CHUNK_BITS) - 1))
+    const fn first(era: u64) -> Self {
+        Self(era_bits(era) << Stamp::ERA_SHIFT)
     }
 
-    const fn unpack(word: u64) -> Self {
-        Self { era: word >> Self::CHUNK_BITS, chunk: word & ((1 << Self::CHUNK_BITS) - 1) }
+    #[inline]
+    const fn era(self) -> u64 {
+        self.0 >> Stamp::ERA_SHIFT
+    }
+
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "ten bits fit anything")]
+    const fn chunk(self) -> usize {
+        (self.0 & Self::CHUNKS) as usize
+    }
+
+    #[inline]
+    const fn is_first_lap(self) -> bool {
+        self.0 & Self::LATER_LAP == 0
+    }
+
+    const fn next(self, ring: usize) -> Self {
+        if self.chunk().wrapping_add(1) < ring {
+            return Self(self.0.wrapping_add(1));
+        }
+        let lap = self.0.wrapping_add(Stamp::ONE_LAP) & Stamp::LAPS;
+        Self(self.era() << Stamp::ERA_SHIFT | lap | Self::LATER_LAP)
     }
 }
 
-/// Up to sixteen outcomes, and those of the lap before in the places not yet filled.
+/// `[era 16 | lap 11 | filled 5 | 16 outcomes of 2]`: in the places not yet filled, the outcomes of the lap
+/// before.
 #[derive(Clone, Copy)]
-struct Chunk {
-    stamp: u64,
-    filled: u32,
-    outcomes: u32,
-}
+struct Chunk(u64);
 
 impl Chunk {
-    const fn pack(self) -> u64 {
-        self.stamp << 37 | (self.filled as u64) << 32 | self.outcomes as u64
+    const FILLED_SHIFT: u32 = 32;
+    const ONE_FILLED: u64 = 1 << Self::FILLED_SHIFT;
+    const OUTCOMES: u64 = Self::ONE_FILLED - 1;
+
+    /// The chunk `seen` as the lap of `cursor` begins to fill it.
+    #[inline]
+    const fn open(seen: u64, cursor: Cursor) -> Self {
+        Self(cursor.0 >> Stamp::SHIFT << Stamp::SHIFT | (seen & Self::OUTCOMES))
     }
 
-    #[allow(clippy::cast_possible_truncation, reason = "taking the fields out of the word")]
-    const fn unpack(word: u64) -> Self {
-        Self { stamp: word >> 37, filled: (word >> 32) as u32 & 0x1f, outcomes: word as u32 }
+    #[inline]
+    const fn filled(self) -> u64 {
+        self.0 >> Self::FILLED_SHIFT & 0x1f
     }
 
-    /// The chunk with one more outcome, and the one it took the place of.
-    fn append(self, outcome: Outcome) -> (Self, Outcome) {
-        let shift = self.filled.saturating_mul(2);
-        let evicted = (self.outcomes >> shift & 3) as usize;
-        let code = u32::try_from(outcome.index()).unwrap_or(0);
-        let outcomes = self.outcomes & !(3 << shift) | code << shift;
-        let evicted = Outcome::ALL.get(evicted).copied().unwrap_or(outcome);
-        (Self { filled: self.filled.saturating_add(1), outcomes, ..self }, evicted)
+    #[inline]
+    const fn shift(self) -> u64 {
+        self.filled() << 1 & 31
+    }
+
+    /// What stands in the next place, from one lap ago.
+    #[inline]
+    const fn evicted(self) -> Outcome {
+        Outcome::from_code(self.0 >> self.shift() & 3)
+    }
+
+    /// The chunk with one more outcome.
+    #[inline]
+    const fn append(self, outcome: Outcome) -> Self {
+        let cleared = self.0 & !(3 << self.shift());
+        Self((cleared | outcome.code() << self.shift()).wrapping_add(Self::ONE_FILLED))
     }
 }
 

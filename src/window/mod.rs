@@ -16,7 +16,7 @@ use std::time::Duration;
 pub(crate) use count::CountWindow;
 pub(crate) use time::TimeWindow;
 
-use crate::clock::{Timestamp, nanos};
+use crate::clock::{Now, Timestamp, nanos};
 use crate::config::InvalidConfig;
 
 /// Which calls are looked at to judge the state of a service.
@@ -84,8 +84,10 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    pub(crate) const GOOD: Self = Self { failed: false, slow: false };
+
     pub(crate) const ALL: [Self; 4] = [
-        Self { failed: false, slow: false },
+        Self::GOOD,
         Self { failed: true, slow: false },
         Self { failed: false, slow: true },
         Self { failed: true, slow: true },
@@ -96,9 +98,15 @@ impl Outcome {
         !self.failed && !self.slow
     }
 
-    /// Its place in [`ALL`](Self::ALL), which is also its two-bit code.
-    const fn index(self) -> usize {
-        self.failed as usize | (self.slow as usize) << 1
+    /// Two bits, which are also its place in [`ALL`](Self::ALL).
+    #[inline]
+    const fn code(self) -> u64 {
+        self.failed as u64 | (self.slow as u64) << 1
+    }
+
+    #[inline]
+    const fn from_code(code: u64) -> Self {
+        Self { failed: code & 1 != 0, slow: code & 2 != 0 }
     }
 }
 
@@ -164,11 +172,12 @@ impl Calls {
     }
 
     /// Records a call that ended at `now`; `false` if `era` is over, and nothing was recorded.
-    pub(crate) fn record(&self, era: u64, now: Timestamp, outcome: Outcome, stripe: usize) -> bool {
+    #[inline]
+    pub(crate) fn record(&self, era: u64, now: &Now<'_>, outcome: Outcome) -> bool {
         match self {
             Self::Count(window) => window.record(era, outcome),
             Self::Time(window) => {
-                window.record(era, now, outcome, 1, stripe);
+                window.record(era, now.get(), outcome, 1, now.stripe());
                 true
             }
         }
@@ -198,16 +207,12 @@ impl Calls {
 
     /// A number that stays the same for as long as nothing leaves the window but to make room: within it a
     /// good call cannot raise a ratio that was judged over enough calls.
-    pub(crate) fn moment(&self, era: u64, now: Timestamp) -> u64 {
+    #[inline]
+    pub(crate) fn moment(&self, era: u64, now: &Now<'_>) -> u64 {
         match self {
             Self::Count(_) => era,
-            Self::Time(window) => window.moment(era, now),
+            Self::Time(window) => window.moment(era, now.get()),
         }
-    }
-
-    /// Whether recording and counting need to know the time.
-    pub(crate) const fn needs_time(&self) -> bool {
-        matches!(self, Self::Time(_))
     }
 }
 

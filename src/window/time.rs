@@ -40,6 +40,7 @@ impl TimeWindow {
         Self { width, buckets, stripes: Striped::new(Stripe::new(buckets, 0)) }
     }
 
+    #[inline]
     pub(super) fn record(&self, era: u64, now: Timestamp, outcome: Outcome, calls: u64, stripe: usize) {
         let number = self.moment(era, now);
         let stripe = self.stripes.at(self.stripes.place(stripe));
@@ -58,6 +59,7 @@ impl TimeWindow {
     }
 
     /// The number of the bucket at `now`, counted on over the eras.
+    #[inline]
     pub(super) fn moment(&self, era: u64, now: Timestamp) -> u64 {
         let bucket = now.0.checked_div(self.width).unwrap_or(0);
         bucket.wrapping_add(era.wrapping_mul(self.buckets))
@@ -82,10 +84,11 @@ impl Stripe {
     }
 
     /// Counts `calls` calls in bucket `number`; tells whether another thread got in between.
+    #[inline]
     fn record(&self, number: u64, buckets: u64, outcome: Outcome, calls: u64) -> bool {
         let place = number.checked_rem(buckets).and_then(|place| usize::try_from(place).ok()).unwrap_or(0);
-        let word = place.saturating_mul(OUTCOMES).saturating_add(outcome.index());
-        let Some(word) = self.words.get(word.saturating_add(self.margin)) else { return false };
+        let word = place << 2 | usize::from(outcome.failed) | usize::from(outcome.slow) << 1;
+        let Some(word) = self.words.get(word.wrapping_add(self.margin)) else { return false };
         let mut contended = false;
         let mut seen = word.load(Ordering::Relaxed);
         loop {
