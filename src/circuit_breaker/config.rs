@@ -225,6 +225,8 @@ pub(super) struct Settings {
     pub(super) max_open_for: Duration,
     pub(super) open_jitter: f64,
     pub(super) probes: u32,
+    /// How many trial calls decide.
+    pub(super) min_probes: u64,
     pub(super) probe_timeout: Option<Duration>,
     pub(super) ramp: Duration,
 }
@@ -276,14 +278,10 @@ impl Settings {
             max_open_for: config.max_open_for,
             open_jitter: config.open_jitter,
             probes: config.probes,
+            min_probes: u64::from(config.min_calls.min(config.probes)),
             probe_timeout: config.probe_timeout,
             ramp: config.ramp,
         })
-    }
-
-    /// How many trial calls decide.
-    pub(super) fn min_probes(&self) -> u64 {
-        self.min_calls.min(u64::from(self.probes))
     }
 
     /// From when on a call in flight counts as slow, if it does.

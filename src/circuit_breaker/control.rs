@@ -202,7 +202,7 @@ impl Circuit {
             Order::Observe => drop(control.enter(self, word, State::ObserveOnly, cause, None, now)),
             Order::Probe if matches!(word.state, State::Closed | State::Recovering | State::ObserveOnly) => return false,
             Order::Probe => drop(control.enter(self, word, State::HalfOpen, cause, None, now)),
-            Order::Trip(None) if word.state == State::ObserveOnly => return false,
+            Order::Trip(_) if word.state == State::ObserveOnly => return false,
             Order::Trip(None) => {
                 let wait = control.next_wait(&settings);
                 control.openings = control.openings.saturating_add(1);
@@ -246,7 +246,7 @@ impl Circuit {
             Shown::Window { era } => measures.evidence(era, now),
             Shown::Trial => control.map(|control| control.trial.evidence()).unwrap_or_default(),
         });
-        let min_calls = if shown == Shown::Trial { settings.min_probes() } else { settings.min_calls };
+        let min_calls = if shown == Shown::Trial { settings.min_probes } else { settings.min_calls };
         let gate = Timestamp(self.gate.load(Ordering::Relaxed));
         let is_gated = matches!(word.state, State::Open | State::HalfOpen | State::ForcedOpen);
         Snapshot {

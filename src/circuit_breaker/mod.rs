@@ -22,3 +22,8 @@ pub use permit::Permit;
 pub use service::{CircuitBreaker, Readiness};
 pub use snapshot::{Saved, Snapshot};
 pub use transition::{Cause, State, Transition};
+
+#[cfg(all(test, stanchion_loom))]
+mod model;
+#[cfg(all(test, not(stanchion_loom)))]
+mod tests;

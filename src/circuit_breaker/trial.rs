@@ -79,7 +79,7 @@ impl Trial {
                 return Finding::Sick(Cause::ConsecutiveFailures { threshold });
             }
         }
-        let min_calls = settings.min_probes();
+        let min_calls = settings.min_probes;
         if self.counts.calls < min_calls {
             return Finding::Undecided;
         }

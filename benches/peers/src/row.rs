@@ -1,0 +1,76 @@
+//! A row of the table: what is measured, and what it is compared with.
+
+use crate::measure::{Contestant, Heap, Lap, Sample, heap, lap};
+
+pub const BARE: &str = "bare service";
+pub const OURS_COUNT: &str = "**stanchion**, 100 calls";
+pub const OURS_TIME: &str = "**stanchion**, 60 s in 10 buckets, slow calls";
+pub const OURS_OPEN: &str = "**stanchion**, open";
+
+/// How many of the calls must succeed, checked after every loop: a breaker that has tripped by itself, or one
+/// that was meant to refuse and does not, would be fast and wrong.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Expect {
+    Success,
+    Refusal,
+    /// One call in 32 succeeds: the failed-call rows stay just below a threshold of 100 %.
+    #[cfg_attr(not(feature = "ours"), expect(dead_code, reason = "only rows of ours fail"))]
+    Failure,
+}
+
+impl Expect {
+    pub fn check(self, name: &str, sample: Sample) {
+        let Sample { calls, ok, .. } = sample;
+        let as_expected = match self {
+            Self::Success => ok == calls,
+            Self::Refusal => ok == 0,
+            Self::Failure => ok.abs_diff(calls / 32) <= 1,
+        };
+        assert!(as_expected, "{name}: {ok} of {calls} calls succeeded");
+    }
+}
+
+pub struct Row {
+    pub name: &'static str,
+    pub expect: Expect,
+    /// The row of ours that does the same job.
+    pub ours: Option<&'static str>,
+    /// Whether two threads may share the instance.
+    pub shared: bool,
+    pub lap: Box<dyn Fn() -> Lap>,
+    pub heap: Option<Box<dyn Fn() -> Heap>>,
+}
+
+impl Row {
+    pub fn new<C: Contestant>(name: &'static str, expect: Expect, contestant: C) -> Self {
+        Self {
+            name,
+            expect,
+            ours: None,
+            shared: true,
+            lap: Box::new(move || lap(contestant.clone())),
+            heap: None,
+        }
+    }
+
+    /// A row whose heap is measured too: `make` makes an independent breaker each time.
+    pub fn with_heap<C: Contestant>(
+        name: &'static str,
+        expect: Expect,
+        make: impl Fn() -> C + 'static,
+    ) -> Self {
+        let mut row = Self::new(name, expect, make());
+        row.heap = Some(Box::new(move || heap(&make)));
+        row
+    }
+
+    pub fn against(mut self, ours: &'static str) -> Self {
+        self.ours = Some(ours);
+        self
+    }
+
+    pub fn one_thread(mut self) -> Self {
+        self.shared = false;
+        self
+    }
+}

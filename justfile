@@ -1,0 +1,53 @@
+# Shortcuts; `just` lists them. CI runs `.ci/run`, which needs no `just`.
+
+_list:
+    @just --list --unsorted
+
+# All tests; arguments are passed on: `just test circuit_breaker`
+test *args:
+    cargo test --all-features {{ args }}
+
+# Format, then the lints as CI runs them
+lint:
+    cargo fmt
+    .ci/run clippy
+
+# The documentation, with warnings as errors
+docs:
+    .ci/run docs
+
+# Each feature alone
+features:
+    .ci/run features
+
+# The loom models in both modes, then every planted bug
+loom:
+    .ci/models
+
+# The loom models without a bound on preemptions: before a release
+loom-unbounded:
+    LOOM_MAX_PREEMPTIONS=unbounded .ci/models check
+
+# Time per call
+bench *args:
+    cargo bench --bench overhead --bench contention -- {{ args }}
+
+# The same work done by other crates, side by side
+peers:
+    cargo run --release --locked --manifest-path benches/peers/Cargo.toml
+
+# Machine instructions per call; needs valgrind
+instructions:
+    cargo bench --bench instructions
+
+# A dependency fails and recovers, with and without a breaker
+outage:
+    cargo run --release --all-features --example outage
+
+# Licences, sources, duplicates and advisories; needs cargo-deny
+deny:
+    cargo deny check
+
+# Everything that must pass before a change lands
+ci:
+    bash .ci/run
