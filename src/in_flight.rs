@@ -40,6 +40,11 @@ pub(crate) struct Entry {
     version: u16,
 }
 
+impl Entry {
+    /// Of a call that was counted nowhere.
+    pub(crate) const NONE: Self = Self { cohort: 0, place: 0, version: 0 };
+}
+
 impl InFlight {
     pub(crate) fn new(limit: Duration, version: u16) -> Self {
         let limit = nanos(limit);

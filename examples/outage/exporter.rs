@@ -51,7 +51,8 @@ impl Exporter {
         let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
         let response = client.get(self.url().parse()?).await?;
         let page = response.into_body().collect().await?.to_bytes();
-        let page = std::str::from_utf8(&page).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let page =
+            std::str::from_utf8(&page).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         Ok(page.to_owned())
     }
 }

@@ -51,7 +51,8 @@ impl History {
         if self.state_at(during.start) == state {
             return Some(Duration::ZERO);
         }
-        let entered = |(at, transition): &(Duration, Transition)| during.contains(at) && transition.to == state;
+        let entered =
+            |(at, transition): &(Duration, Transition)| during.contains(at) && transition.to == state;
         self.all().iter().find(|change| entered(change)).map(|(at, _)| *at - during.start)
     }
 

@@ -23,7 +23,7 @@
 //!
 //! Times are those of a film: windows and waits are a tenth of what a service in production would have.
 
-#![allow(clippy::disallowed_methods, reason = "a program, unlike the library, may look at the clock and spawn")]
+#![allow(clippy::disallowed_methods, reason = "a program may read the clock and spawn")]
 
 mod exporter;
 mod history;
@@ -71,17 +71,13 @@ async fn main() -> anyhow::Result<ExitCode> {
     let bare = Lane::new("bare client", script).await?;
     let protected = Lane::new("with stanchion", script).await?;
 
-    let driven = tokio::spawn(Arc::clone(&bare).drive(
-        ServiceBuilder::new()
-            .layer(TimeoutLayer::new(TIMEOUT)) //
-            .service(http_client()),
-    ));
-    let driven_too = tokio::spawn(Arc::clone(&protected).drive(
-        ServiceBuilder::new()
-            .layer(breaker) //
-            .layer(TimeoutLayer::new(TIMEOUT))
-            .service(http_client()),
-    ));
+    let bare_stack = ServiceBuilder::new().layer(TimeoutLayer::new(TIMEOUT)).service(http_client());
+    let protected_stack =
+        ServiceBuilder::new().layer(breaker).layer(TimeoutLayer::new(TIMEOUT)).service(http_client());
+    let drivers = [
+        tokio::spawn(Arc::clone(&bare).drive(bare_stack)),
+        tokio::spawn(Arc::clone(&protected).drive(protected_stack)),
+    ];
 
     let mut screen = Screen::new(script, history.clone(), [Arc::clone(&protected), Arc::clone(&bare)]);
     while !script.is_over() {
@@ -89,12 +85,14 @@ async fn main() -> anyhow::Result<ExitCode> {
         screen.show()?;
         exporter.upkeep();
     }
-    driven.await??;
-    driven_too.await??;
+    for driver in drivers {
+        driver.await??;
+    }
 
     let metrics = exporter.scrape().await?;
     println!("\nFrom {}, without buckets and zeros:", exporter.url());
-    let is_told = |line: &&str| line.starts_with("stanchion_") && !line.contains("_bucket{") && !line.ends_with(" 0");
+    let is_told =
+        |line: &&str| line.starts_with("stanchion_") && !line.contains("_bucket{") && !line.ends_with(" 0");
     let mut lines: Vec<_> = metrics.lines().filter(is_told).collect();
     lines.sort_unstable();
     for line in lines {

@@ -69,14 +69,17 @@ impl<'a> Report<'a> {
         row("failed", [&bare, &protected].map(|lane| lane.calls.failed.to_string()));
         row("caller waited, p50", [&bare, &protected].map(|lane| millis(lane.calls.p50)));
         row("caller waited, p99", [&bare, &protected].map(|lane| millis(lane.calls.p99)));
-        println!("{:.1}% fewer calls reached the sick server.", fewer(bare.reached, protected.reached) * 100.0);
+        println!(
+            "{:.1}% fewer calls reached the sick server.",
+            fewer(bare.reached, protected.reached) * 100.0
+        );
 
-        println!("\nThe server   circuit opened    probed   full traffic    calls that reached it    p99 once it was open");
-        println!("               after onset               after healing      bare   protected        bare   protected");
+        println!("\nThe server   opened   probed   full traffic    calls reached it      p99 once open");
+        println!("              after            after healing    bare protected     bare  protected");
         for fault in &self.faults {
             let reached = |lane| Outage::of(lane, |at| fault.span.contains(at)).reached;
             println!(
-                "  {:10} {:>12} {:>9} {:>14} {:>13} {:>11} {:>13} {:>11}",
+                "  {:9} {:>7} {:>8} {:>14} {:>7} {:>9} {:>11} {:>9}",
                 fault.span.condition.word(),
                 seconds(fault.opened),
                 format!("{} times", fault.probings),
@@ -99,15 +102,24 @@ impl<'a> Report<'a> {
         };
         for Fault { span, opened, closed, .. } in &self.faults {
             let word = span.condition.word();
-            expect(opened.is_some(), &format!("the circuit opened when the server {word}: after {}", seconds(*opened)));
-            expect(closed.is_some(), &format!("and closed when it was well again: after {}", seconds(*closed)));
+            expect(
+                opened.is_some(),
+                &format!("the circuit opened when the server {word}: after {}", seconds(*opened)),
+            );
+            expect(
+                closed.is_some(),
+                &format!("and closed when it was well again: after {}", seconds(*closed)),
+            );
         }
 
         let is_sick = |at| Script::condition_at(at).is_fault();
         let (bare, protected) = (self.bare.server.reached(is_sick), self.protected.server.reached(is_sick));
         let sick_time: Duration = self.faults.iter().map(|fault| fault.span.to - fault.span.from).sum();
         let enough = sick_time.div_duration_f64(PERIOD) / 2.0;
-        expect(as_f64(bare) >= enough, &format!("there was an outage: {bare} bare calls reached the sick server"));
+        expect(
+            as_f64(bare) >= enough,
+            &format!("there was an outage: {bare} bare calls reached the sick server"),
+        );
         let share = fewer(bare, protected);
         expect(
             share >= 0.8,
@@ -123,7 +135,10 @@ impl<'a> Report<'a> {
 
         let last = self.protected.tally(|call| call.began + LAST >= Script::length());
         let success = share_of(last.passed, last.calls());
-        expect(success >= 0.95, &format!("in the end all is well: {:.1}% of the last calls passed", success * 100.0));
+        expect(
+            success >= 0.95,
+            &format!("in the end all is well: {:.1}% of the last calls passed", success * 100.0),
+        );
 
         let refused = self.protected.tally(|_| true).refused;
         let counted = sum(metrics, "stanchion_circuit_breaker_rejections_total");

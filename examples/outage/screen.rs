@@ -148,13 +148,13 @@ impl Screen {
     }
 }
 
-const HEADINGS: &str = "  passed  refused   failed  in flight   p50 1 s   p99 1 s to server";
+const HEADINGS: &str = " passed refused failed in flight   p50 1 s   p99 1 s to server";
 
 fn row(lane: &Lane) -> String {
     let Tally { passed, refused, failed, .. } = lane.tally(|_| true);
     let Tally { p50, p99, .. } = lane.last_second();
     format!(
-        "{:14}{passed:8} {refused:8} {failed:8} {:10} {} {} {:9}",
+        "{:14} {passed:6} {refused:7} {failed:6} {:9} {} {} {:9}",
         lane.name,
         lane.in_flight(),
         millis(p50),

@@ -117,15 +117,15 @@ impl Circuit {
                 let slot = control.trial.admit(now, &settings);
                 let until = control.trial.next_slot(&settings);
                 self.gate.store(until.0, Ordering::Relaxed);
-                Some(slot.map_or(Err(Refusal::Open { until }), |slot| Ok(Pass::probe(word, slot, now))))
+                Some(slot.map_or(Err(Refusal::until(until, now)), |slot| Ok(Pass::probe(word, slot, now))))
             }
-            State::Open | State::ForcedOpen => Some(Err(Refusal::Open { until: gate })),
+            State::Open | State::ForcedOpen => Some(Err(Refusal::until(gate, now))),
             State::Closed | State::Recovering | State::Disabled | State::ObserveOnly => None,
         }
     }
 
     /// Counts a trial call's time from now; `false` if it has lost its slot.
-    pub(super) fn renew_probe(&self, generation: u64, slot: u64, now: Timestamp) -> bool {
+    pub(super) fn renew_probe(&self, generation: u64, slot: u32, now: Timestamp) -> bool {
         let word = Word { generation, state: State::HalfOpen };
         self.still(word, |control, settings| {
             let renewed = control.trial.renew(slot, now, settings);
@@ -139,7 +139,7 @@ impl Circuit {
     pub(super) fn settle_probe(
         &self,
         generation: u64,
-        slot: u64,
+        slot: u32,
         outcome: Option<Outcome>,
         ask_again: Option<Duration>,
         now: Timestamp,

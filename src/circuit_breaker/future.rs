@@ -34,6 +34,7 @@ enum State<F, C> {
 }
 
 impl<F, C> ResponseFuture<F, C> {
+    #[inline]
     pub(super) const fn calling(inner: F, classify: C, permit: Permit) -> Self {
         Self { state: State::Calling { inner, classify, permit: Some(permit) } }
     }
@@ -51,6 +52,7 @@ where
 {
     type Output = Result<C::Response<Permit>, E>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProjection::Refused(rejected) => {
@@ -59,8 +61,9 @@ where
             }
             StateProjection::Calling { inner, classify, permit } => {
                 let before = refusals();
-                let result = ready!(fail_on_panic(permit, || inner.poll(cx)));
-                let permit = permit.take().expect("a future is not polled after it was ready");
+                let guard = permit.as_mut().expect("a future is not polled after it was ready");
+                let result = ready!(guard.in_service(|| inner.poll(cx)));
+                let permit = permit.take().expect("it was there before the service was polled");
                 match result {
                     // A layer further in refused the call: the service has no part in that.
                     Err(error) if refusals() != before => {
@@ -72,24 +75,4 @@ where
             }
         }
     }
-}
-
-/// Runs a part of the service, and ends the call as a failure if it panics.
-///
-/// A guard's drop alone could not tell this panic from another one that merely drops the future.
-pub(super) fn fail_on_panic<R>(permit: &mut Option<Permit>, part: impl FnOnce() -> R) -> R {
-    struct Panicked<'a>(&'a mut Option<Permit>);
-
-    impl Drop for Panicked<'_> {
-        fn drop(&mut self) {
-            if let Some(permit) = self.0.take() {
-                permit.finish(Class::Failure);
-            }
-        }
-    }
-
-    let panicked = Panicked(permit);
-    let result = part();
-    std::mem::forget(panicked);
-    result
 }

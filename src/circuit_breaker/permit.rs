@@ -16,7 +16,9 @@ use crate::telemetry::{Event, Outcome};
 #[must_use = "dropping the permit at once cancels the call"]
 pub struct Permit {
     shared: Arc<Shared>,
-    pass: Option<Pass>,
+    pass: Pass,
+    /// The service is running: if the permit is dropped now, it has panicked.
+    is_in_service: bool,
 }
 
 impl Permit {
@@ -25,16 +27,16 @@ impl Permit {
         let now = shared.now();
         match shared.admit(&now) {
             Ok(pass) => Ok(Self::new(shared, pass, &now)),
-            Err(refusal) => Err(shared.refuse(refusal, &now)),
+            Err(refusal) => Err(shared.refuse(refusal)),
         }
     }
 
     #[inline]
     pub(super) fn new(shared: &Arc<Shared>, mut pass: Pass, now: &Now<'_>) -> Self {
-        if shared.telemetry.wants_calls() {
+        if shared.wants_calls {
             pass.started = now.get();
         }
-        Self { shared: Arc::clone(shared), pass: Some(pass) }
+        Self { shared: Arc::clone(shared), pass, is_in_service: false }
     }
 
     /// Ends the call.
@@ -45,30 +47,46 @@ impl Permit {
 
     /// Begins the call of a permit that was taken ahead of it; `None` if that was too long ago.
     pub(super) fn begin(mut self) -> Option<Self> {
-        let pass = self.pass.as_mut()?;
-        self.shared.circuit.renew(pass, &self.shared.now()).then_some(self)
+        self.shared.circuit.renew(&mut self.pass, &self.shared.now()).then_some(self)
+    }
+
+    /// Runs a part of the service. If it panics, the call has failed; the drop of a permit alone could not tell
+    /// that from another panic, by which the future is merely dropped.
+    #[inline]
+    pub(super) fn in_service<R>(&mut self, part: impl FnOnce() -> R) -> R {
+        self.is_in_service = true;
+        let result = part();
+        self.is_in_service = false;
+        result
     }
 
     #[inline]
     fn end(&mut self, verdict: Verdict, retry_after: Option<Duration>) {
-        let Some(pass) = self.pass.take() else { return };
-        let shared = &*self.shared;
-        let now = shared.now();
-        let changed = shared.circuit.settle(&pass, verdict, retry_after, &now);
-        if shared.telemetry.wants_calls() {
-            self.report(&pass, verdict, &now);
+        let Some(pass) = self.pass.end() else { return };
+        if verdict == Verdict::Success && pass.is_plain() {
+            let changed = self.shared.circuit.settle_good(&pass, &self.shared.now());
+            self.shared.after(changed);
+        } else {
+            self.end_measured(&pass, verdict, retry_after);
         }
-        shared.after(changed);
     }
 
-    fn report(&self, pass: &Pass, verdict: Verdict, now: &Now<'_>) {
-        let slow = self.shared.circuit.is_slow(pass, now);
-        let latency = now.get().since(pass.started);
-        self.shared.telemetry.emit(&Event::Call { outcome: verdict.into(), slow, latency });
+    #[inline(never)]
+    fn end_measured(&self, pass: &Pass, verdict: Verdict, retry_after: Option<Duration>) {
+        let shared = &*self.shared;
+        let now = shared.now();
+        let changed = shared.circuit.settle(pass, verdict, retry_after, &now);
+        if shared.wants_calls {
+            let slow = shared.circuit.is_slow(pass, &now);
+            let latency = now.get().since(pass.started);
+            shared.telemetry.emit(&Event::Call { outcome: verdict.into(), slow, latency });
+        }
+        shared.after(changed);
     }
 }
 
 impl Guard for Permit {
+    #[inline]
     fn finish(self, class: Class) {
         Self::finish(self, class);
     }
@@ -81,11 +99,15 @@ impl Guard for Permit {
 impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
-        self.end(Verdict::Cancelled, None);
+        if let Some(pass) = self.pass.end() {
+            let verdict = if self.is_in_service { Verdict::Failure } else { Verdict::Cancelled };
+            self.end_measured(&pass, verdict, None);
+        }
     }
 }
 
 impl From<Class> for Verdict {
+    #[inline]
     fn from(class: Class) -> Self {
         match class {
             Class::Success => Self::Success,

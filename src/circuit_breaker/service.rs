@@ -4,9 +4,10 @@ use std::task::{Context, Poll, ready};
 
 use tower_service::Service;
 
-use super::future::{ResponseFuture, fail_on_panic};
+use super::future::ResponseFuture;
 use super::permit::Permit;
 use super::shared::Shared;
+use super::state::Refusal;
 use super::waiting::Waiting;
 use crate::classify::{Class, Classify, ErrorsAreFailures};
 use crate::error::{Rejected, refusals};
@@ -32,60 +33,57 @@ pub struct CircuitBreaker<S, C = ErrorsAreFailures> {
     /// `inner` has said that it is ready, and has not been called since.
     is_inner_ready: bool,
     /// What `call` is going to answer, since `inner` was not asked whether it is ready.
-    refused: Option<Rejected>,
-    /// Leave to make a trial call, taken in `poll_ready` so that it can wait for it.
-    reserved: Option<Permit>,
-    waiting: Option<Box<Waiting>>,
+    refused: Option<Refusal>,
+    /// Under [`Readiness::Pending`], the way to a trial call.
+    turn: Option<Turn>,
+}
+
+#[derive(Debug)]
+enum Turn {
+    Waiting(Box<Waiting>),
+    Taken(Permit),
 }
 
 impl<S, C> CircuitBreaker<S, C> {
     pub(super) const fn new(inner: S, shared: Arc<Shared>, classify: C, readiness: Readiness) -> Self {
-        Self {
-            inner,
-            shared,
-            classify,
-            readiness,
-            is_inner_ready: false,
-            refused: None,
-            reserved: None,
-            waiting: None,
-        }
+        Self { inner, shared, classify, readiness, is_inner_ready: false, refused: None, turn: None }
     }
 
     crate::macros::inner_accessors!();
 
-    /// Asks the circuit before the service is asked; `Pending` only if that is what the caller wants.
+    /// Asks a circuit that does not let all calls through; `Pending` only if that is what the caller wants.
+    #[cold]
     fn poll_circuit(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.refused = None;
         if self.shared.circuit.load().is_passing() {
-            self.reserved = None;
-            self.waiting = None;
-            return Poll::Ready(());
-        }
-        match self.readiness {
-            Readiness::Reject => {
-                let now = self.shared.now();
-                if let Some(refusal) = self.shared.circuit.refusal(&now) {
-                    self.refused = Some(self.shared.refuse(refusal, &now));
-                }
-                Poll::Ready(())
-            }
-            Readiness::Pending => {
-                if self.reserved.is_none() {
-                    let waiting = self.waiting.get_or_insert_with(|| Box::new(Waiting::new(&self.shared)));
-                    self.reserved = ready!(waiting.poll_permit(cx));
-                }
-                self.waiting = None;
-                Poll::Ready(())
+            self.turn = None;
+        } else if self.readiness == Readiness::Reject {
+            self.refused = self.shared.circuit.refusal(&self.shared.now());
+        } else {
+            let waiting = || Turn::Waiting(Box::new(Waiting::new(&self.shared)));
+            if let Turn::Waiting(waiting) = self.turn.get_or_insert_with(waiting) {
+                let permit = ready!(waiting.poll_permit(cx));
+                self.turn = permit.map(Turn::Taken);
             }
         }
+        Poll::Ready(())
     }
 
+    /// Leave to make a call, by what `poll_ready` has found out.
+    #[inline]
     fn permit(&mut self) -> Result<Permit, Rejected> {
-        match self.reserved.take().and_then(Permit::begin) {
-            Some(permit) => Ok(permit),
-            None => Permit::acquire(&self.shared),
+        if let Some(refusal) = self.refused.take() {
+            // A service that is ready stays ready until it is called.
+            if !self.is_inner_ready {
+                return Err(self.shared.refuse(refusal));
+            }
         }
+        if let Some(Turn::Taken(permit)) = self.turn.take() {
+            if let Some(permit) = permit.begin() {
+                return Ok(permit);
+            }
+        }
+        Permit::acquire(&self.shared)
     }
 }
 
@@ -99,9 +97,12 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S::Future, C>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        ready!(self.poll_circuit(cx));
-        if self.refused.is_some() || self.is_inner_ready {
+        if self.refused.is_some() || self.turn.is_some() || !self.shared.circuit.load().is_passing() {
+            ready!(self.poll_circuit(cx));
+        }
+        if self.is_inner_ready || self.refused.is_some() {
             return Poll::Ready(Ok(()));
         }
         let before = refusals();
@@ -119,19 +120,14 @@ where
         Poll::Ready(result)
     }
 
+    #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
-        if let Some(rejected) = self.refused.take().filter(|_| !self.is_inner_ready) {
-            return ResponseFuture::refused(rejected);
-        }
-        let permit = match self.permit() {
+        let mut permit = match self.permit() {
             Ok(permit) => permit,
-            // A service that is ready stays ready until it is called.
             Err(rejected) => return ResponseFuture::refused(rejected),
         };
         self.is_inner_ready = false;
-        let mut permit = Some(permit);
-        let inner = fail_on_panic(&mut permit, || self.inner.call(request));
-        let permit = permit.expect("only a panic takes the permit");
+        let inner = permit.in_service(|| self.inner.call(request));
         ResponseFuture::calling(inner, self.classify.clone(), permit)
     }
 }

@@ -4,6 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
+use std::time::Duration;
 
 use tokio::sync::broadcast;
 
@@ -11,7 +12,7 @@ use super::config::Settings;
 use super::control::Notice;
 use super::state::{Changed, Circuit, Pass, Refusal};
 use super::transition::{State, Transition};
-use crate::clock::{Clock, Now, Timestamp};
+use crate::clock::{Clock, Now};
 use crate::error::{Reason, Rejected};
 use crate::sync::{Mutex, lock};
 use crate::telemetry::{Event, Telemetry};
@@ -23,6 +24,9 @@ const MOST_UNREAD: usize = 64;
 pub(super) struct Shared {
     pub(super) circuit: Circuit,
     pub(super) clock: Clock,
+    /// Beside the circuit, to be found on the way.
+    pub(super) wants_calls: bool,
+    is_observed: bool,
     pub(super) telemetry: Arc<Telemetry>,
     changes: OnceLock<broadcast::Sender<Transition>>,
     waiting: Mutex<Vec<(u64, Waker)>>,
@@ -33,6 +37,8 @@ impl Shared {
         Self {
             circuit: Circuit::new(settings),
             clock: Clock::start(),
+            wants_calls: telemetry.wants_calls(),
+            is_observed: telemetry.is_observed(),
             telemetry,
             changes: OnceLock::new(),
             waiting: Mutex::new(Vec::new()),
@@ -52,16 +58,18 @@ impl Shared {
     }
 
     /// The refusal as the caller gets it, reported.
-    pub(super) fn refuse(&self, refusal: Refusal, now: &Now<'_>) -> Rejected {
+    pub(super) fn refuse(&self, refusal: Refusal) -> Rejected {
         let name = self.telemetry.name();
         let rejected = match refusal {
             Refusal::Recovering => Rejected::new(Reason::Recovering, name, None),
-            Refusal::Open { until } => {
-                let wait = (until != Timestamp::NEVER).then(|| until.since(now.get()));
+            Refusal::Open { wait } => {
+                let wait = (wait != Refusal::ENDLESS).then(|| Duration::from_nanos(wait));
                 Rejected::new(Reason::CircuitOpen, name, wait)
             }
         };
-        self.telemetry.emit(&Event::Rejected(&rejected));
+        if self.is_observed {
+            self.telemetry.emit(&Event::Rejected(&rejected));
+        }
         rejected
     }
 

@@ -27,42 +27,76 @@ use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, fence, lock};
 use crate::window::Outcome;
 
 /// Leave to make a call, with what its end will be measured by.
+///
+/// It is moved a few times on the way into a future and out again, so it is kept flat and small.
 #[derive(Debug)]
 pub(super) struct Pass {
     generation: u64,
     /// When the call began; [`Timestamp::NEVER`] if nobody wants to know.
     pub(super) started: Timestamp,
+    entry: Entry,
     kind: Kind,
 }
 
 impl Pass {
     #[inline]
     const fn new(word: Word, kind: Kind) -> Self {
-        Self { generation: word.generation, started: Timestamp::NEVER, kind }
+        Self { generation: word.generation, started: Timestamp::NEVER, entry: Entry::NONE, kind }
     }
 
-    pub(super) const fn probe(word: Word, slot: u64, now: Timestamp) -> Self {
-        Self { generation: word.generation, started: now, kind: Kind::Probe(slot) }
+    /// Whether a success of this call can be [settled](Circuit::settle_good) without measuring it.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.kind == Kind::Recorded && self.started == Timestamp::NEVER
+    }
+
+    /// The pass for its last use; what stays behind has ended.
+    #[inline]
+    pub(super) const fn end(&mut self) -> Option<Self> {
+        match self.kind {
+            Kind::Ended => None,
+            kind => {
+                self.kind = Kind::Ended;
+                Some(Self { generation: self.generation, started: self.started, entry: self.entry, kind })
+            }
+        }
+    }
+
+    pub(super) const fn probe(word: Word, slot: u32, now: Timestamp) -> Self {
+        Self { generation: word.generation, started: now, entry: Entry::NONE, kind: Kind::Probe(slot) }
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// Nobody looks at how it ends.
     Unrecorded,
     /// It goes into the window.
     Recorded,
     /// It goes into the window, and was counted among the calls in flight.
-    InFlight(Entry),
+    InFlight,
     /// It is a trial call, with this slot.
-    Probe(u64),
+    Probe(u32),
+    /// It has ended.
+    Ended,
 }
 
-/// A call that is not let through; with the time at which asking again makes sense, if that is known.
+/// A call that is not let through; with the nanoseconds after which asking again makes sense, if that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    Open { until: Timestamp },
+    Open { wait: u64 },
     Recovering,
+}
+
+impl Refusal {
+    /// In place of a wait: until somebody changes the circuit.
+    pub(super) const ENDLESS: u64 = u64::MAX;
+
+    #[inline]
+    pub(super) fn until(gate: Timestamp, now: Timestamp) -> Self {
+        let wait = if gate == Timestamp::NEVER { Self::ENDLESS } else { gate.0.saturating_sub(now.0) };
+        Self::Open { wait }
+    }
 }
 
 /// How a call ended.
@@ -207,7 +241,7 @@ impl Circuit {
             return None;
         }
         let gate = Timestamp(self.gate.load(Ordering::Relaxed));
-        (now.get() < gate).then_some(Refusal::Open { until: gate })
+        (now.get() < gate).then(|| Refusal::until(gate, now.get()))
     }
 
     /// Asks for leave to make a call.
@@ -249,8 +283,9 @@ impl Circuit {
             return Some(Ok(Pass::new(word, Kind::Recorded)));
         }
         let started = now.get();
-        let kind = self.measures.with(|measures| {
-            let Some(in_flight) = &measures.in_flight else { return Some(Kind::Recorded) };
+        let pass = Pass { started, ..Pass::new(word, Kind::Recorded) };
+        let pass = self.measures.with(|measures| {
+            let Some(in_flight) = &measures.in_flight else { return Some(pass) };
             let cohort = in_flight.cohort(generation, started);
             // Only at the beginning of a cohort does another become overdue.
             if self.judged_cohort.load(Ordering::Relaxed) != cohort {
@@ -259,9 +294,9 @@ impl Circuit {
                     return None;
                 }
             }
-            Some(Kind::InFlight(in_flight.enter(generation, cohort, now)))
+            Some(Pass { entry: in_flight.enter(generation, cohort, now), kind: Kind::InFlight, ..pass })
         })?;
-        Some(Ok(Pass { generation, started, kind }))
+        Some(Ok(pass))
     }
 
     /// Admits a share of the calls that grows from a tenth to all of them.
@@ -288,23 +323,7 @@ impl Circuit {
     }
 
     /// Reports how a call ended. `ask_again` is what the server wants callers to wait, if it said so.
-    #[inline]
     pub(super) fn settle(
-        &self,
-        pass: &Pass,
-        verdict: Verdict,
-        ask_again: Option<Duration>,
-        now: &Now<'_>,
-    ) -> Changed {
-        match (&pass.kind, verdict) {
-            (Kind::Recorded, Verdict::Success) if self.slow_after.load(Ordering::Relaxed) == OFF => {
-                self.measures.with(|measures| self.record(measures, pass.generation, Outcome::GOOD, None, now))
-            }
-            _ => self.settle_slowly(pass, verdict, ask_again, now),
-        }
-    }
-
-    fn settle_slowly(
         &self,
         pass: &Pass,
         verdict: Verdict,
@@ -315,17 +334,23 @@ impl Circuit {
         let generation = pass.generation;
         self.measures.with(|measures| {
             match pass.kind {
-                Kind::Unrecorded => return false,
+                Kind::Unrecorded | Kind::Ended => return false,
                 Kind::Probe(slot) => return self.settle_probe(generation, slot, outcome, ask_again, now.get()),
                 Kind::Recorded => {}
-                Kind::InFlight(entry) => {
+                Kind::InFlight => {
                     if let Some(in_flight) = &measures.in_flight {
-                        in_flight.leave(generation, entry);
+                        in_flight.leave(generation, pass.entry);
                     }
                 }
             }
             outcome.is_some_and(|outcome| self.record(measures, generation, outcome, ask_again, now))
         })
+    }
+
+    /// Reports the success of a call of which nothing more is to be known than that.
+    #[inline]
+    pub(super) fn settle_good(&self, pass: &Pass, now: &Now<'_>) -> Changed {
+        self.measures.with(|measures| self.record(measures, pass.generation, Outcome::GOOD, None, now))
     }
 
     /// What goes into the window, if anything: a cancelled call says nothing, unless it had been slow already.
@@ -370,6 +395,7 @@ impl Circuit {
     }
 
     /// What a recorded call means, where that is not nothing.
+    #[cold]
     fn weigh(
         &self,
         measures: &Measures,

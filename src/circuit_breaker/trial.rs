@@ -14,12 +14,12 @@ pub(super) struct Trial {
     run: u32,
     /// Slots lent to calls that have not ended.
     leases: Vec<Lease>,
-    next: u64,
+    next: u32,
 }
 
 #[derive(Debug)]
 struct Lease {
-    probe: u64,
+    probe: u32,
     expires: Timestamp,
 }
 
@@ -33,7 +33,7 @@ pub(super) enum Finding {
 
 impl Trial {
     /// Lends a slot at `now`, if one is free or has been lost by now.
-    pub(super) fn admit(&mut self, now: Timestamp, settings: &Settings) -> Option<u64> {
+    pub(super) fn admit(&mut self, now: Timestamp, settings: &Settings) -> Option<u32> {
         self.reclaim(now);
         (self.used() < u64::from(settings.probes)).then(|| {
             let probe = self.next;
@@ -54,7 +54,7 @@ impl Trial {
     }
 
     /// Lends the slot from now on, if it is not lost.
-    pub(super) fn renew(&mut self, probe: u64, now: Timestamp, settings: &Settings) -> bool {
+    pub(super) fn renew(&mut self, probe: u32, now: Timestamp, settings: &Settings) -> bool {
         self.reclaim(now);
         let lease = self.leases.iter_mut().find(|lease| lease.probe == probe);
         let Some(lease) = lease else { return false };
@@ -63,7 +63,7 @@ impl Trial {
     }
 
     /// Takes the slot back; `false` if the probe had lost it by now.
-    pub(super) fn give_back(&mut self, probe: u64, now: Timestamp) -> bool {
+    pub(super) fn give_back(&mut self, probe: u32, now: Timestamp) -> bool {
         self.reclaim(now);
         let before = self.leases.len();
         self.leases.retain(|lease| lease.probe != probe);

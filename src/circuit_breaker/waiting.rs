@@ -2,6 +2,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::time::Sleep;
 
@@ -31,13 +32,14 @@ impl Waiting {
             if self.shared.circuit.load().is_passing() {
                 return Poll::Ready(None);
             }
-            let until = match self.shared.admit(&now) {
+            let wait = match self.shared.admit(&now) {
                 Ok(pass) => return Poll::Ready(Some(Permit::new(&self.shared, pass, &now))),
-                Err(Refusal::Open { until }) => until,
+                Err(Refusal::Open { wait }) => wait,
                 // It has just begun to pass calls.
                 Err(Refusal::Recovering) => return Poll::Ready(None),
             };
-            if until == Timestamp::NEVER || self.poll_timer(until, cx).is_pending() {
+            let until = now.get().after(Duration::from_nanos(wait));
+            if wait == Refusal::ENDLESS || self.poll_timer(until, cx).is_pending() {
                 return Poll::Pending;
             }
         }

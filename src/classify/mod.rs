@@ -76,6 +76,7 @@ where
 {
     type Response<G: Guard> = Res;
 
+    #[inline]
     fn settle<G: Guard>(&self, result: Result<Res, E>, guard: G) -> Result<Res, E> {
         guard.finish(self(result.as_ref()));
         result
@@ -89,6 +90,7 @@ pub struct ErrorsAreFailures;
 impl<Res, E> Classify<Res, E> for ErrorsAreFailures {
     type Response<G: Guard> = Res;
 
+    #[inline]
     fn settle<G: Guard>(&self, result: Result<Res, E>, guard: G) -> Result<Res, E> {
         guard.finish(if result.is_ok() { Class::Success } else { Class::Failure });
         result

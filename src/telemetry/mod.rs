@@ -181,8 +181,12 @@ impl Telemetry {
         self.source.name
     }
 
+    /// Whether anybody listens.
+    pub(crate) const fn is_observed(&self) -> bool {
+        !self.observers.is_empty()
+    }
+
     /// Whether calls need to be measured.
-    #[inline]
     pub(crate) const fn wants_calls(&self) -> bool {
         self.wants_calls
     }

@@ -1,0 +1,293 @@
+//! What all layers have in common. A new middleware adds its line here before anything else is written
+//! about it; what it promises beyond that has a file of its own.
+
+#![allow(clippy::disallowed_methods, reason = "a test guards against waiting for ever, and spawns")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
+
+#[path = "support/contract.rs"]
+mod promises;
+
+use std::time::Duration;
+
+use stanchion::circuit_breaker::{Permit, Readiness};
+use stanchion::{CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer};
+use tower::layer::util::Identity;
+
+/// `contract!(name, makes a layer)`: one module with a test for each promise.
+///
+/// The layer must bear five failed calls in a row, and admit two calls at a time. With a third argument it is
+/// also tested while it refuses: a function that is given the layer, makes it refuse all calls, and returns a
+/// guard whose drop makes it admit them again.
+macro_rules! contract {
+    ($name:ident, $make:expr $(, $refuse:expr)?) => {
+        mod $name {
+            #[allow(unused_imports, reason = "not every line needs them")]
+            use super::*;
+
+            contract!(@promises [$make];
+                inner_is_called_only_once_it_is_ready
+                inner_that_is_not_ready_holds_the_layer_back_and_wakes_it
+                the_last_task_that_polled_is_the_one_that_is_woken
+                poll_ready_may_be_repeated
+                a_ready_service_may_be_dropped_without_a_call
+                a_clone_of_a_ready_service_works_beside_it
+                ten_thousand_clones_work_and_leave_nothing_behind
+                answers_and_errors_pass_unchanged
+                a_failed_poll_ready_passes_unchanged_and_is_survived
+                a_pending_call_is_woken_and_may_move_to_another_task
+                a_call_dropped_at_any_poll_gives_everything_back
+                a_panic_in_call_is_survived
+                a_panic_in_the_future_is_survived
+                a_panic_in_poll_ready_is_survived
+                inner_request_and_answer_may_be_neither_send_nor_clone
+                request_answer_and_error_may_borrow
+                inner_may_borrow
+                a_layer_is_send_and_sync_as_its_inner_is
+            );
+            $(contract!(@promises [$make, $refuse];
+                refuses_without_polling_an_inner_that_is_stuck
+                all_services_of_all_clones_refuse_together
+                a_refused_call_may_be_dropped
+                who_waits_is_woken_when_calls_are_admitted
+                a_refusal_does_not_use_up_the_readiness_of_the_inner
+            );)?
+        }
+    };
+    (@promises $arguments:tt; $($promise:ident)*) => {
+        $(contract!(@promise $promise $arguments);)*
+    };
+    (@promise $promise:ident [$make:expr $(, $refuse:expr)?]) => {
+        #[tokio::test(start_paused = true)]
+        async fn $promise() {
+            $crate::promises::$promise(|| $make $(, $refuse)?).await;
+        }
+    };
+}
+
+contract!(no_layer, Identity::new());
+contract!(circuit_breaker, breaker(), held_open);
+contract!(circuit_breaker_that_waits, breaker().readiness(Readiness::Pending), held_open);
+contract!(circuit_breaker_that_times_calls, timing(), held_open);
+contract!(circuit_breaker_that_probes, probing(breaker()), every_slot_taken);
+contract!(
+    circuit_breaker_that_waits_and_probes,
+    probing(breaker().readiness(Readiness::Pending)),
+    every_slot_taken
+);
+
+/// Probes again at once when a trial call has failed, and lends out no more slots than the contract asks for.
+fn config() -> CircuitBreakerConfig {
+    CircuitBreakerConfig::new().open_for(Duration::ZERO).probes(2)
+}
+
+fn breaker() -> CircuitBreakerLayer {
+    CircuitBreakerLayer::new(config())
+}
+
+fn timing() -> CircuitBreakerLayer {
+    CircuitBreakerLayer::new(config().slow_after(Duration::from_secs(1)))
+}
+
+fn probing(layer: CircuitBreakerLayer) -> CircuitBreakerLayer {
+    layer.handle().trip();
+    assert!(layer.handle().probe());
+    layer
+}
+
+fn held_open(layer: &CircuitBreakerLayer) -> impl Sized + use<> {
+    struct Held(CircuitBreakerHandle);
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.0.close();
+        }
+    }
+
+    layer.handle().force_open();
+    Held(layer.handle())
+}
+
+fn every_slot_taken(layer: &CircuitBreakerLayer) -> Vec<Permit> {
+    std::iter::from_fn(|| layer.handle().try_acquire().ok()).collect()
+}
+
+/// The checks themselves: a layer that breaks a promise does not pass.
+mod checks {
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use std::sync::{Arc, Mutex};
+    use std::task::{Context, Poll, Waker};
+
+    use stanchion::Error;
+    use tower::{Layer, Service};
+
+    use super::promises::{self, Failed, Probe, Request};
+
+    macro_rules! finds {
+        ($test:ident, $fault:ident, $promise:ident, $complaint:literal $(, $refuse:expr)?) => {
+            #[tokio::test(start_paused = true)]
+            #[should_panic(expected = $complaint)]
+            async fn $test() {
+                promises::$promise(|| Faulty::new(Fault::$fault) $(, $refuse)?).await;
+            }
+        };
+    }
+
+    finds!(
+        a_layer_that_swallows_pending_is_found,
+        SwallowsPending,
+        inner_is_called_only_once_it_is_ready,
+        "to an instance that had not said it is ready"
+    );
+    finds!(
+        a_layer_that_calls_a_fresh_clone_is_found,
+        CallsAFreshClone,
+        inner_is_called_only_once_it_is_ready,
+        "to an instance that had not said it is ready"
+    );
+    finds!(
+        a_layer_that_loses_the_waker_is_found,
+        LosesTheWaker,
+        inner_that_is_not_ready_holds_the_layer_back_and_wakes_it,
+        "not woken"
+    );
+    finds!(
+        a_layer_that_leaks_dropped_calls_is_found,
+        LeaksDroppedCalls,
+        a_call_dropped_at_any_poll_gives_everything_back,
+        "waits for ever"
+    );
+    finds!(
+        a_layer_that_a_panic_poisons_is_found,
+        IsPoisonedByAPanic,
+        a_panic_in_call_is_survived,
+        "PoisonError"
+    );
+    finds!(
+        a_layer_that_forgets_the_inner_is_found,
+        ForgetsTheInner,
+        a_call_dropped_at_any_poll_gives_everything_back,
+        "something of the inner service is still alive"
+    );
+    finds!(
+        a_layer_that_fails_in_poll_ready_is_found,
+        FailsInPollReady,
+        refuses_without_polling_an_inner_that_is_stuck,
+        "poll_ready fails",
+        Faulty::refuse
+    );
+    finds!(
+        a_layer_that_asks_the_inner_first_is_found,
+        AsksTheInnerFirst,
+        refuses_without_polling_an_inner_that_is_stuck,
+        "the inner service was asked",
+        Faulty::refuse
+    );
+    finds!(
+        a_layer_that_does_not_refuse_is_found,
+        LeaksDroppedCalls,
+        all_services_of_all_clones_refuse_together,
+        "let through",
+        Faulty::refuse
+    );
+    finds!(
+        a_layer_that_wakes_nobody_is_found,
+        WakesNobody,
+        who_waits_is_woken_when_calls_are_admitted,
+        "one who waits was not woken",
+        Faulty::refuse
+    );
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Fault {
+        SwallowsPending,
+        CallsAFreshClone,
+        LosesTheWaker,
+        LeaksDroppedCalls,
+        IsPoisonedByAPanic,
+        ForgetsTheInner,
+        FailsInPollReady,
+        AsksTheInnerFirst,
+        WakesNobody,
+    }
+
+    #[derive(Clone, Debug)]
+    struct Faulty {
+        fault: Fault,
+        refuses: Arc<AtomicBool>,
+        calls: Arc<AtomicU32>,
+        lock: Arc<Mutex<()>>,
+    }
+
+    impl Faulty {
+        fn new(fault: Fault) -> Self {
+            Self { fault, refuses: Arc::default(), calls: Arc::default(), lock: Arc::default() }
+        }
+
+        fn refuse(&self) -> Refusing {
+            self.refuses.store(true, Ordering::Relaxed);
+            Refusing(Arc::clone(&self.refuses))
+        }
+    }
+
+    struct Refusing(Arc<AtomicBool>);
+
+    impl Drop for Refusing {
+        fn drop(&mut self) {
+            self.0.store(false, Ordering::Relaxed);
+        }
+    }
+
+    impl Layer<Probe> for Faulty {
+        type Service = FaultyService;
+
+        fn layer(&self, inner: Probe) -> FaultyService {
+            FaultyService { inner, layer: self.clone() }
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    struct FaultyService {
+        inner: Probe,
+        layer: Faulty,
+    }
+
+    impl Service<Request> for FaultyService {
+        type Response = u32;
+        type Error = Error<Failed>;
+        type Future = Pin<Box<dyn Future<Output = Result<u32, Error<Failed>>> + Send + Sync>>;
+
+        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            let refuses = self.layer.refuses.load(Ordering::Relaxed);
+            let calls = self.layer.calls.load(Ordering::Relaxed);
+            match self.layer.fault {
+                Fault::SwallowsPending => Poll::Ready(Ok(())),
+                Fault::LosesTheWaker => self.inner.poll_ready(&mut Context::from_waker(Waker::noop())),
+                Fault::LeaksDroppedCalls if calls > 3 => Poll::Pending,
+                Fault::FailsInPollReady if refuses => Poll::Ready(Err(Error::Inner(Failed(0)))),
+                Fault::WakesNobody if refuses => Poll::Pending,
+                _ => self.inner.poll_ready(cx),
+            }
+        }
+
+        fn call(&mut self, request: Request) -> Self::Future {
+            let _locked =
+                (self.layer.fault == Fault::IsPoisonedByAPanic).then(|| self.layer.lock.lock().unwrap());
+            if self.layer.fault == Fault::ForgetsTheInner {
+                std::mem::forget(self.inner.clone());
+            }
+            if self.layer.fault == Fault::CallsAFreshClone {
+                return Box::pin(self.inner.clone().call(request));
+            }
+            let inner = self.inner.call(request);
+            let calls = Arc::clone(&self.layer.calls);
+            calls.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async move {
+                let answer = inner.await;
+                calls.fetch_sub(1, Ordering::Relaxed);
+                answer
+            })
+        }
+    }
+}
