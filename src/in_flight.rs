@@ -32,17 +32,11 @@ pub(crate) struct InFlight {
     stripes: Striped<Stripe>,
 }
 
-/// Where a call was counted, to be given back when it ends.
-#[derive(Clone, Copy, Debug)]
+/// Where a call was counted, to be given back when it ends; with the time at which it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    cohort: u64,
     place: u16,
     version: u16,
-}
-
-impl Entry {
-    /// Of a call that was counted nowhere.
-    pub(crate) const NONE: Self = Self { cohort: 0, place: 0, version: 0 };
 }
 
 impl InFlight {
@@ -73,13 +67,13 @@ impl InFlight {
             self.stripes.spread(Stripe::new);
         }
         // There are no more than sixteen.
-        Entry { cohort, place: u16::try_from(place).unwrap_or(0), version: self.version }
+        Entry { place: u16::try_from(place).unwrap_or(0), version: self.version }
     }
 
     #[inline]
-    pub(crate) fn leave(&self, era: u64, entry: Entry) {
+    pub(crate) fn leave(&self, era: u64, entry: Entry, started: Timestamp) {
         if entry.version == self.version {
-            self.stripes.at(usize::from(entry.place)).leave(era, entry.cohort);
+            self.stripes.at(usize::from(entry.place)).leave(era, self.cohort(era, started));
         }
     }
 

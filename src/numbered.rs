@@ -26,29 +26,41 @@ impl Numbered {
     const MOST: u64 = (1 << Self::COUNT_BITS) - 1;
     const NUMBERS: u64 = (1 << (64 - Self::COUNT_BITS)) - 1;
 
+    #[inline]
     pub(crate) const fn new(number: u64, count: u64) -> Self {
         Self { number: number & Self::NUMBERS, count: if count > Self::MOST { Self::MOST } else { count } }
     }
 
+    #[inline]
     pub(crate) const fn pack(self) -> u64 {
         self.number << Self::COUNT_BITS | self.count
     }
 
+    #[inline]
     pub(crate) const fn unpack(word: u64) -> Self {
         Self { number: word >> Self::COUNT_BITS, count: word & Self::MOST }
     }
 
+    /// The same number with a higher count.
+    #[inline]
+    pub(crate) const fn plus(self, count: u64) -> Self {
+        self.with(self.count.saturating_add(count))
+    }
+
     /// The same number with another count.
+    #[inline]
     pub(crate) const fn with(self, count: u64) -> Self {
         Self::new(self.number, count)
     }
 
     /// How far `number` is ahead of this one.
+    #[inline]
     pub(crate) const fn age(self, number: u64) -> u64 {
         number.wrapping_sub(self.number) & Self::NUMBERS
     }
 
     /// What `number` finds here.
+    #[inline]
     pub(crate) const fn find(self, number: u64) -> Found {
         match self.age(number) {
             0 => Found::Same,

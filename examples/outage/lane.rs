@@ -135,6 +135,7 @@ pub(crate) struct Tally {
     pub(crate) passed: usize,
     pub(crate) refused: usize,
     pub(crate) failed: usize,
+    pub(crate) waited: Duration,
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
 }
@@ -145,6 +146,7 @@ impl Tally {
         let mut waits = Vec::new();
         for call in calls {
             waits.push(call.took);
+            tally.waited += call.took;
             match call.end {
                 End::Passed => tally.passed += 1,
                 End::Refused => tally.refused += 1,

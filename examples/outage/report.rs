@@ -67,6 +67,10 @@ impl<'a> Report<'a> {
         row("calls that reached the server", [&bare, &protected].map(|lane| lane.reached.to_string()));
         row("refused at once", [&bare, &protected].map(|lane| lane.calls.refused.to_string()));
         row("failed", [&bare, &protected].map(|lane| lane.calls.failed.to_string()));
+        row(
+            "callers waited, in all",
+            [&bare, &protected].map(|lane| format!("{:.0} s", lane.calls.waited.as_secs_f64())),
+        );
         row("caller waited, p50", [&bare, &protected].map(|lane| millis(lane.calls.p50)));
         row("caller waited, p99", [&bare, &protected].map(|lane| millis(lane.calls.p99)));
         println!(
@@ -74,12 +78,12 @@ impl<'a> Report<'a> {
             fewer(bare.reached, protected.reached) * 100.0
         );
 
-        println!("\nThe server   opened   probed   full traffic    calls reached it      p99 once open");
-        println!("              after            after healing    bare protected     bare  protected");
+        println!("\nThe server opened  probed  full traffic    calls reached it       p99 once open");
+        println!("           after           after healing    bare  protected     bare  protected");
         for fault in &self.faults {
             let reached = |lane| Outage::of(lane, |at| fault.span.contains(at)).reached;
             println!(
-                "  {:9} {:>7} {:>8} {:>14} {:>7} {:>9} {:>11} {:>9}",
+                "  {:7} {:>7} {:>8} {:>14} {:>7} {:>10} {:>9} {:>9}",
                 fault.span.condition.word(),
                 seconds(fault.opened),
                 format!("{} times", fault.probings),
@@ -104,12 +108,9 @@ impl<'a> Report<'a> {
             let word = span.condition.word();
             expect(
                 opened.is_some(),
-                &format!("the circuit opened when the server {word}: after {}", seconds(*opened)),
+                &format!("the circuit opens when the server {word}: {}", seconds(*opened)),
             );
-            expect(
-                closed.is_some(),
-                &format!("and closed when it was well again: after {}", seconds(*closed)),
-            );
+            expect(closed.is_some(), &format!("and closes when it is well again: {}", seconds(*closed)));
         }
 
         let is_sick = |at| Script::condition_at(at).is_fault();

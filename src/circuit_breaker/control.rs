@@ -117,7 +117,7 @@ impl Circuit {
                 let slot = control.trial.admit(now, &settings);
                 let until = control.trial.next_slot(&settings);
                 self.gate.store(until.0, Ordering::Relaxed);
-                Some(slot.map_or(Err(Refusal::until(until, now)), |slot| Ok(Pass::probe(word, slot, now))))
+                Some(slot.map_or(Err(Refusal::until(until, now)), |slot| Ok(Pass::probe(word.generation, slot, now))))
             }
             State::Open | State::ForcedOpen => Some(Err(Refusal::until(gate, now))),
             State::Closed | State::Recovering | State::Disabled | State::ObserveOnly => None,

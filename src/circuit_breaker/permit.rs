@@ -24,6 +24,16 @@ pub struct Permit {
 impl Permit {
     #[inline]
     pub(super) fn acquire(shared: &Arc<Shared>) -> Result<Self, Rejected> {
+        match shared.circuit.admit_plainly() {
+            Some(pass) if !shared.wants_calls => {
+                Ok(Self { shared: Arc::clone(shared), pass, is_in_service: false })
+            }
+            _ => Self::acquire_slowly(shared),
+        }
+    }
+
+    #[inline(never)]
+    fn acquire_slowly(shared: &Arc<Shared>) -> Result<Self, Rejected> {
         let now = shared.now();
         match shared.admit(&now) {
             Ok(pass) => Ok(Self::new(shared, pass, &now)),
@@ -31,7 +41,6 @@ impl Permit {
         }
     }
 
-    #[inline]
     pub(super) fn new(shared: &Arc<Shared>, mut pass: Pass, now: &Now<'_>) -> Self {
         if shared.wants_calls {
             pass.started = now.get();
@@ -64,7 +73,7 @@ impl Permit {
     fn end(&mut self, verdict: Verdict, retry_after: Option<Duration>) {
         let Some(pass) = self.pass.end() else { return };
         if verdict == Verdict::Success && pass.is_plain() {
-            let changed = self.shared.circuit.settle_good(&pass, &self.shared.now());
+            let changed = self.shared.circuit.settle_plainly(&pass, &self.shared.now());
             self.shared.after(changed);
         } else {
             self.end_measured(&pass, verdict, retry_after);

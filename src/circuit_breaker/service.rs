@@ -55,7 +55,7 @@ impl<S, C> CircuitBreaker<S, C> {
     #[cold]
     fn poll_circuit(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.refused = None;
-        if self.shared.circuit.load().is_passing() {
+        if self.shared.circuit.is_passing() {
             self.turn = None;
         } else if self.readiness == Readiness::Reject {
             self.refused = self.shared.circuit.refusal(&self.shared.now());
@@ -72,18 +72,24 @@ impl<S, C> CircuitBreaker<S, C> {
     /// Leave to make a call, by what `poll_ready` has found out.
     #[inline]
     fn permit(&mut self) -> Result<Permit, Rejected> {
-        if let Some(refusal) = self.refused.take() {
-            // A service that is ready stays ready until it is called.
-            if !self.is_inner_ready {
-                return Err(self.shared.refuse(refusal));
-            }
+        if self.refused.is_none() && self.turn.is_none() {
+            Permit::acquire(&self.shared)
+        } else {
+            self.permit_by_turn()
         }
-        if let Some(Turn::Taken(permit)) = self.turn.take() {
-            if let Some(permit) = permit.begin() {
-                return Ok(permit);
-            }
+    }
+
+    #[cold]
+    fn permit_by_turn(&mut self) -> Result<Permit, Rejected> {
+        // A service that is ready stays ready until it is called.
+        if let Some(refusal) = self.refused.take().filter(|_| !self.is_inner_ready) {
+            return Err(self.shared.refuse(refusal));
         }
-        Permit::acquire(&self.shared)
+        let taken = match self.turn.take() {
+            Some(Turn::Taken(permit)) => permit.begin(),
+            _ => None,
+        };
+        taken.map_or_else(|| Permit::acquire(&self.shared), Ok)
     }
 }
 
@@ -99,7 +105,7 @@ where
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        if self.refused.is_some() || self.turn.is_some() || !self.shared.circuit.load().is_passing() {
+        if self.refused.is_some() || self.turn.is_some() || !self.shared.circuit.is_passing() {
             ready!(self.poll_circuit(cx));
         }
         if self.is_inner_ready || self.refused.is_some() {

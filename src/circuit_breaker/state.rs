@@ -34,17 +34,34 @@ pub(super) struct Pass {
     generation: u64,
     /// When the call began; [`Timestamp::NEVER`] if nobody wants to know.
     pub(super) started: Timestamp,
-    entry: Entry,
     kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Nobody looks at how it ends.
+    Unrecorded,
+    /// It goes into the window.
+    Recorded,
+    /// It goes into the window, and was counted among the calls in flight.
+    InFlight(Entry),
+    /// It is a trial call, with this slot.
+    Probe(u32),
+    /// It has ended.
+    Ended,
 }
 
 impl Pass {
     #[inline]
-    const fn new(word: Word, kind: Kind) -> Self {
-        Self { generation: word.generation, started: Timestamp::NEVER, entry: Entry::NONE, kind }
+    const fn new(generation: u64, kind: Kind) -> Self {
+        Self { generation, started: Timestamp::NEVER, kind }
     }
 
-    /// Whether a success of this call can be [settled](Circuit::settle_good) without measuring it.
+    pub(super) const fn probe(generation: u64, slot: u32, started: Timestamp) -> Self {
+        Self { generation, started, kind: Kind::Probe(slot) }
+    }
+
+    /// Whether a success of this call can be [settled](Circuit::settle_plainly) without measuring it.
     #[inline]
     pub(super) fn is_plain(&self) -> bool {
         self.kind == Kind::Recorded && self.started == Timestamp::NEVER
@@ -57,28 +74,10 @@ impl Pass {
             Kind::Ended => None,
             kind => {
                 self.kind = Kind::Ended;
-                Some(Self { generation: self.generation, started: self.started, entry: self.entry, kind })
+                Some(Self { generation: self.generation, started: self.started, kind })
             }
         }
     }
-
-    pub(super) const fn probe(word: Word, slot: u32, now: Timestamp) -> Self {
-        Self { generation: word.generation, started: now, entry: Entry::NONE, kind: Kind::Probe(slot) }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// Nobody looks at how it ends.
-    Unrecorded,
-    /// It goes into the window.
-    Recorded,
-    /// It goes into the window, and was counted among the calls in flight.
-    InFlight,
-    /// It is a trial call, with this slot.
-    Probe(u32),
-    /// It has ended.
-    Ended,
 }
 
 /// A call that is not let through; with the nanoseconds after which asking again makes sense, if that is known.
@@ -154,6 +153,7 @@ pub(super) struct Word {
 
 impl Word {
     const STATE_BITS: u32 = 3;
+    const STATE: u64 = (1 << Self::STATE_BITS) - 1;
     pub(super) const GENERATIONS: u64 = u64::MAX >> Self::STATE_BITS;
 
     pub(super) const fn pack(self) -> u64 {
@@ -162,7 +162,7 @@ impl Word {
 
     #[inline]
     pub(super) const fn unpack(word: u64) -> Self {
-        let state = match word & 7 {
+        let state = match word & Self::STATE {
             0 => State::Closed,
             1 => State::Open,
             2 => State::HalfOpen,
@@ -223,7 +223,6 @@ impl Circuit {
         self.asked.store(0, Ordering::Relaxed);
     }
 
-    #[inline]
     pub(super) fn load(&self) -> Word {
         // Acquire: pairs with the release in `Control::enter`; the window, the gate and the rest are then those
         // of this state or a later one.
@@ -234,28 +233,34 @@ impl Circuit {
         lock(&self.control)
     }
 
+    /// Whether calls are let through without being asked for more, in most cases.
+    #[inline]
+    pub(super) fn is_passing(&self) -> bool {
+        let word = self.word.load(Ordering::Acquire);
+        word & Word::STATE == State::Closed as u64 || Word::unpack(word).is_passing()
+    }
+
     /// The refusal that [`admit`](Self::admit) would answer, as far as that can be told without changing anything.
     #[inline]
     pub(super) fn refusal(&self, now: &Now<'_>) -> Option<Refusal> {
-        if self.load().is_passing() {
+        if self.is_passing() {
             return None;
         }
         let gate = Timestamp(self.gate.load(Ordering::Relaxed));
         (now.get() < gate).then(|| Refusal::until(gate, now.get()))
     }
 
-    /// Asks for leave to make a call.
+    /// Leave to make a call, where that is all there is to it: most of the time.
     #[inline]
-    pub(super) fn admit(&self, now: &Now<'_>) -> (Result<Pass, Refusal>, Changed) {
-        let word = self.load();
-        if word.state == State::Closed && self.slow_after.load(Ordering::Relaxed) == OFF {
-            (Ok(Pass::new(word, Kind::Recorded)), false)
-        } else {
-            self.admit_slowly(now)
-        }
+    pub(super) fn admit_plainly(&self) -> Option<Pass> {
+        // Acquire: see `load`.
+        let word = self.word.load(Ordering::Acquire);
+        let is_plain = word & Word::STATE == State::Closed as u64 && self.slow_after.load(Ordering::Relaxed) == OFF;
+        is_plain.then(|| Pass::new(word >> Word::STATE_BITS, Kind::Recorded))
     }
 
-    fn admit_slowly(&self, now: &Now<'_>) -> (Result<Pass, Refusal>, Changed) {
+    /// Asks for leave to make a call.
+    pub(super) fn admit(&self, now: &Now<'_>) -> (Result<Pass, Refusal>, Changed) {
         let mut changed = false;
         loop {
             let word = self.load();
@@ -263,7 +268,7 @@ impl Circuit {
                 State::Closed | State::ObserveOnly => self.admit_recorded(word, now),
                 State::Recovering => self.admit_share(word, now),
                 State::Disabled => {
-                    Some(Ok(Pass::new(word, Kind::Unrecorded)))
+                    Some(Ok(Pass::new(word.generation, Kind::Unrecorded)))
                 }
                 State::Open | State::HalfOpen | State::ForcedOpen => {
                     self.refusal(now).map_or_else(|| self.admit_probe(now, &mut changed), |refusal| Some(Err(refusal)))
@@ -280,12 +285,11 @@ impl Circuit {
     fn admit_recorded(&self, word: Word, now: &Now<'_>) -> Option<Result<Pass, Refusal>> {
         let generation = word.generation;
         if self.slow_after.load(Ordering::Relaxed) == OFF {
-            return Some(Ok(Pass::new(word, Kind::Recorded)));
+            return Some(Ok(Pass::new(generation, Kind::Recorded)));
         }
         let started = now.get();
-        let pass = Pass { started, ..Pass::new(word, Kind::Recorded) };
-        let pass = self.measures.with(|measures| {
-            let Some(in_flight) = &measures.in_flight else { return Some(pass) };
+        let kind = self.measures.with(|measures| {
+            let Some(in_flight) = &measures.in_flight else { return Some(Kind::Recorded) };
             let cohort = in_flight.cohort(generation, started);
             // Only at the beginning of a cohort does another become overdue.
             if self.judged_cohort.load(Ordering::Relaxed) != cohort {
@@ -294,9 +298,9 @@ impl Circuit {
                     return None;
                 }
             }
-            Some(Pass { entry: in_flight.enter(generation, cohort, now), kind: Kind::InFlight, ..pass })
+            Some(Kind::InFlight(in_flight.enter(generation, cohort, now)))
         })?;
-        Some(Ok(pass))
+        Some(Ok(Pass { generation, started, kind }))
     }
 
     /// Admits a share of the calls that grows from a tenth to all of them.
@@ -337,9 +341,9 @@ impl Circuit {
                 Kind::Unrecorded | Kind::Ended => return false,
                 Kind::Probe(slot) => return self.settle_probe(generation, slot, outcome, ask_again, now.get()),
                 Kind::Recorded => {}
-                Kind::InFlight => {
+                Kind::InFlight(entry) => {
                     if let Some(in_flight) = &measures.in_flight {
-                        in_flight.leave(generation, pass.entry);
+                        in_flight.leave(generation, entry, pass.started);
                     }
                 }
             }
@@ -349,7 +353,7 @@ impl Circuit {
 
     /// Reports the success of a call of which nothing more is to be known than that.
     #[inline]
-    pub(super) fn settle_good(&self, pass: &Pass, now: &Now<'_>) -> Changed {
+    pub(super) fn settle_plainly(&self, pass: &Pass, now: &Now<'_>) -> Changed {
         self.measures.with(|measures| self.record(measures, pass.generation, Outcome::GOOD, None, now))
     }
 
@@ -381,8 +385,8 @@ impl Circuit {
         ask_again: Option<Duration>,
         now: &Now<'_>,
     ) -> Changed {
-        let word = self.load();
-        if word.generation != generation || !measures.window.record(generation, now, outcome) {
+        let word = self.word.load(Ordering::Acquire);
+        if word >> Word::STATE_BITS != generation || !measures.window.record(generation, now, outcome) {
             return false;
         }
         if outcome.is_good()
@@ -391,7 +395,7 @@ impl Circuit {
         {
             return false;
         }
-        self.weigh(measures, word, outcome, ask_again, now)
+        self.weigh(measures, Word::unpack(word), outcome, ask_again, now)
     }
 
     /// What a recorded call means, where that is not nothing.

@@ -29,7 +29,7 @@ impl Waiting {
         self.shared.wait(self.id(), cx.waker());
         loop {
             let now = self.shared.now();
-            if self.shared.circuit.load().is_passing() {
+            if self.shared.circuit.is_passing() {
                 return Poll::Ready(None);
             }
             let wait = match self.shared.admit(&now) {

@@ -55,33 +55,53 @@ impl CountWindow {
 
     #[inline]
     pub(super) fn record(&self, era: u64, outcome: Outcome) -> bool {
-        loop {
-            // Acquire: pairs with `begin`.
-            let cursor = Cursor(self.cursor.load(Ordering::Acquire));
-            if cursor.era() != era_bits(era) {
-                return false;
-            }
-            let place = cursor.chunk();
-            let Some(word) = self.chunks.get(place) else { return false };
-            let seen = word.load(Ordering::Acquire);
-            let Some(chunk) = self.current(seen, cursor) else { continue };
-            if chunk.filled() == self.places(place) {
-                self.advance(cursor);
-                continue;
-            }
-            // AcqRel: an outcome is seen by whoever sees one recorded after it.
-            if word.compare_exchange(seen, chunk.append(outcome).0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                let evicted = if cursor.is_first_lap() { Outcome::GOOD } else { chunk.evicted() };
-                if evicted != outcome {
-                    self.replace(era, evicted, outcome);
-                }
-                return true;
-            }
+        match self.try_record(era, outcome) {
+            Attempt::Recorded => true,
+            failed => self.record_again(era, outcome, failed),
         }
     }
 
-    /// Moves the cursor on from a chunk that is full.
+    /// The rest of [`record`](Self::record), which has seldom to be done: what is done on each call stays short.
     #[cold]
+    fn record_again(&self, era: u64, outcome: Outcome, mut failed: Attempt) -> bool {
+        loop {
+            match failed {
+                Attempt::Recorded => return true,
+                Attempt::Replaced(evicted) => {
+                    self.replace(era, evicted, outcome);
+                    return true;
+                }
+                Attempt::Over => return false,
+                Attempt::Full(cursor) => self.advance(cursor),
+                Attempt::Lost => {}
+            }
+            failed = self.try_record(era, outcome);
+        }
+    }
+
+    #[inline]
+    fn try_record(&self, era: u64, outcome: Outcome) -> Attempt {
+        // Acquire: pairs with `begin`.
+        let cursor = Cursor(self.cursor.load(Ordering::Acquire));
+        if cursor.era() != era_bits(era) {
+            return Attempt::Over;
+        }
+        let place = cursor.chunk();
+        let Some(word) = self.chunks.get(place) else { return Attempt::Over };
+        let seen = word.load(Ordering::Acquire);
+        let Some(chunk) = self.current(seen, cursor) else { return Attempt::Lost };
+        if chunk.filled() == self.places(place) {
+            return Attempt::Full(cursor);
+        }
+        // AcqRel: an outcome is seen by whoever sees one recorded after it.
+        if word.compare_exchange(seen, chunk.append(outcome).0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return Attempt::Lost;
+        }
+        let evicted = if cursor.is_first_lap() { Outcome::GOOD } else { chunk.evicted() };
+        if evicted == outcome { Attempt::Recorded } else { Attempt::Replaced(evicted) }
+    }
+
+    /// Moves the cursor on from a chunk that is full.
     fn advance(&self, cursor: Cursor) {
         let next = cursor.next(self.chunks.len());
         // If it fails, another thread has moved on already.
@@ -145,6 +165,19 @@ impl CountWindow {
             None
         }
     }
+}
+
+/// How an attempt to record ended.
+enum Attempt {
+    Recorded,
+    /// Recorded, and another outcome went out.
+    Replaced(Outcome),
+    /// The chunk must be left behind first.
+    Full(Cursor),
+    /// Another thread was faster.
+    Lost,
+    /// So is the era.
+    Over,
 }
 
 /// The part of an era's number that is kept. Eras meet again after 65,536 of them, and what they would have

@@ -89,23 +89,33 @@ impl Stripe {
         let place = number.checked_rem(buckets).and_then(|place| usize::try_from(place).ok()).unwrap_or(0);
         let word = place << 2 | usize::from(outcome.failed) | usize::from(outcome.slow) << 1;
         let Some(word) = self.words.get(word.wrapping_add(self.margin)) else { return false };
+        let seen = word.load(Ordering::Relaxed);
+        let found = Numbered::unpack(seen);
+        // AcqRel: an outcome is seen by whoever sees one recorded after it in the same bucket.
+        let is_done = found.find(number) == Found::Same
+            && word
+                .compare_exchange(seen, found.plus(calls).pack(), Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok();
+        !is_done && Self::record_again(word, number, calls)
+    }
+
+    /// The rest of [`record`](Self::record), which has seldom to be done: what is done on each call stays short.
+    #[cold]
+    fn record_again(word: &AtomicU64, number: u64, calls: u64) -> bool {
         let mut contended = false;
         let mut seen = word.load(Ordering::Relaxed);
         loop {
             let found = Numbered::unpack(seen);
             let bucket = match found.find(number) {
-                Found::Same => found.with(found.count.saturating_add(calls)),
+                Found::Same => found.plus(calls),
                 Found::Older => Numbered::new(number, calls),
                 // The reading of the clock is a whole window old.
                 Found::Newer => return contended,
             };
-            // AcqRel: an outcome is seen by whoever sees one recorded after it in the same bucket.
+            contended |= found.find(number) == Found::Same;
             match word.compare_exchange(seen, bucket.pack(), Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return contended,
-                Err(changed) => {
-                    contended = true;
-                    seen = changed;
-                }
+                Err(changed) => seen = changed,
             }
         }
     }
