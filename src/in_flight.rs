@@ -99,7 +99,8 @@ const MIDDLE: u64 = 1 << 27;
 
 impl Stripe {
     fn new() -> Self {
-        Self { cohorts: std::array::from_fn(|_| AtomicU64::new(0)), overdue: AtomicU64::new(0) }
+        let none = Numbered::new(0, MIDDLE).pack();
+        Self { cohorts: std::array::from_fn(|_| AtomicU64::new(0)), overdue: AtomicU64::new(none) }
     }
 
     fn word(&self, cohort: u64) -> Option<&AtomicU64> {
@@ -146,6 +147,9 @@ impl Stripe {
         loop {
             let found = Numbered::unpack(seen);
             if found.find(cohort) != Found::Same {
+                if cfg!(stanchion_planted_bug = "overdue_for_ever") {
+                    return;
+                }
                 self.change_overdue(era, |overdue| overdue.saturating_sub(1));
                 return;
             }

@@ -66,6 +66,8 @@ impl<T> Striped<T> {
         const MOST: usize = 16;
         if self.others.get().is_none() {
             let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+            // Two are enough for a model, and each one more costs it dearly.
+            let threads = if cfg!(stanchion_loom) { 1 } else { threads };
             let all = threads.saturating_mul(2).next_power_of_two().min(MOST);
             let _ = self.others.set((1..all).map(|_| new()).collect());
         }
@@ -98,7 +100,8 @@ pub(crate) fn stripe() -> usize {
 mod rmw {
     use super::Ordering;
 
-    /// Loom's atomic with every load made a read-modify-write.
+    /// Loom's atomic with every load and every store made a read-modify-write. Stores too, because loom lets a
+    /// read-modify-write overtake a plain store that it is not ordered with, and undo it.
     #[derive(Debug)]
     pub(crate) struct AtomicU64(loom::sync::atomic::AtomicU64);
 
@@ -111,8 +114,12 @@ mod rmw {
             self.0.fetch_add(0, Ordering::AcqRel)
         }
 
-        pub(crate) fn store(&self, value: u64, order: Ordering) {
-            self.0.store(value, order);
+        pub(crate) fn store(&self, value: u64, _: Ordering) {
+            self.0.swap(value, Ordering::AcqRel);
+        }
+
+        pub(crate) fn swap(&self, value: u64, order: Ordering) -> u64 {
+            self.0.swap(value, order)
         }
 
         pub(crate) fn fetch_add(&self, value: u64, order: Ordering) -> u64 {

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use crate::server::serve;
 
 /// Upper bounds of the histograms' buckets, in seconds. Without any, histograms become summaries.
-const BUCKETS: [f64; 8] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
+const BUCKETS: [f64; 8] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.5];
 
 pub(crate) struct Exporter {
     recorder: PrometheusHandle,

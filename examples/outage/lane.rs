@@ -1,6 +1,5 @@
 //! A caller with a steady rate, and what it experiences.
 
-use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -117,10 +116,8 @@ where
     *request.uri_mut() = uri;
     let response = match service.oneshot(request).await {
         Ok(response) => response,
-        Err(error) => {
-            let error: &(dyn Error + 'static) = &*error;
-            return if Rejected::find(error).is_some() { End::Refused } else { End::Failed };
-        }
+        Err(error) if Rejected::find(&*error).is_some() => return End::Refused,
+        Err(_) => return End::Failed,
     };
     let is_good = response.status().is_success();
     match response.into_body().collect().await {

@@ -4,7 +4,7 @@
 //! cargo run --example outage --all-features
 //! ```
 //!
-//! Takes 25 seconds, and needs nothing but the loopback device. Two clients make 200 calls per second each, over
+//! Takes 23 seconds, and needs nothing but the loopback device. Two clients make 200 calls per second each, over
 //! real HTTP/1, to a server each; the two servers are sick in the same way at the same time. One client has a
 //! timeout of a second, the other one has that and a circuit breaker.
 //!

@@ -77,7 +77,12 @@ impl Circuit {
     fn still<R>(&self, word: Word, act: impl FnOnce(&mut Control, &Settings) -> Option<R>) -> Option<R> {
         let mut guard = self.lock();
         let control = guard.get_or_insert_default();
-        (self.load() == word).then(|| act(control, &self.settings.read())).flatten()
+        let is_still = match self.load() {
+            _ if cfg!(stanchion_planted_bug = "tripped_twice") => true,
+            present if cfg!(stanchion_planted_bug = "any_generation") => present.state == word.state,
+            present => present == word,
+        };
+        is_still.then(|| act(control, &self.settings.read())).flatten()
     }
 
     /// Opens a circuit whose calls gave `cause` to, or reports that it would.
@@ -147,7 +152,9 @@ impl Circuit {
         let word = Word { generation, state: State::HalfOpen };
         self.still(word, |control, settings| {
             // A probe that lost its slot has no say any more: another was sent in its place.
-            control.trial.give_back(slot, now).then_some(())?;
+            if !(cfg!(stanchion_planted_bug = "slot_kept") && outcome.is_none()) {
+                control.trial.give_back(slot, now).then_some(())?;
+            }
             let finding = outcome.map_or(Finding::Undecided, |outcome| control.trial.record(outcome, settings));
             match finding {
                 Finding::Undecided => self.gate.store(control.trial.next_slot(settings).0, Ordering::Relaxed),
@@ -292,7 +299,9 @@ impl Circuit {
     /// things happened, though no lock is held while they do. To be followed by [`delivered`](Self::delivered).
     pub(super) fn next_notice(&self) -> Option<Notice> {
         let mut guard = self.lock();
-        let control = guard.as_deref_mut().filter(|control| !control.is_delivering)?;
+        let control = guard.as_deref_mut().filter(|control| {
+            !control.is_delivering || cfg!(stanchion_planted_bug = "delivered_at_once")
+        })?;
         let notice = control.notices.pop_front()?;
         control.is_delivering = true;
         Some(notice)

@@ -386,7 +386,8 @@ impl Circuit {
         now: &Now<'_>,
     ) -> Changed {
         let word = self.word.load(Ordering::Acquire);
-        if word >> Word::STATE_BITS != generation || !measures.window.record(generation, now, outcome) {
+        let is_stale = word >> Word::STATE_BITS != generation && !cfg!(stanchion_planted_bug = "stale_verdict");
+        if is_stale || !measures.window.record(generation, now, outcome) {
             return false;
         }
         if outcome.is_good()
@@ -418,7 +419,9 @@ impl Circuit {
             return false;
         }
         // Of two threads that record at once, on two stripes, at least one must see both calls.
-        fence(Ordering::SeqCst);
+        if !cfg!(stanchion_planted_bug = "unfenced") {
+            fence(Ordering::SeqCst);
+        }
         self.judge(word, measures, now)
     }
 
@@ -435,6 +438,10 @@ impl Circuit {
             let run = if outcome.failed { before.saturating_add(1).min(u64::from(u32::MAX)) } else { 0 };
             if run == 0 && before == 0 {
                 return None;
+            }
+            if cfg!(stanchion_planted_bug = "run_overwritten") {
+                self.run.store(generation | run, Ordering::Relaxed);
+                return u32::try_from(run).ok().filter(|_| run >= limit);
             }
             match self.run.compare_exchange_weak(seen, generation | run, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return u32::try_from(run).ok().filter(|_| run >= limit),

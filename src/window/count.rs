@@ -48,9 +48,10 @@ impl CountWindow {
 
 
     pub(super) fn begin(&self, era: u64) {
-        self.totals.store(Totals::empty(era).pack(), Ordering::Relaxed);
+        // Swapped and not stored, so that each is in one order with what the era before still writes.
+        self.totals.swap(Totals::empty(era).pack(), Ordering::AcqRel);
         // Release: a thread that finds the new era here finds its totals empty.
-        self.cursor.store(Cursor::first(era).0, Ordering::Release);
+        self.cursor.swap(Cursor::first(era).0, Ordering::AcqRel);
     }
 
     #[inline]
@@ -83,7 +84,7 @@ impl CountWindow {
     fn try_record(&self, era: u64, outcome: Outcome) -> Attempt {
         // Acquire: pairs with `begin`.
         let cursor = Cursor(self.cursor.load(Ordering::Acquire));
-        if cursor.era() != era_bits(era) {
+        if cursor.era() != era_bits(era) && !cfg!(stanchion_planted_bug = "stale_verdict") {
             return Attempt::Over;
         }
         let place = cursor.chunk();
@@ -113,6 +114,9 @@ impl CountWindow {
         let mut seen = self.totals.load(Ordering::Relaxed);
         loop {
             let Some(totals) = Totals::unpack(seen).replace(era, old, new) else { return };
+            if cfg!(stanchion_planted_bug = "totals_overwritten") {
+                return self.totals.store(totals.pack(), Ordering::Relaxed);
+            }
             match self.totals.compare_exchange_weak(seen, totals.pack(), Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(changed) => seen = changed,
@@ -122,8 +126,10 @@ impl CountWindow {
 
     pub(super) fn counts(&self, era: u64) -> Counts {
         loop {
+            // Before the calls: what is in the totals has been recorded.
+            let totals = Totals::unpack(self.totals.load(Ordering::Acquire));
             let cursor = Cursor(self.cursor.load(Ordering::Acquire));
-            if cursor.era() != era_bits(era) {
+            if cursor.era() != era_bits(era) || totals.era != era_bits(era) {
                 return Counts::default();
             }
             let Some(word) = self.chunks.get(cursor.chunk()) else { return Counts::default() };
@@ -133,11 +139,6 @@ impl CountWindow {
             } else {
                 u64::from(self.calls)
             };
-            let totals = Totals::unpack(self.totals.load(Ordering::Acquire));
-            if totals.era != era_bits(era) {
-                // The next era is just beginning.
-                return Counts::default();
-            }
             return Counts {
                 calls,
                 failures: totals.failures(),

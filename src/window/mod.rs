@@ -136,12 +136,14 @@ impl Counts {
 
     /// How many of the calls ended as `outcome` says.
     pub(crate) const fn of(&self, outcome: Outcome) -> u64 {
-        let good = self.calls.saturating_sub(self.failures).saturating_sub(self.slow);
         match (outcome.failed, outcome.slow) {
             (true, true) => self.slow_failures,
             (true, false) => self.failures.saturating_sub(self.slow_failures),
             (false, true) => self.slow.saturating_sub(self.slow_failures),
-            (false, false) => good.saturating_add(self.slow_failures),
+            (false, false) => {
+                let bad = self.failures.saturating_add(self.slow).saturating_sub(self.slow_failures);
+                self.calls.saturating_sub(bad)
+            }
         }
     }
 }
@@ -202,6 +204,14 @@ impl Calls {
         match self {
             Self::Count(window) => window.counts(era),
             Self::Time(window) => window.counts(era, now),
+        }
+    }
+
+    /// Gives each thread its own stripe at once.
+    #[cfg(all(test, stanchion_loom))]
+    pub(crate) fn spread(&self) {
+        if let Self::Time(window) = self {
+            window.spread();
         }
     }
 

@@ -13,12 +13,12 @@ use crate::clock::Timestamp;
 use crate::window::Window;
 
 #[path = "../../../tests/support/traces.rs"]
-mod traces;
+pub(super) mod traces;
 
 use traces::{Op, Scenario, Seen, StateName, Step, WindowKind};
 
 /// A circuit here probes after exactly its wait, one in Resilience4j right after it.
-const SMALLEST_STEP: Duration = Duration::from_nanos(1);
+pub(super) const SMALLEST_STEP: Duration = Duration::from_nanos(1);
 
 #[test]
 fn every_recorded_scenario_without_late_results_replays() {
@@ -166,7 +166,7 @@ impl Replay {
     }
 }
 
-fn configured(config: &traces::Config) -> CircuitBreakerConfig {
+pub(super) fn configured(config: &traces::Config) -> CircuitBreakerConfig {
     let window = match config.window {
         WindowKind::Count => Window::calls(config.size),
         WindowKind::Time => Window::time(Duration::from_secs(u64::from(config.size))).buckets(config.size),

@@ -1,0 +1,257 @@
+//! The circuit under loom: every interleaving of a few threads.
+
+use std::sync::Arc as StdArc;
+
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::thread;
+
+use super::config::{CircuitBreakerConfig, Settings};
+use super::control::{Notice, Order};
+use super::state::{Circuit, Pass, Verdict};
+use super::transition::State;
+use crate::clock::{Now, Timestamp};
+use crate::window::Window;
+use std::time::Duration;
+
+/// Opens for a second on two failures of two.
+fn config() -> CircuitBreakerConfig {
+    CircuitBreakerConfig::new()
+        .window(Window::calls(2))
+        .min_calls(2)
+        .failure_ratio(1.0)
+        .open_for(Duration::from_nanos(10))
+        .open_jitter(0.0)
+        .probes(1)
+}
+
+fn circuit(config: &CircuitBreakerConfig) -> Arc<Circuit> {
+    Arc::new(Circuit::new(StdArc::new(Settings::new(config).unwrap())))
+}
+
+fn admit(circuit: &Circuit, at: u64) -> Option<Pass> {
+    circuit.admit(&Now::at(Timestamp(at), 0)).0.ok()
+}
+
+fn settle(circuit: &Circuit, pass: &Pass, verdict: Verdict, at: u64, stripe: usize) {
+    circuit.settle(pass, verdict, None, &Now::at(Timestamp(at), stripe));
+}
+
+fn fail(circuit: &Circuit, at: u64) {
+    let pass = admit(circuit, at).expect("the circuit is closed");
+    settle(circuit, &pass, Verdict::Failure, at, 0);
+}
+
+/// The states entered since this was last asked.
+fn entered(circuit: &Circuit) -> Vec<State> {
+    let mut entered = Vec::new();
+    while let Some(notice) = circuit.next_notice() {
+        if let Notice::Transition(transition) = notice {
+            entered.push(transition.to);
+        }
+        circuit.delivered();
+    }
+    entered
+}
+
+/// Runs both at the same time, each in a thread of its own: loom explores a thread that begins with a load only
+/// if it was spawned.
+fn both(one: impl FnOnce() + 'static, other: impl FnOnce() + 'static) {
+    let threads = [thread::spawn(one), thread::spawn(other)];
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn two_failures_that_cross_the_threshold_open_it_once() {
+    loom::model(|| {
+        let circuit = circuit(&config());
+        let (one, other) = (Arc::clone(&circuit), Arc::clone(&circuit));
+        both(
+            move || {
+                let pass = admit(&one, 0).unwrap();
+                settle(&one, &pass, Verdict::Failure, 0, 0);
+            },
+            move || {
+                // Admitted before the other one failed, or not at all.
+                if let Some(pass) = admit(&other, 0) {
+                    settle(&other, &pass, Verdict::Failure, 0, 0);
+                }
+            },
+        );
+        assert_eq!(circuit.load().state, State::Open);
+        assert_eq!(circuit.load().generation, 1);
+        assert_eq!(entered(&circuit), [State::Open]);
+    });
+}
+
+#[test]
+fn two_failures_on_two_stripes_see_each_other() {
+    loom::model(|| {
+        let circuit = circuit(&config().window(Window::time(Duration::from_secs(1)).buckets(1)));
+        circuit.measures.with(|measures| measures.window.spread());
+        let passes = [admit(&circuit, 0).unwrap(), admit(&circuit, 0).unwrap()];
+        let [first, second] = passes;
+        let (one, other) = (Arc::clone(&circuit), Arc::clone(&circuit));
+        both(
+            move || settle(&one, &first, Verdict::Failure, 0, 0),
+            move || settle(&other, &second, Verdict::Failure, 0, 1),
+        );
+        assert_eq!(circuit.load().state, State::Open);
+    });
+}
+
+#[test]
+fn a_run_of_failures_over_two_threads_opens_it_once() {
+    loom::model(|| {
+        let circuit = circuit(&config().without_failure_ratio().consecutive_failures(2));
+        let (one, other) = (Arc::clone(&circuit), Arc::clone(&circuit));
+        let first = admit(&circuit, 0).unwrap();
+        let second = admit(&circuit, 0).unwrap();
+        both(
+            move || settle(&one, &first, Verdict::Failure, 0, 0),
+            move || settle(&other, &second, Verdict::Failure, 0, 0),
+        );
+        assert_eq!(entered(&circuit), [State::Open]);
+    });
+}
+
+#[test]
+fn of_two_callers_at_the_end_of_the_wait_one_probes() {
+    loom::model(|| {
+        let circuit = circuit(&config());
+        fail(&circuit, 0);
+        fail(&circuit, 0);
+        let admitted = Arc::new(AtomicUsize::new(0));
+        let caller = || {
+            let (circuit, admitted) = (Arc::clone(&circuit), Arc::clone(&admitted));
+            move || {
+                if admit(&circuit, 10).is_some() {
+                    admitted.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        };
+        both(caller(), caller());
+        assert_eq!(admitted.load(Ordering::Relaxed), 1);
+        assert_eq!(entered(&circuit), [State::Open, State::HalfOpen]);
+    });
+}
+
+#[test]
+fn a_dropped_probe_returns_its_slot_whatever_the_other_reports() {
+    loom::model(|| {
+        let circuit = circuit(&config().probes(2));
+        fail(&circuit, 0);
+        fail(&circuit, 0);
+        let (dropped, reported) = (admit(&circuit, 10).unwrap(), admit(&circuit, 10).unwrap());
+        assert!(admit(&circuit, 10).is_none());
+        let (one, other) = (Arc::clone(&circuit), Arc::clone(&circuit));
+        both(
+            move || settle(&one, &dropped, Verdict::Cancelled, 11, 0),
+            move || settle(&other, &reported, Verdict::Success, 11, 0),
+        );
+        assert_eq!(circuit.load().state, State::HalfOpen);
+        assert!(admit(&circuit, 12).is_some(), "one slot is free");
+        assert!(admit(&circuit, 12).is_none(), "and only one");
+    });
+}
+
+#[test]
+fn two_probes_of_which_one_fails_decide_once() {
+    loom::model(|| {
+        let circuit = circuit(&config().probes(2));
+        fail(&circuit, 0);
+        fail(&circuit, 0);
+        let (good, bad) = (admit(&circuit, 10).unwrap(), admit(&circuit, 10).unwrap());
+        let (one, other) = (Arc::clone(&circuit), Arc::clone(&circuit));
+        both(
+            move || settle(&one, &good, Verdict::Success, 11, 0),
+            move || settle(&other, &bad, Verdict::Failure, 11, 0),
+        );
+        // Half of two failed, and all would have to.
+        assert_eq!(entered(&circuit), [State::Open, State::HalfOpen, State::Closed]);
+    });
+}
+
+#[test]
+fn a_verdict_of_the_generation_before_changes_nothing() {
+    loom::model(|| {
+        let circuit = circuit(&config().consecutive_failures(2));
+        let stale = admit(&circuit, 0).unwrap();
+        fail(&circuit, 0);
+        fail(&circuit, 0);
+        let probe = admit(&circuit, 10).unwrap();
+        let (late, probing) = (Arc::clone(&circuit), Arc::clone(&circuit));
+        both(
+            move || settle(&late, &stale, Verdict::Failure, 11, 0),
+            move || {
+                settle(&probing, &probe, Verdict::Success, 11, 0);
+                fail(&probing, 12);
+            },
+        );
+        assert_eq!(circuit.load().state, State::Closed, "one failure of one call, and a stale one");
+        assert_eq!(circuit.snapshot(Timestamp(12)).failures, 1);
+    });
+}
+
+#[test]
+fn a_probe_of_the_cycle_before_decides_nothing() {
+    loom::model(|| {
+        let circuit = circuit(&config());
+        fail(&circuit, 0);
+        fail(&circuit, 0);
+        let stale = admit(&circuit, 10).unwrap();
+        circuit.obey(Order::Trip(None), Timestamp(10));
+        let (late, probing) = (Arc::clone(&circuit), Arc::clone(&circuit));
+        both(
+            move || settle(&late, &stale, Verdict::Success, 100, 0),
+            move || {
+                assert!(admit(&probing, 100).is_some());
+            },
+        );
+        assert_eq!(circuit.load().state, State::HalfOpen);
+        assert!(admit(&circuit, 101).is_none(), "the slot is still lent");
+    });
+}
+
+#[test]
+fn an_order_beats_a_verdict() {
+    loom::model(|| {
+        let circuit = circuit(&config());
+        fail(&circuit, 0);
+        let last = admit(&circuit, 0).unwrap();
+        let (failing, operator) = (Arc::clone(&circuit), Arc::clone(&circuit));
+        both(
+            move || settle(&failing, &last, Verdict::Failure, 1, 0),
+            move || {
+                operator.obey(Order::ForceOpen(None), Timestamp(1));
+            },
+        );
+        assert_eq!(circuit.load().state, State::ForcedOpen);
+        assert!(admit(&circuit, u64::MAX - 1).is_none());
+    });
+}
+
+#[test]
+fn every_notice_is_delivered_once_and_in_order() {
+    loom::model(|| {
+        let circuit = circuit(&config());
+        let delivered = Arc::new(loom::sync::Mutex::new(Vec::new()));
+        let act = |order| {
+            let (circuit, delivered) = (Arc::clone(&circuit), Arc::clone(&delivered));
+            move || {
+                circuit.obey(order, Timestamp(0));
+                while let Some(Notice::Transition(transition)) = circuit.next_notice() {
+                    delivered.lock().unwrap().push((transition.from, transition.to));
+                    circuit.delivered();
+                }
+            }
+        };
+        both(act(Order::Disable), act(Order::ForceOpen(None)));
+        let delivered = delivered.lock().unwrap();
+        let [(start, middle), (again, end)] = delivered[..] else { panic!("two notices: {delivered:?}") };
+        assert_eq!((start, middle), (State::Closed, again));
+        assert_eq!(end, circuit.load().state);
+    });
+}

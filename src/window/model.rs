@@ -1,0 +1,144 @@
+//! Windows and calls in flight under loom: every interleaving of a few threads.
+
+use std::time::Duration;
+
+use loom::sync::Arc;
+use loom::thread;
+
+use super::{Calls, Counts, Outcome, Window};
+use crate::clock::{Now, Timestamp};
+use crate::in_flight::InFlight;
+
+const GOOD: Outcome = Outcome::GOOD;
+const FAILED: Outcome = Outcome { failed: true, slow: false };
+const SLOW: Outcome = Outcome { failed: false, slow: true };
+const SECOND: u64 = 1_000_000_000;
+
+fn record(window: &Calls, era: u64, at: u64, outcome: Outcome) -> bool {
+    window.record(era, &Now::at(Timestamp(at), 0), outcome)
+}
+
+fn counts(window: &Calls, era: u64, at: u64) -> Counts {
+    window.counts(era, Timestamp(at))
+}
+
+/// Runs both at the same time, each in a thread of its own: loom explores a thread that begins with a load only
+/// if it was spawned.
+fn both(one: impl FnOnce() + 'static, other: impl FnOnce() + 'static) {
+    let threads = [thread::spawn(one), thread::spawn(other)];
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn two_writers_across_the_end_of_a_count_window_leave_no_trace_behind() {
+    loom::model(|| {
+        let window = Arc::new(Calls::new(Window::calls(2)));
+        let (one, other) = (Arc::clone(&window), Arc::clone(&window));
+        both(
+            move || {
+                assert!(record(&one, 0, 0, FAILED));
+            },
+            move || {
+                assert!(record(&other, 0, 0, GOOD));
+                assert!(record(&other, 0, 0, SLOW));
+            },
+        );
+        let held = counts(&window, 0, 0);
+        assert_eq!(held.calls, 2);
+        assert!(held.failures + held.slow >= 1, "of three calls one good one at most can have stayed: {held:?}");
+        record(&window, 0, 0, GOOD);
+        record(&window, 0, 0, GOOD);
+        assert_eq!(counts(&window, 0, 0), Counts { calls: 2, ..Counts::default() });
+    });
+}
+
+#[test]
+fn a_writer_of_an_era_that_ends_is_not_seen_by_the_next() {
+    loom::model(|| {
+        let window = Arc::new(Calls::new(Window::calls(3)));
+        let (old, new) = (Arc::clone(&window), Arc::clone(&window));
+        both(
+            move || {
+                record(&old, 0, 0, FAILED);
+            },
+            move || {
+                new.begin(1);
+                assert!(record(&new, 1, 0, SLOW));
+            },
+        );
+        assert_eq!(counts(&window, 1, 0), Counts { calls: 1, slow: 1, ..Counts::default() });
+    });
+}
+
+#[test]
+fn two_writers_to_one_bucket_both_count() {
+    loom::model(|| {
+        let window = Arc::new(Calls::new(Window::time(Duration::from_secs(2)).buckets(2)));
+        let (one, other) = (Arc::clone(&window), Arc::clone(&window));
+        both(
+            move || {
+                record(&one, 0, 0, FAILED);
+            },
+            move || {
+                record(&other, 0, 0, FAILED);
+            },
+        );
+        assert_eq!(counts(&window, 0, SECOND).failures, 2);
+    });
+}
+
+#[test]
+fn a_bucket_that_is_reused_forgets_what_it_held() {
+    loom::model(|| {
+        let window = Arc::new(Calls::new(Window::time(Duration::from_secs(2)).buckets(2)));
+        let (late, now) = (Arc::clone(&window), Arc::clone(&window));
+        both(
+            move || {
+                record(&late, 0, 0, FAILED);
+            },
+            move || {
+                record(&now, 0, 2 * SECOND, FAILED);
+            },
+        );
+        assert_eq!(counts(&window, 0, 2 * SECOND).failures, 1);
+    });
+}
+
+#[test]
+fn a_reader_never_sees_more_failures_than_calls() {
+    loom::model(|| {
+        let window = Arc::new(Calls::new(Window::calls(1)));
+        let (writer, reader) = (Arc::clone(&window), Arc::clone(&window));
+        both(
+            move || {
+                record(&writer, 0, 0, FAILED);
+                record(&writer, 0, 0, GOOD);
+            },
+            move || {
+                let held = counts(&reader, 0, 0);
+                assert!(held.failures <= held.calls, "{held:?}");
+            },
+        );
+    });
+}
+
+#[test]
+fn calls_that_end_while_their_cohort_makes_room_are_not_overdue() {
+    loom::model(|| {
+        let in_flight = Arc::new(InFlight::new(Duration::from_nanos(6), 0));
+        let now = Now::at(Timestamp(0), 0);
+        // Eight cohorts of a nanosecond: the ninth takes the first one's place.
+        let first = in_flight.enter(0, 0, &now);
+        let (ending, beginning) = (Arc::clone(&in_flight), Arc::clone(&in_flight));
+        both(
+            move || ending.leave(0, first, Timestamp(0)),
+            move || {
+                let ninth = beginning.enter(0, 8, &Now::at(Timestamp(8), 0));
+                beginning.leave(0, ninth, Timestamp(8));
+            },
+        );
+        assert_eq!(in_flight.overdue(0, Timestamp(1_000)), 0);
+    });
+}

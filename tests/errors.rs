@@ -1,0 +1,627 @@
+//! The error type stays the user's: stacks of our layers over every kind of it, with tower's own layers in
+//! between, and what an outer layer makes of an inner one's refusals.
+
+#![allow(clippy::disallowed_methods, reason = "a test moves the clock, and spawns")]
+#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::{Future, pending, ready};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use stanchion::circuit_breaker::{Readiness, State};
+use stanchion::classify::Class;
+use stanchion::{
+    CircuitBreaker, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, Reason, Rejected,
+};
+use tokio::time::advance;
+use tower::balance::p2c::Balance;
+use tower::buffer::Buffer;
+use tower::discover::ServiceList;
+use tower::limit::ConcurrencyLimitLayer;
+use tower::load::{CompleteOnResponse, PendingRequests};
+use tower::load_shed::{LoadShed, error::Overloaded};
+use tower::timeout::{TimeoutLayer, error::Elapsed};
+use tower::util::BoxCloneSyncService;
+use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Opens at the first failure.
+fn layer(name: &'static str) -> CircuitBreakerLayer {
+    CircuitBreakerLayer::new(
+        CircuitBreakerConfig::new().consecutive_failures(1).open_jitter(0.0).open_for(SECOND),
+    )
+    .name(name)
+}
+
+fn reset() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, "reset by peer")
+}
+
+/// Whether a call succeeds is what it is called with.
+fn backend()
+-> impl Service<bool, Response = (), Error = io::Error, Future: Send> + Clone + Send + Sync + use<> {
+    service_fn(|succeeds: bool| async move { if succeeds { Ok(()) } else { Err(reset()) } })
+}
+
+async fn call<S: Service<R>, R>(service: &mut S, request: R) -> Result<S::Response, S::Error> {
+    service.ready().await?.call(request).await
+}
+
+// Three of ours over each kind of error.
+
+/// Three of our layers, outermost first.
+struct Stack([CircuitBreakerLayer; 3]);
+
+impl Stack {
+    fn new() -> Self {
+        Self(["outer", "middle", "inner"].map(layer))
+    }
+
+    fn around<S>(&self, inner: S) -> CircuitBreaker<CircuitBreaker<CircuitBreaker<S>>> {
+        let [outer, middle, innermost] = &self.0;
+        ServiceBuilder::new().layer(outer).layer(middle).layer(innermost).service(inner)
+    }
+
+    fn states(&self) -> [State; 3] {
+        self.0.each_ref().map(|layer| layer.handle().state())
+    }
+
+    fn close(&self) {
+        self.0.iter().for_each(|layer| layer.handle().close());
+    }
+}
+
+/// Calls pass, a failure passes unchanged and is one for all three, and a refusal by any of the three arrives
+/// with its name and is no failure for those around it.
+async fn three_layers_get_along<E>(
+    stack: &Stack,
+    mut service: impl Service<bool, Response = (), Error = E>,
+    is_reset: impl Fn(&E) -> bool,
+    rejected: impl Fn(&E) -> Option<&Rejected>,
+) where
+    E: From<Rejected> + fmt::Debug,
+{
+    call(&mut service, true).await.unwrap();
+    let failure = call(&mut service, false).await.unwrap_err();
+    assert!(is_reset(&failure), "{failure:?}");
+    assert!(rejected(&failure).is_none());
+    assert_eq!(stack.states(), [State::Open; 3]);
+    stack.close();
+
+    for (refusing, layer) in stack.0.iter().enumerate() {
+        layer.handle().force_open();
+        for _ in 0..30 {
+            let refusal = call(&mut service, true).await.unwrap_err();
+            assert!(!is_reset(&refusal));
+            let rejected = rejected(&refusal).unwrap_or_else(|| panic!("{refusal:?}"));
+            assert_eq!(rejected.policy(), ["outer", "middle", "inner"][refusing]);
+            assert_eq!(rejected.reason(), Reason::CircuitOpen);
+        }
+        let mut expected = [State::Closed; 3];
+        expected[refusing] = State::ForcedOpen;
+        assert_eq!(stack.states(), expected);
+        for other in &stack.0 {
+            assert_eq!(other.handle().snapshot().calls, 0, "a refusal was counted");
+        }
+        stack.close();
+    }
+    call(&mut service, true).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_layers_over_a_boxed_error() {
+    let stack = Stack::new();
+    let service = stack.around(backend().map_err(BoxError::from));
+    let is_reset = |error: &BoxError| error.is::<io::Error>();
+    three_layers_get_along(&stack, service, is_reset, |error| Rejected::find(&**error)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_layers_over_anyhow() {
+    let stack = Stack::new();
+    let service = stack.around(backend().map_err(anyhow::Error::from));
+    let is_reset = |error: &anyhow::Error| error.is::<io::Error>();
+    three_layers_get_along(&stack, service, is_reset, anyhow::Error::downcast_ref).await;
+    let in_context = anyhow::Error::from(refusal()).context("while paying");
+    assert!(Rejected::find(in_context.as_ref()).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_layers_over_an_own_enum() {
+    #[derive(Debug)]
+    enum Own {
+        Io(io::Error),
+        Rejected(Rejected),
+    }
+
+    impl From<Rejected> for Own {
+        fn from(rejected: Rejected) -> Self {
+            Self::Rejected(rejected)
+        }
+    }
+
+    let stack = Stack::new();
+    let service = stack.around(backend().map_err(Own::Io));
+    let is_reset =
+        |error: &Own| matches!(error, Own::Io(error) if error.kind() == io::ErrorKind::ConnectionReset);
+    three_layers_get_along(&stack, service, is_reset, |error| match error {
+        Own::Rejected(rejected) => Some(rejected),
+        Own::Io(_) => None,
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_layers_over_the_ready_made_error() {
+    let stack = Stack::new();
+    let service = stack.around(backend().map_err(Error::Inner));
+    let is_reset = |error: &Error<io::Error>| error.inner().is_some();
+    three_layers_get_along(&stack, service, is_reset, Error::rejected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_layers_over_the_ready_made_error_around_a_boxed_one() {
+    let stack = Stack::new();
+    let service = stack.around(backend().map_err(|error| Error::Inner(BoxError::from(error))));
+    let is_reset = |error: &Error<BoxError>| error.inner().is_some_and(|error| error.is::<io::Error>());
+    three_layers_get_along(&stack, service, is_reset, |error| Rejected::find(error)).await;
+}
+
+/// An inner service that is not `Send`, with an error that is not, and no `std::error::Error` either.
+#[tokio::test(start_paused = true)]
+async fn three_layers_over_what_is_not_send() {
+    let stack = Stack::new();
+    let calls = Rc::new(std::cell::Cell::new(0));
+    let count = Rc::clone(&calls);
+    let backend = service_fn(move |succeeds: bool| {
+        count.set(count.get() + 1);
+        let reason = Rc::<str>::from("reset");
+        async move { if succeeds { Ok(()) } else { Err(Error::Inner(reason)) } }
+    });
+    let is_reset = |error: &Error<Rc<str>>| error.inner().is_some_and(|reason| &**reason == "reset");
+    three_layers_get_along(&stack, stack.around(backend), is_reset, Error::rejected).await;
+    assert_eq!(calls.get(), 3, "two successes and a failure");
+}
+
+// Chains of sources.
+
+fn refusal() -> Rejected {
+    let handle = layer("payments").handle();
+    handle.force_open();
+    handle.try_acquire().unwrap_err()
+}
+
+/// An error with a cause.
+#[derive(Debug)]
+struct Caused(io::Error);
+
+impl fmt::Display for Caused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("payment failed")
+    }
+}
+
+impl StdError for Caused {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// The first error of type `T` below `error`.
+fn below<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut next = error.source();
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+#[test]
+fn the_sources_of_a_boxed_inner_error_are_all_reachable() {
+    let error: Error<BoxError> = Error::Inner(Caused(reset()).into());
+    assert_eq!(error.to_string(), "payment failed");
+    assert!(below::<Caused>(&error).is_some());
+    assert_eq!(below::<io::Error>(&error).unwrap().kind(), io::ErrorKind::ConnectionReset);
+    // Boxed as a whole, which is what tower's layers do to it, and wrapped again.
+    let error: BoxError = error.into();
+    assert!(below::<io::Error>(&*error).is_some());
+    let error: Error<BoxError> = Error::Inner(error);
+    assert!(below::<Error<BoxError>>(&error).is_some());
+    assert!(below::<io::Error>(&error).is_some());
+    assert!(Rejected::find(&error).is_none());
+}
+
+#[test]
+fn an_inner_io_error_is_reachable() {
+    let error = Error::Inner(reset());
+    assert_eq!(below::<io::Error>(&error).unwrap().kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn any_other_inner_error_is_reachable_once_it_is_boxed() {
+    let error = Error::Inner(Caused(reset()));
+    assert!(matches!(error.inner(), Some(Caused(_))));
+    let error = error.boxed();
+    assert!(below::<Caused>(&error).is_some());
+    assert!(below::<io::Error>(&error).is_some());
+}
+
+#[test]
+fn a_refusal_is_found_wherever_in_the_chain_it_is() {
+    let rejected = refusal();
+    let direct: Error<io::Error> = Error::Rejected(rejected.clone());
+    let boxed: BoxError = direct.into();
+    let wrapped: Error<BoxError> = Error::Inner(boxed);
+    let in_io = io::Error::other(Error::<BoxError>::Rejected(rejected.clone()));
+    let errors: [&(dyn StdError + 'static); 3] = [&rejected, &wrapped, &in_io];
+    for error in errors {
+        assert_eq!(Rejected::find(error), Some(&rejected), "{error:?}");
+    }
+}
+
+#[test]
+fn errors_read_as_one_line_without_a_full_stop() {
+    assert_eq!(refusal().to_string(), "rejected by payments: circuit is open");
+    let handle = layer("payments").handle();
+    handle.trip_for(SECOND);
+    let rejected = handle.try_acquire().unwrap_err();
+    assert!(
+        rejected.to_string().starts_with("rejected by payments: circuit is open, retry after "),
+        "{rejected}"
+    );
+    assert_eq!(Error::Inner(reset()).to_string(), "reset by peer");
+}
+
+// With tower's layers in between.
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_in_between_fails_for_the_outer_and_cancels_for_the_inner() {
+    let (outer, inner) = (layer("outer"), layer("inner"));
+    let mut service = ServiceBuilder::new()
+        .layer(&outer)
+        .layer(TimeoutLayer::new(SECOND))
+        .layer(&inner)
+        .service(service_fn(|(): ()| pending::<Result<(), Error<io::Error>>>()));
+    let error = call(&mut service, ()).await.unwrap_err();
+    assert!(error.is::<Elapsed>(), "{error:?}");
+    assert_eq!(outer.handle().state(), State::Open);
+    assert_eq!(inner.handle().state(), State::Closed);
+    assert_eq!(inner.handle().snapshot().calls, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_passes_through_towers_layers_and_is_ignored_by_the_outer() {
+    let (outer, inner) = (layer("outer"), layer("inner"));
+    let service = ServiceBuilder::new()
+        .layer(&outer)
+        .load_shed()
+        .buffer(8)
+        .layer(TimeoutLayer::new(SECOND))
+        .concurrency_limit(8)
+        .layer(&inner)
+        .map_err(Error::Inner)
+        .service(backend());
+    let calls = (0..50).map(|turn| {
+        let (mut service, handle) = (service.clone(), inner.handle());
+        async move {
+            if turn % 2 == 0 {
+                handle.force_open()
+            } else {
+                handle.close()
+            }
+            let answer = call(&mut service, true).await;
+            match answer {
+                Ok(()) => assert_eq!(turn % 2, 1),
+                Err(error) => assert_eq!(Rejected::find(&*error).unwrap().policy(), "inner"),
+            }
+        }
+    });
+    for call in calls {
+        call.await;
+    }
+    assert_eq!(outer.handle().state(), State::Closed);
+    let failed = call(&mut service.clone(), false).await.unwrap_err();
+    assert_eq!(below::<io::Error>(&*failed).unwrap().kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(outer.handle().state(), State::Open, "a failure that passes through is still one");
+}
+
+/// An error from `poll_ready` would end the buffer's worker for good.
+#[tokio::test(start_paused = true)]
+async fn a_buffer_outlives_an_open_circuit() {
+    for readiness in [Readiness::Reject, Readiness::Pending] {
+        let layer = layer("inner").readiness(readiness);
+        let mut buffer = Buffer::new(layer.layer(backend().map_err(Error::Inner)), 4);
+        call(&mut buffer, false).await.unwrap_err();
+        assert_eq!(layer.handle().state(), State::Open);
+        if readiness == Readiness::Reject {
+            let refused = call(&mut buffer, true).await.unwrap_err();
+            assert!(Rejected::find(&*refused).is_some(), "{refused:?}");
+            advance(SECOND).await;
+        }
+        // With `Pending`, it waits until the circuit probes.
+        call(&mut buffer, true).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn load_is_shed_while_a_circuit_that_is_waited_for_is_open() {
+    let layer = layer("inner").readiness(Readiness::Pending);
+    let mut service = LoadShed::new(layer.layer(backend().map_err(Error::Inner)));
+    call(&mut service, true).await.unwrap();
+    call(&mut service, false).await.unwrap_err();
+    let shed = call(&mut service, true).await.unwrap_err();
+    assert!(shed.is::<Overloaded>(), "{shed:?}");
+    advance(SECOND).await;
+    call(&mut service, true).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn stacks_may_be_called_in_spawned_tasks() {
+    let stack = Stack::new();
+    let erased = BoxCloneSyncService::new(backend().map_err(BoxError::from));
+    let boxed = stack.around(erased);
+    let ready_made = stack.around(backend().map_err(Error::Inner));
+    let in_a_box = stack.around(backend().map_err(|error| Error::Inner(BoxError::from(error))));
+    let limited = ConcurrencyLimitLayer::new(2).layer(stack.around(ready_made.clone()));
+    let buffered =
+        Buffer::new(stack.around(backend().map_err(anyhow::Error::from)).map_err(BoxError::from), 4);
+    tokio::spawn(async move { boxed.oneshot(true).await }).await.unwrap().unwrap();
+    tokio::spawn(async move { ready_made.oneshot(true).await }).await.unwrap().unwrap();
+    tokio::spawn(async move { in_a_box.oneshot(true).await }).await.unwrap().unwrap();
+    tokio::spawn(async move { limited.oneshot(true).await }).await.unwrap().unwrap();
+    // Not in a block of its own: tower's buffer asks for a bound that rustc cannot see through there (#64552).
+    tokio::spawn(buffered.oneshot(true)).await.unwrap().unwrap();
+}
+
+// Under a balancer.
+
+/// Three endpoints, each behind a circuit of its own.
+struct Endpoints {
+    layers: [CircuitBreakerLayer; 3],
+    hits: [Arc<AtomicUsize>; 3],
+    is_first_sick: Arc<AtomicBool>,
+}
+
+impl Endpoints {
+    fn new() -> Self {
+        let first = layer("endpoints").readiness(Readiness::Pending);
+        let layers = [first.fresh(), first.fresh(), first.fresh()];
+        Self { layers, hits: Default::default(), is_first_sick: Arc::new(AtomicBool::new(true)) }
+    }
+
+    fn list(
+        &self,
+    ) -> Vec<
+        impl Service<(), Response = (), Error = Error<io::Error>, Future: Send>
+        + tower::load::Load<Metric: fmt::Debug>
+        + Send
+        + use<>,
+    > {
+        let endpoint = |place: usize| {
+            let (hits, sick) = (Arc::clone(&self.hits[place]), Arc::clone(&self.is_first_sick));
+            let service = service_fn(move |(): ()| {
+                hits.fetch_add(1, Ordering::Relaxed);
+                let fails = place == 0 && sick.load(Ordering::Relaxed);
+                ready(if fails { Err(Error::Inner(reset())) } else { Ok(()) })
+            });
+            PendingRequests::new(self.layers[place].layer(service), CompleteOnResponse::default())
+        };
+        (0..3).map(endpoint).collect()
+    }
+
+    /// Calls since the last time.
+    fn hits(&self) -> [usize; 3] {
+        self.hits.each_ref().map(|hits| hits.swap(0, Ordering::Relaxed))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_balancer_sends_calls_around_an_open_circuit_and_back_once_it_probes() {
+    let endpoints = Endpoints::new();
+    let mut balance = Balance::new(ServiceList::new::<()>(endpoints.list()));
+    let mut failed = 0;
+    for _ in 0..300 {
+        failed += usize::from(call(&mut balance, ()).await.is_err());
+    }
+    let hits = endpoints.hits();
+    assert_eq!((hits[0], failed), (1, 1), "one failure opens the circuit, and nobody notices any more");
+    assert_eq!(hits.iter().sum::<usize>(), 300);
+
+    // It still fails: one trial call, and it is left alone for longer.
+    advance(SECOND).await;
+    let mut failed = 0;
+    for _ in 0..300 {
+        failed += usize::from(call(&mut balance, ()).await.is_err());
+    }
+    assert_eq!((endpoints.hits()[0], failed), (1, 1));
+
+    endpoints.is_first_sick.store(false, Ordering::Relaxed);
+    advance(2 * SECOND).await;
+    for _ in 0..300 {
+        call(&mut balance, ()).await.unwrap();
+    }
+    let hits = endpoints.hits();
+    assert!(hits[0] > 30, "{hits:?}: the balancer has lost the endpoint");
+    assert_eq!(endpoints.layers[0].handle().state(), State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_balancer_whose_circuits_are_all_open_waits_for_the_first_that_probes() {
+    let endpoints = Endpoints::new();
+    let balance = Balance::new(ServiceList::new::<()>(endpoints.list()));
+    let buffer = Buffer::new(balance, 4);
+    for (place, layer) in (1..).zip(&endpoints.layers) {
+        layer.handle().trip_for(place * SECOND);
+    }
+    let before = tokio::time::Instant::now();
+    endpoints.is_first_sick.store(false, Ordering::Relaxed);
+    tokio::spawn(buffer.oneshot(())).await.unwrap().unwrap();
+    assert_eq!(before.elapsed().as_secs(), 1);
+    assert_eq!(endpoints.hits(), [1, 0, 0]);
+}
+
+// What an outer layer makes of an inner one's refusals.
+
+/// Two circuits around `between`, of which the inner one refuses all calls.
+async fn assert_ignored<S>(between: impl Fn(CircuitBreaker<Backend>) -> S)
+where
+    S: Service<bool, Response = (), Error = Error<io::Error>>,
+{
+    let (outer, inner) = (layer("outer"), layer("inner"));
+    let mut service = outer.layer(between(inner.layer(Backend)));
+    inner.handle().force_open();
+    for _ in 0..3 {
+        let refused = call(&mut service, true).await.unwrap_err();
+        assert_eq!(refused.rejected().unwrap().policy(), "inner");
+    }
+    assert_eq!(outer.handle().state(), State::Closed, "a refusal further in was taken for a failure");
+    assert_eq!(outer.handle().snapshot().calls, 0);
+    inner.handle().close();
+    call(&mut service, false).await.unwrap_err();
+    assert_eq!(outer.handle().state(), State::Open, "a failure was ignored");
+}
+
+/// As [`backend`], with a type that can be named.
+#[derive(Clone, Copy, Debug)]
+struct Backend;
+
+impl Service<bool> for Backend {
+    type Response = ();
+    type Error = Error<io::Error>;
+    type Future = std::future::Ready<Result<(), Error<io::Error>>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, succeeds: bool) -> Self::Future {
+        ready(if succeeds { Ok(()) } else { Err(Error::Inner(reset())) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_ignored_by_the_outer() {
+    assert_ignored(|inner| inner).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_ignored_by_the_outer_through_a_function() {
+    assert_ignored(|inner| {
+        service_fn(move |request: bool| {
+            let mut inner = inner.clone();
+            async move { call(&mut inner, request).await }
+        })
+    })
+    .await;
+}
+
+/// A service that does something before it passes the error on: writes to a log, waits a little.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_ignored_by_the_outer_though_it_arrives_a_poll_later() {
+    assert_ignored(|inner| {
+        service_fn(move |request: bool| {
+            let mut inner = inner.clone();
+            async move {
+                let answer = call(&mut inner, request).await;
+                tokio::task::yield_now().await;
+                answer
+            }
+        })
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_ignored_by_the_outer_through_a_retry() {
+    assert_ignored(|inner| {
+        service_fn(move |request: bool| {
+            let mut inner = inner.clone();
+            async move {
+                if let Ok(answer) = call(&mut inner, request).await {
+                    return Ok(answer);
+                }
+                tokio::time::sleep(SECOND).await;
+                call(&mut inner, request).await
+            }
+        })
+    })
+    .await;
+}
+
+/// A refusal by one, and then a failure of another: what the caller gets is the failure.
+async fn assert_failure<F>(pause: impl Fn() -> F)
+where
+    F: Future<Output = ()>,
+{
+    let (outer, primary, secondary) = (layer("outer"), layer("primary"), layer("secondary"));
+    let inner = (primary.layer(Backend), secondary.layer(Backend));
+    let mut service = outer.layer(service_fn(|request: bool| {
+        let (mut primary, mut secondary) = inner.clone();
+        let pause = pause();
+        async move {
+            call(&mut primary, request).await.unwrap_err();
+            pause.await;
+            call(&mut secondary, request).await
+        }
+    }));
+    primary.handle().force_open();
+    let failed = call(&mut service, false).await.unwrap_err();
+    assert!(failed.inner().is_some(), "{failed:?}");
+    assert_eq!(outer.handle().state(), State::Open, "a failure was taken for a refusal");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_after_a_refusal_by_another_layer_is_a_failure_of_the_outer() {
+    assert_failure(|| ready(())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_some_time_after_a_refusal_by_another_layer_is_a_failure_of_the_outer() {
+    assert_failure(tokio::task::yield_now).await;
+}
+
+/// What was refused in another task cannot be told from a failure, but for what the error says.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_in_another_task_is_ignored_by_a_classifier_that_looks_for_it() {
+    let inner = layer("inner");
+    let outer = layer("outer").classify(|result: Result<&(), &BoxError>| match result {
+        Ok(()) => Class::Success,
+        Err(error) if Rejected::find(&**error).is_some() => Class::Ignored,
+        Err(_) => Class::Failure,
+    });
+    let service = inner.layer(backend().map_err(BoxError::from));
+    let mut service = outer.layer(service_fn(move |request: bool| {
+        let mut service = service.clone();
+        let task = tokio::spawn(async move { call(&mut service, request).await });
+        async { task.await.unwrap() }
+    }));
+    inner.handle().force_open();
+    call(&mut service, true).await.unwrap_err();
+    assert_eq!(outer.handle().state(), State::Closed);
+    inner.handle().close();
+    call(&mut service, false).await.unwrap_err();
+    assert_eq!(outer.handle().state(), State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_ignored_by_what_runs_under_a_handle() {
+    let (outer, inner) = (layer("outer").handle(), layer("inner").handle());
+    inner.force_open();
+    let run = |outer: &CircuitBreakerHandle, inner: &CircuitBreakerHandle| {
+        let call = inner.run(async { Ok::<_, Error<io::Error>>(()) });
+        outer.run(call)
+    };
+    for _ in 0..3 {
+        assert_eq!(run(&outer, &inner).await.unwrap_err().rejected().unwrap().policy(), "inner");
+    }
+    assert_eq!(outer.state(), State::Closed);
+}
