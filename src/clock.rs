@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "this is the file in which reading time is allowed")]
 
 use std::cell::Cell;
+use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -37,6 +38,22 @@ pub(crate) const fn nanos(duration: Duration) -> u64 {
     // By hand, since `as_nanos` takes 128 bits, and this is on the way of every call that is measured.
     let seconds = duration.as_secs().saturating_mul(1_000_000_000);
     seconds.saturating_add(duration.subsec_nanos() as u64)
+}
+
+/// A duration as people read it: in milliseconds, unless it is shorter than one.
+pub(crate) struct Rounded(pub(crate) Duration);
+
+impl fmt::Display for Rounded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHORT: Duration = Duration::from_millis(1);
+        let Self(duration) = *self;
+        let shown = if duration < SHORT {
+            duration
+        } else {
+            Duration::new(duration.as_secs(), duration.subsec_millis().saturating_mul(1_000_000))
+        };
+        write!(f, "{shown:?}")
+    }
 }
 
 /// Readings of tokio's clock, counted from the moment the clock was made.

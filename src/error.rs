@@ -24,6 +24,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+use crate::clock::Rounded;
+
 type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Why a call was refused.
@@ -147,7 +149,7 @@ impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "rejected by {}: {}", self.policy, self.reason)?;
         match self.retry_after {
-            Some(wait) => write!(f, ", retry after {wait:?}"),
+            Some(wait) => write!(f, ", retry after {}", Rounded(wait)),
             None => Ok(()),
         }
     }

@@ -11,13 +11,16 @@
 //! either its cohort still there, or knows that it was moved. A dependency that hangs is seen in this way one
 //! cohort after the limit, without a timer and long before its first call ends.
 
+#![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
+
 use std::time::Duration;
 
 use crate::clock::{Now, Timestamp, nanos};
 use crate::numbered::{Found, Numbered};
 use crate::sync::{AtomicU64, Ordering, Striped};
 
-const COHORTS: u64 = 8;
+const COHORTS: usize = 8;
+const COHORT_BITS: u64 = COHORTS as u64 - 1;
 const COHORTS_IN_LIMIT: u64 = 6;
 
 /// Calls in flight by age.
@@ -56,7 +59,7 @@ impl InFlight {
     #[inline]
     pub(crate) fn cohort(&self, era: u64, now: Timestamp) -> u64 {
         let cohort = now.0.checked_div(self.width).unwrap_or(0);
-        cohort.wrapping_add(era.wrapping_mul(COHORTS))
+        cohort.wrapping_add(era.wrapping_mul(COHORTS as u64))
     }
 
     #[inline]
@@ -83,13 +86,13 @@ impl InFlight {
         let Some(started) = now.0.checked_sub(self.limit) else { return 0 };
         let on_time = self.cohort(era, Timestamp(started));
         let base = self.base.load(Ordering::Relaxed);
-        self.stripes.iter().map(|stripe| stripe.overdue(era, on_time, base)).sum()
+        self.stripes.iter().map(|stripe| stripe.overdue(era, on_time, base)).fold(0, u64::saturating_add)
     }
 }
 
 #[derive(Debug)]
 struct Stripe {
-    cohorts: [AtomicU64; COHORTS as usize],
+    cohorts: [AtomicU64; COHORTS],
     /// Counted by era, around a middle: a call that ends may be faster than the thread that moves it here.
     overdue: AtomicU64,
 }
@@ -104,7 +107,7 @@ impl Stripe {
     }
 
     fn word(&self, cohort: u64) -> Option<&AtomicU64> {
-        usize::try_from(cohort % COHORTS).ok().and_then(|place| self.cohorts.get(place))
+        usize::try_from(cohort & COHORT_BITS).ok().and_then(|place| self.cohorts.get(place))
     }
 
     /// Counts one more call in `cohort`; tells whether another thread got in between.
@@ -171,7 +174,12 @@ impl Stripe {
                 // The era of this call is over.
                 Found::Newer => return,
             };
-            match self.overdue.compare_exchange_weak(seen, changed.pack(), Ordering::AcqRel, Ordering::Relaxed) {
+            match self.overdue.compare_exchange_weak(
+                seen,
+                changed.pack(),
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return,
                 Err(changed) => seen = changed,
             }

@@ -1,5 +1,7 @@
 //! A count that belongs to a number, in one word: the calls of one bucket, of one cohort.
 
+#![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
+
 /// 36 bits of the number and 28 of the count.
 ///
 /// A count stays at 268 million. Numbers repeat after 2^36, and one that is more than half of that behind

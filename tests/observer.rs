@@ -339,7 +339,7 @@ async fn transitions_arrive_with_their_causes_in_the_order_in_which_they_happen(
         *causes.lock().unwrap(),
         [
             "closed -> open: 75% of 4 calls failed, threshold 50%",
-            "open -> half_open: open for 1s",
+            "open -> half_open: the wait of 1s is over",
             "half_open -> recovering: 2 trial calls went well",
             "recovering -> closed: all calls admitted after 1s",
         ]
@@ -549,7 +549,7 @@ async fn a_subscriber_gets_the_transitions_from_now_on_in_order() {
     assert_eq!(opened.cause, Cause::FailureRatio { measured: 1.0, threshold: 0.5, calls: 4 });
     let Transition { from, to, cause, open_for, .. } = next().await;
     assert_eq!((from, to, open_for), (State::Open, State::HalfOpen, None));
-    assert_eq!(cause, Cause::WaitElapsed { waited: SECOND });
+    assert_eq!(cause, Cause::WaitElapsed { wait: SECOND });
     let Transition { from, to, cause, open_for, .. } = next().await;
     assert_eq!((from, to, open_for), (State::HalfOpen, State::Closed, None));
     assert_eq!(cause, Cause::ProbesSucceeded { calls: 2 });

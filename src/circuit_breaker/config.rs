@@ -237,7 +237,8 @@ impl Settings {
         at_least_one("min_calls", config.min_calls)?;
         at_least_one("consecutive_failures", config.consecutive_failures.unwrap_or(1))?;
         let slow_ratio = Ratio::new("slow_ratio", config.slow_ratio)?;
-        let failure_ratio = config.failure_ratio.map(|ratio| Ratio::new("failure_ratio", ratio)).transpose()?;
+        let failure_ratio =
+            config.failure_ratio.map(|ratio| Ratio::new("failure_ratio", ratio)).transpose()?;
         // Written so that a NaN fails: it is in no range.
         if !(1.0..=100.0).contains(&config.open_factor) {
             return Err(InvalidConfig::new("open_factor", config.open_factor, "1 to 100"));

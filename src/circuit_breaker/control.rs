@@ -1,5 +1,7 @@
 //! What happens under the circuit's lock: changes of state, trial calls, orders of an operator.
 
+#![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,16 +115,28 @@ impl Circuit {
         let gate = Timestamp(self.gate.load(Ordering::Relaxed));
         if matches!(word.state, State::Open | State::ForcedOpen) && now >= gate {
             // open => (half-open): by the first call after the wait, so that no timer is needed.
-            let cause = Cause::WaitElapsed { waited: control.open_for };
+            let cause = Cause::WaitElapsed { wait: control.open_for };
             word = control.enter(self, word, State::HalfOpen, cause, None, now);
             *changed = true;
+        }
+        // half-open => (open): trial calls that hang need not end to be judged.
+        if let Some(cause) =
+            control.trial.judge_overdue(now, &settings).filter(|_| word.state == State::HalfOpen)
+        {
+            let wait = control.next_wait(&settings);
+            control.openings = control.openings.saturating_add(1);
+            control.open(self, word, cause, wait, now);
+            *changed = true;
+            return Some(Err(Refusal::until(now.after(wait), now)));
         }
         match word.state {
             State::HalfOpen => {
                 let slot = control.trial.admit(now, &settings);
-                let until = control.trial.next_slot(&settings);
+                let until = control.trial.next_slot(now, &settings);
                 self.gate.store(until.0, Ordering::Relaxed);
-                Some(slot.map_or(Err(Refusal::until(until, now)), |slot| Ok(Pass::probe(word.generation, slot, now))))
+                Some(slot.map_or(Err(Refusal::until(until, now)), |slot| {
+                    Ok(Pass::probe(word.generation, slot, now))
+                }))
             }
             State::Open | State::ForcedOpen => Some(Err(Refusal::until(gate, now))),
             State::Closed | State::Recovering | State::Disabled | State::ObserveOnly => None,
@@ -134,7 +148,7 @@ impl Circuit {
         let word = Word { generation, state: State::HalfOpen };
         self.still(word, |control, settings| {
             let renewed = control.trial.renew(slot, now, settings);
-            self.gate.store(control.trial.next_slot(settings).0, Ordering::Relaxed);
+            self.gate.store(control.trial.next_slot(now, settings).0, Ordering::Relaxed);
             renewed.then_some(())
         })
         .is_some()
@@ -155,9 +169,12 @@ impl Circuit {
             if !(cfg!(stanchion_planted_bug = "slot_kept") && outcome.is_none()) {
                 control.trial.give_back(slot, now).then_some(())?;
             }
-            let finding = outcome.map_or(Finding::Undecided, |outcome| control.trial.record(outcome, settings));
+            let finding =
+                outcome.map_or(Finding::Undecided, |outcome| control.trial.record(outcome, settings));
             match finding {
-                Finding::Undecided => self.gate.store(control.trial.next_slot(settings).0, Ordering::Relaxed),
+                Finding::Undecided => {
+                    self.gate.store(control.trial.next_slot(now, settings).0, Ordering::Relaxed);
+                }
                 // half-open => (closed | recovering): the trial calls went well.
                 Finding::Healthy => {
                     let calls = control.trial.evidence().counts.calls;
@@ -182,13 +199,14 @@ impl Circuit {
     pub(super) fn finish_ramp(&self, word: Word, now: Timestamp) {
         self.still(word, |control, settings| {
             control.openings = 0;
-            self.since.store(now.0, Ordering::Relaxed);
+            let lasted = now.since(Timestamp(self.since.swap(now.0, Ordering::Relaxed)));
             self.word.store(Word { state: State::Closed, ..word }.pack(), Ordering::Release);
             let cause = Cause::RampCompleted { ramp: settings.ramp };
             control.tell(Notice::Transition(Transition {
                 from: State::Recovering,
                 to: State::Closed,
                 cause,
+                lasted,
                 open_for: None,
             }));
             Some(())
@@ -207,7 +225,9 @@ impl Circuit {
             Order::Close => drop(control.enter(self, word, State::Closed, cause, None, now)),
             Order::Disable => drop(control.enter(self, word, State::Disabled, cause, None, now)),
             Order::Observe => drop(control.enter(self, word, State::ObserveOnly, cause, None, now)),
-            Order::Probe if matches!(word.state, State::Closed | State::Recovering | State::ObserveOnly) => return false,
+            Order::Probe if matches!(word.state, State::Closed | State::Recovering | State::ObserveOnly) => {
+                return false;
+            }
             Order::Probe => drop(control.enter(self, word, State::HalfOpen, cause, None, now)),
             Order::Trip(_) if word.state == State::ObserveOnly => return false,
             Order::Trip(None) => {
@@ -228,17 +248,17 @@ impl Circuit {
     }
 
     /// Goes on with other settings, in the same state and with the same counts.
-    pub(super) fn reconfigure(&self, settings: Arc<Settings>, now: Timestamp) {
+    pub(super) fn reconfigure(&self, settings: &Arc<Settings>, now: Timestamp) {
         let mut guard = self.lock();
         let before = self.settings.read();
         let word = self.load();
         if before.window != settings.window || before.overdue_after() != settings.overdue_after() {
-            self.measures.replace(&settings, word.generation, now);
+            self.measures.replace(settings, word.generation, now);
         }
-        self.settings.swap(Arc::clone(&settings));
-        self.adopt(&settings);
+        self.settings.swap(Arc::clone(settings));
+        self.adopt(settings);
         if let Some(control) = guard.as_mut().filter(|_| word.state == State::HalfOpen) {
-            self.gate.store(control.trial.next_slot(&settings).0, Ordering::Relaxed);
+            self.gate.store(control.trial.next_slot(now, settings).0, Ordering::Relaxed);
         }
     }
 
@@ -299,9 +319,9 @@ impl Circuit {
     /// things happened, though no lock is held while they do. To be followed by [`delivered`](Self::delivered).
     pub(super) fn next_notice(&self) -> Option<Notice> {
         let mut guard = self.lock();
-        let control = guard.as_deref_mut().filter(|control| {
-            !control.is_delivering || cfg!(stanchion_planted_bug = "delivered_at_once")
-        })?;
+        let control = guard
+            .as_deref_mut()
+            .filter(|control| !control.is_delivering || cfg!(stanchion_planted_bug = "delivered_at_once"))?;
         let notice = control.notices.pop_front()?;
         control.is_delivering = true;
         Some(notice)
@@ -377,11 +397,11 @@ impl Control {
         }
         // Until the caller knows better: a half-open circuit can be asked at once.
         circuit.gate.store(if to == State::HalfOpen { 0 } else { u64::MAX }, Ordering::Relaxed);
-        circuit.since.store(now.0, Ordering::Relaxed);
+        let lasted = now.since(Timestamp(circuit.since.swap(now.0, Ordering::Relaxed)));
         // Release: pairs with `Circuit::load`.
         circuit.word.store(next.pack(), Ordering::Release);
         if word.state != to {
-            self.tell(Notice::Transition(Transition { from: word.state, to, cause, open_for }));
+            self.tell(Notice::Transition(Transition { from: word.state, to, cause, lasted, open_for }));
         }
         next
     }

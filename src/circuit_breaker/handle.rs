@@ -85,6 +85,7 @@ impl CircuitBreakerHandle {
 
     /// Opens the circuit as if it had tripped: for `open_for`, longer each time, and then it probes. Not if it only
     /// observes; returns whether it did.
+    #[allow(clippy::must_use_candidate, reason = "it is an order")]
     pub fn trip(&self) -> bool {
         self.obey(Order::Trip(None))
     }
@@ -95,6 +96,7 @@ impl CircuitBreakerHandle {
     }
 
     /// Lets trial calls through now. Returns `false`, and does nothing, if the circuit lets calls through anyway.
+    #[allow(clippy::must_use_candidate, reason = "it is an order")]
     pub fn probe(&self) -> bool {
         self.obey(Order::Probe)
     }
@@ -128,7 +130,7 @@ impl CircuitBreakerHandle {
     #[allow(clippy::needless_pass_by_value, reason = "plain data")]
     pub fn reconfigure(&self, config: CircuitBreakerConfig) -> Result<(), InvalidConfig> {
         let settings = Settings::new(&config)?;
-        self.shared.circuit.reconfigure(Arc::new(settings), self.shared.clock.now());
+        self.shared.circuit.reconfigure(&Arc::new(settings), self.shared.clock.now());
         self.shared.after(true);
         Ok(())
     }

@@ -105,7 +105,7 @@ impl<C> CircuitBreakerLayer<C> {
         self.shared.get_or_init(|| {
             let states = State::ALL.map(State::as_str);
             let telemetry = Telemetry::new("circuit_breaker", self.name, &states, &self.observers);
-            Arc::new(Shared::new(Arc::clone(&self.settings), Arc::new(telemetry)))
+            Arc::new(Shared::new(&self.settings, Arc::new(telemetry)))
         })
     }
 }
@@ -116,7 +116,7 @@ impl<C: Clone> CircuitBreakerLayer<C> {
     #[must_use]
     pub fn fresh(&self) -> Self {
         let telemetry = Arc::clone(&self.shared().telemetry);
-        let shared = Shared::new(Arc::clone(&self.settings), telemetry);
+        let shared = Shared::new(&self.settings, telemetry);
         Self { shared: OnceLock::from(Arc::new(shared)), ..self.clone() }
     }
 }

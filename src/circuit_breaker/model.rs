@@ -26,7 +26,7 @@ fn config() -> CircuitBreakerConfig {
 }
 
 fn circuit(config: &CircuitBreakerConfig) -> Arc<Circuit> {
-    Arc::new(Circuit::new(StdArc::new(Settings::new(config).unwrap())))
+    Arc::new(Circuit::new(&StdArc::new(Settings::new(config).unwrap())))
 }
 
 fn admit(circuit: &Circuit, at: u64) -> Option<Pass> {

@@ -33,7 +33,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(settings: Arc<Settings>, telemetry: Arc<Telemetry>) -> Self {
+    pub(super) fn new(settings: &Arc<Settings>, telemetry: Arc<Telemetry>) -> Self {
         Self {
             circuit: Circuit::new(settings),
             clock: Clock::start(),

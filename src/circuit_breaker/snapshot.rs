@@ -63,7 +63,12 @@ impl Saved {
         let failures = self.failures.min(self.calls);
         // Failures and slow calls overlap at least where they do not fit beside each other.
         let least = failures.saturating_add(slow).saturating_sub(self.calls);
-        Counts { calls: self.calls, failures, slow, slow_failures: self.slow_failures.clamp(least, failures.min(slow)) }
+        Counts {
+            calls: self.calls,
+            failures,
+            slow,
+            slow_failures: self.slow_failures.clamp(least, failures.min(slow)),
+        }
     }
 }
 

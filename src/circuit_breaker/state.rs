@@ -12,6 +12,8 @@
 //! carries the one it was admitted in, and its end means nothing to any other. The window's era is the
 //! generation too, so a state begins with an empty window without anything being cleared.
 
+#![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -187,7 +189,7 @@ impl Word {
 }
 
 impl Circuit {
-    pub(super) fn new(settings: Arc<Settings>) -> Self {
+    pub(super) fn new(settings: &Arc<Settings>) -> Self {
         let word = Word { generation: 0, state: State::Closed };
         let circuit = Self {
             word: AtomicU64::new(word.pack()),
@@ -200,11 +202,11 @@ impl Circuit {
             judged_cohort: AtomicU64::new(0),
             arrivals: AtomicU64::new(0),
             asked: AtomicU64::new(0),
-            measures: Replaceable::new(Measures::new(&settings, 0)),
-            settings: Live::new(Arc::clone(&settings)),
+            measures: Replaceable::new(Measures::new(settings, 0)),
+            settings: Live::new(Arc::clone(settings)),
             control: Mutex::new(None),
         };
-        circuit.adopt(&settings);
+        circuit.adopt(settings);
         circuit
     }
 
@@ -255,7 +257,8 @@ impl Circuit {
     pub(super) fn admit_plainly(&self) -> Option<Pass> {
         // Acquire: see `load`.
         let word = self.word.load(Ordering::Acquire);
-        let is_plain = word & Word::STATE == State::Closed as u64 && self.slow_after.load(Ordering::Relaxed) == OFF;
+        let is_plain =
+            word & Word::STATE == State::Closed as u64 && self.slow_after.load(Ordering::Relaxed) == OFF;
         is_plain.then(|| Pass::new(word >> Word::STATE_BITS, Kind::Recorded))
     }
 
@@ -267,12 +270,10 @@ impl Circuit {
             let admission = match word.state {
                 State::Closed | State::ObserveOnly => self.admit_recorded(word, now),
                 State::Recovering => self.admit_share(word, now),
-                State::Disabled => {
-                    Some(Ok(Pass::new(word.generation, Kind::Unrecorded)))
-                }
-                State::Open | State::HalfOpen | State::ForcedOpen => {
-                    self.refusal(now).map_or_else(|| self.admit_probe(now, &mut changed), |refusal| Some(Err(refusal)))
-                }
+                State::Disabled => Some(Ok(Pass::new(word.generation, Kind::Unrecorded))),
+                State::Open | State::HalfOpen | State::ForcedOpen => self
+                    .refusal(now)
+                    .map_or_else(|| self.admit_probe(now, &mut changed), |refusal| Some(Err(refusal))),
             };
             match admission {
                 Some(admission) => return (admission, changed),
@@ -339,7 +340,9 @@ impl Circuit {
         self.measures.with(|measures| {
             match pass.kind {
                 Kind::Unrecorded | Kind::Ended => return false,
-                Kind::Probe(slot) => return self.settle_probe(generation, slot, outcome, ask_again, now.get()),
+                Kind::Probe(slot) => {
+                    return self.settle_probe(generation, slot, outcome, ask_again, now.get());
+                }
                 Kind::Recorded => {}
                 Kind::InFlight(entry) => {
                     if let Some(in_flight) = &measures.in_flight {
@@ -386,7 +389,8 @@ impl Circuit {
         now: &Now<'_>,
     ) -> Changed {
         let word = self.word.load(Ordering::Acquire);
-        let is_stale = word >> Word::STATE_BITS != generation && !cfg!(stanchion_planted_bug = "stale_verdict");
+        let is_stale =
+            word >> Word::STATE_BITS != generation && !cfg!(stanchion_planted_bug = "stale_verdict");
         if is_stale || !measures.window.record(generation, now, outcome) {
             return false;
         }
@@ -415,7 +419,9 @@ impl Circuit {
         if let Some(threshold) = self.run_reached(word, outcome) {
             return self.act(word, Cause::ConsecutiveFailures { threshold }, now.get());
         }
-        if outcome.is_good() && self.settled.load(Ordering::Relaxed) == measures.window.moment(word.generation, now) {
+        if outcome.is_good()
+            && self.settled.load(Ordering::Relaxed) == measures.window.moment(word.generation, now)
+        {
             return false;
         }
         // Of two threads that record at once, on two stripes, at least one must see both calls.
@@ -443,7 +449,8 @@ impl Circuit {
                 self.run.store(generation | run, Ordering::Relaxed);
                 return u32::try_from(run).ok().filter(|_| run >= limit);
             }
-            match self.run.compare_exchange_weak(seen, generation | run, Ordering::AcqRel, Ordering::Relaxed) {
+            match self.run.compare_exchange_weak(seen, generation | run, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => return u32::try_from(run).ok().filter(|_| run >= limit),
                 Err(changed) => seen = changed,
             }

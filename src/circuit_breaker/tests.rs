@@ -30,7 +30,7 @@ impl Bench {
 
     fn starting_at(config: CircuitBreakerConfig, now: Timestamp) -> Self {
         let settings = Settings::new(&config).expect("the configuration is valid");
-        Self { circuit: Circuit::new(Arc::new(settings)), now }
+        Self { circuit: Circuit::new(&Arc::new(settings)), now }
     }
 
     fn advance(&mut self, by: Duration) {

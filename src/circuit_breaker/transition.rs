@@ -1,6 +1,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::clock::Rounded;
+
 /// What a circuit does with calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -85,10 +87,10 @@ pub enum Cause {
         /// How many failures in a row open the circuit.
         threshold: u32,
     },
-    /// The circuit had been open long enough.
+    /// The circuit had been open long enough, and somebody called.
     WaitElapsed {
         /// How long it was to stay open.
-        waited: Duration,
+        wait: Duration,
     },
     /// The trial calls went well.
     ProbesSucceeded {
@@ -115,17 +117,21 @@ impl fmt::Display for Cause {
             }
             Self::SlowRatio { measured, threshold, calls, in_flight, slow_after } => {
                 let (measured, threshold) = (Percent(*measured), Percent(*threshold));
-                write!(f, "{measured} of {calls} calls took over {slow_after:?}, threshold {threshold}")?;
+                write!(
+                    f,
+                    "{measured} of {calls} calls took over {}, threshold {threshold}",
+                    Rounded(*slow_after)
+                )?;
                 match in_flight {
                     0 => Ok(()),
                     in_flight => write!(f, ", {in_flight} of them still in flight"),
                 }
             }
             Self::ConsecutiveFailures { threshold } => write!(f, "{threshold} calls failed in a row"),
-            Self::WaitElapsed { waited } => write!(f, "open for {waited:?}"),
+            Self::WaitElapsed { wait } => write!(f, "the wait of {} is over", Rounded(*wait)),
             Self::ProbesSucceeded { calls: 1 } => f.write_str("the trial call succeeded"),
             Self::ProbesSucceeded { calls } => write!(f, "{calls} trial calls went well"),
-            Self::RampCompleted { ramp } => write!(f, "all calls admitted after {ramp:?}"),
+            Self::RampCompleted { ramp } => write!(f, "all calls admitted after {}", Rounded(*ramp)),
             Self::Operator => f.write_str("asked for by an operator"),
             Self::Restored => f.write_str("restored from a saved state"),
         }
@@ -152,6 +158,8 @@ pub struct Transition {
     pub to: State,
     /// Why.
     pub cause: Cause,
+    /// How long the state that ended had lasted.
+    pub lasted: Duration,
     /// For an opening, how long the circuit stays open; `None` if until further notice, and for other states.
     pub open_for: Option<Duration>,
 }

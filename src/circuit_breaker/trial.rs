@@ -1,5 +1,9 @@
 //! The trial calls of a half-open circuit.
 
+#![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
+
+use std::time::Duration;
+
 use super::config::Settings;
 use super::transition::Cause;
 use super::verdict::Evidence;
@@ -20,8 +24,24 @@ pub(super) struct Trial {
 #[derive(Debug)]
 struct Lease {
     probe: u32,
+    started: Timestamp,
     expires: Timestamp,
 }
+
+impl Lease {
+    fn new(probe: u32, now: Timestamp, settings: &Settings) -> Self {
+        let expires = settings.probe_timeout.map_or(Timestamp::NEVER, |limit| now.after(limit));
+        Self { probe, started: now, expires }
+    }
+
+    /// From when on the call counts as slow, if it does while it is in flight.
+    fn overdue_at(&self, settings: &Settings) -> Timestamp {
+        settings.overdue_after().map_or(Timestamp::NEVER, |limit| self.started.after(limit))
+    }
+}
+
+/// The shortest time there is: a call that takes just as long as it may is not slow yet.
+const TICK: Duration = Duration::from_nanos(1);
 
 /// What the trial calls have shown.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,20 +58,30 @@ impl Trial {
         (self.used() < u64::from(settings.probes)).then(|| {
             let probe = self.next;
             self.next = probe.wrapping_add(1);
-            let expires = settings.probe_timeout.map_or(Timestamp::NEVER, |limit| now.after(limit));
             if !cfg!(stanchion_planted_bug = "slot_not_reserved") {
-                self.leases.push(Lease { probe, expires });
+                self.leases.push(Lease::new(probe, now, settings));
             }
             probe
         })
     }
 
-    /// From when on [`admit`](Self::admit) may lend a slot.
-    pub(super) fn next_slot(&self, settings: &Settings) -> Timestamp {
+    /// Whether the calls that have ended and those that should have are reason to open.
+    pub(super) fn judge_overdue(&self, now: Timestamp, settings: &Settings) -> Option<Cause> {
+        let overdue = self.leases.iter().filter(|lease| lease.overdue_at(settings) < now).count() as u64;
+        let evidence = Evidence { counts: self.counts, overdue };
+        evidence.judge(settings, settings.min_probes).filter(|_| overdue > 0)
+    }
+
+    /// From when on it is worth asking: [`admit`](Self::admit) may lend a slot, or a call is overdue.
+    pub(super) fn next_slot(&self, now: Timestamp, settings: &Settings) -> Timestamp {
         if self.used() < u64::from(settings.probes) {
             Timestamp(0)
         } else {
-            self.leases.iter().map(|lease| lease.expires).min().unwrap_or(Timestamp::NEVER)
+            let next = |lease: &Lease| {
+                let overdue = lease.overdue_at(settings).after(TICK);
+                if overdue > now { overdue.min(lease.expires) } else { lease.expires }
+            };
+            self.leases.iter().map(next).min().unwrap_or(Timestamp::NEVER)
         }
     }
 
@@ -60,7 +90,7 @@ impl Trial {
         self.reclaim(now);
         let lease = self.leases.iter_mut().find(|lease| lease.probe == probe);
         let Some(lease) = lease else { return false };
-        lease.expires = settings.probe_timeout.map_or(Timestamp::NEVER, |limit| now.after(limit));
+        *lease = Lease::new(probe, now, settings);
         true
     }
 

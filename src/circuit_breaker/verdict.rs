@@ -1,5 +1,7 @@
 //! Whether what a window holds is reason to open.
 
+#![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
+
 use super::config::Settings;
 use super::transition::Cause;
 use crate::config::{Ratio, share};
@@ -61,7 +63,9 @@ impl Evidence {
         is_broken: impl Fn(Ratio, f64, f64) -> bool,
     ) -> Option<Cause> {
         let broken = |threshold: Option<Ratio>, measured: Option<f64>, calls: u64| {
-            threshold.zip(measured).filter(|(threshold, measured)| is_broken(*threshold, *measured, to_f64(calls)))
+            threshold
+                .zip(measured)
+                .filter(|(threshold, measured)| is_broken(*threshold, *measured, to_f64(calls)))
         };
         let calls = self.counts.calls;
         if let Some((threshold, measured)) =

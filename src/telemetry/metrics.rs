@@ -1,6 +1,9 @@
 //! Observer that counts and measures through the `metrics` facade.
 
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
 
 use super::{Event, Observer, Outcome, Source};
 use crate::error::Reason;
@@ -19,15 +22,21 @@ impl Metrics {
     pub(super) fn register(source: Source, states: &[&'static str]) -> Self {
         let Source { name, .. } = source;
         let metric = |noun: &str| format!("stanchion_{}_{noun}", source.module);
-        let duration = |outcome: Outcome| {
-            histogram!(metric("call_duration_seconds"), "name" => name, "outcome" => outcome.as_str())
-        };
+        let duration = |outcome: Outcome| histogram!(metric("call_duration_seconds"), "name" => name, "outcome" => outcome.as_str());
+        describe_counter!(metric("calls_total"), "Calls that were let through, by how they ended.");
+        describe_counter!(metric("slow_calls_total"), "Calls that took longer than they should.");
+        describe_counter!(metric("rejections_total"), "Calls that were refused, by the reason.");
+        describe_counter!(metric("transitions_total"), "Changes of state.");
+        describe_gauge!(metric("state"), "1 for the present state, 0 for all others.");
+        describe_histogram!(metric("call_duration_seconds"), Unit::Seconds, "How long calls took.");
         let this = Self {
-            calls: Outcome::ALL
-                .map(|outcome| counter!(metric("calls_total"), "name" => name, "outcome" => outcome.as_str())),
+            calls: Outcome::ALL.map(
+                |outcome| counter!(metric("calls_total"), "name" => name, "outcome" => outcome.as_str()),
+            ),
             slow: counter!(metric("slow_calls_total"), "name" => name),
-            rejections: Reason::ALL
-                .map(|reason| counter!(metric("rejections_total"), "name" => name, "reason" => reason.as_str())),
+            rejections: Reason::ALL.map(
+                |reason| counter!(metric("rejections_total"), "name" => name, "reason" => reason.as_str()),
+            ),
             durations: [duration(Outcome::Success), duration(Outcome::Failure)],
             states: states
                 .iter()

@@ -42,10 +42,9 @@ impl CountWindow {
             totals: AtomicU64::new(Totals::empty(0).pack()),
             chunks,
             calls,
-            last_places: u64::from(calls).wrapping_sub(1) % PER_CHUNK + 1,
+            last_places: (u64::from(calls).wrapping_sub(1) % PER_CHUNK).saturating_add(1),
         }
     }
-
 
     pub(super) fn begin(&self, era: u64) {
         // Swapped and not stored, so that each is in one order with what the era before still writes.
@@ -95,7 +94,8 @@ impl CountWindow {
             return Attempt::Full(cursor);
         }
         // AcqRel: an outcome is seen by whoever sees one recorded after it.
-        if word.compare_exchange(seen, chunk.append(outcome).0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        if word.compare_exchange(seen, chunk.append(outcome).0, Ordering::AcqRel, Ordering::Relaxed).is_err()
+        {
             return Attempt::Lost;
         }
         let evicted = if cursor.is_first_lap() { Outcome::GOOD } else { chunk.evicted() };
@@ -117,7 +117,8 @@ impl CountWindow {
             if cfg!(stanchion_planted_bug = "totals_overwritten") {
                 return self.totals.store(totals.pack(), Ordering::Relaxed);
             }
-            match self.totals.compare_exchange_weak(seen, totals.pack(), Ordering::AcqRel, Ordering::Relaxed) {
+            match self.totals.compare_exchange_weak(seen, totals.pack(), Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => return,
                 Err(changed) => seen = changed,
             }
@@ -294,7 +295,8 @@ impl Totals {
     }
 
     fn pack(self) -> u64 {
-        let [failures, slow, slow_failures] = self.counts.map(|count| u64::from(count.cast_unsigned()));
+        let [failures, slow, slow_failures] =
+            self.counts.map(|count| u64::from(u16::from_ne_bytes(count.to_ne_bytes())));
         self.era << 48 | failures << 32 | slow << 16 | slow_failures
     }
 
@@ -305,7 +307,7 @@ impl Totals {
 
     fn replace(self, era: u64, old: Outcome, new: Outcome) -> Option<Self> {
         (self.era == era_bits(era)).then(|| {
-            let difference = |of: fn(Outcome) -> bool| i16::from(of(new)) - i16::from(of(old));
+            let difference = |of: fn(Outcome) -> bool| i16::from(of(new)).wrapping_sub(i16::from(of(old)));
             let [failures, slow, slow_failures] = self.counts;
             let counts = [
                 failures.wrapping_add(difference(|outcome| outcome.failed)),

@@ -8,6 +8,8 @@
 //! an earlier era recorded, or still records, is not seen by a later one, and nothing has to be cleared while
 //! others write.
 
+#![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
+
 mod count;
 mod time;
 
@@ -68,7 +70,7 @@ impl Window {
             Self::Time { buckets, .. } if !(1..=240).contains(&buckets) => {
                 Err(InvalidConfig::new("window", self, "1 to 240 buckets"))
             }
-            Self::Time { span, buckets } if span / buckets < time::SHORTEST_BUCKET => {
+            Self::Time { span, buckets } if span.checked_div(buckets) < Some(time::SHORTEST_BUCKET) => {
                 Err(InvalidConfig::new("window", self, "buckets of at least 10 ms each"))
             }
             Self::Time { .. } => Ok(()),

@@ -47,7 +47,10 @@ fn two_writers_across_the_end_of_a_count_window_leave_no_trace_behind() {
         );
         let held = counts(&window, 0, 0);
         assert_eq!(held.calls, 2);
-        assert!(held.failures + held.slow >= 1, "of three calls one good one at most can have stayed: {held:?}");
+        assert!(
+            held.failures + held.slow >= 1,
+            "of three calls one good one at most can have stayed: {held:?}"
+        );
         record(&window, 0, 0, GOOD);
         record(&window, 0, 0, GOOD);
         assert_eq!(counts(&window, 0, 0), Counts { calls: 2, ..Counts::default() });

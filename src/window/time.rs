@@ -127,7 +127,11 @@ impl Stripe {
     }
 
     fn add_to(&self, counts: &mut Counts, number: u64, buckets: u64) {
-        let words = self.words.iter().skip(self.margin).take(self.words.len() - 2 * self.margin);
+        let words = self
+            .words
+            .iter()
+            .skip(self.margin)
+            .take(self.words.len().saturating_sub(self.margin.saturating_mul(2)));
         for (index, word) in words.enumerate() {
             let bucket = Numbered::unpack(word.load(Ordering::Acquire));
             // A bucket of the future, by a reading of the clock later than ours, is very old.

@@ -487,7 +487,7 @@ pub(crate) async fn a_panic_in_poll_ready_is_survived<L: Subject>(make: impl Fn(
 #[derive(Debug)]
 pub(crate) struct Local(Rc<Cell<u32>>);
 
-impl Service<Local> for Local {
+impl Service<Self> for Local {
     type Response = Self;
     type Error = Error<Self>;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Error<Self>>>>>;
@@ -496,7 +496,7 @@ impl Service<Local> for Local {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Local) -> Self::Future {
+    fn call(&mut self, request: Self) -> Self::Future {
         self.0.set(self.0.get() + 1);
         Box::pin(async move { if request.0.get() == 0 { Ok(request) } else { Err(Error::Inner(request)) } })
     }

@@ -181,7 +181,9 @@ pub(super) fn configured(config: &traces::Config) -> CircuitBreakerConfig {
         .slow_in_flight(false)
         .open_for(Duration::from_millis(config.wait_open_ms) + SMALLEST_STEP)
         .open_factor(config.wait_open_multiplier.unwrap_or(1.0))
-        .max_open_for(config.wait_open_max_ms.map_or(Duration::MAX, |ms| Duration::from_millis(ms) + SMALLEST_STEP))
+        .max_open_for(
+            config.wait_open_max_ms.map_or(Duration::MAX, |ms| Duration::from_millis(ms) + SMALLEST_STEP),
+        )
         .open_jitter(0.0)
         .probes(config.permitted_half_open)
         .without_probe_timeout()

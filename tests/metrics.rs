@@ -1,0 +1,341 @@
+//! Metrics as Prometheus scrapes them: from the real exporter, over a real socket, by their exact names.
+
+#![cfg(feature = "metrics")]
+#![allow(clippy::disallowed_methods, reason = "a test moves the clock, and servers are tasks")]
+#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use stanchion::circuit_breaker::State;
+use stanchion::classify::Class;
+use stanchion::{CircuitBreakerConfig, CircuitBreakerLayer, Error, Window};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::advance;
+use tokio_test::{assert_pending, task};
+use tower::{Layer, Service, ServiceExt};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Every series of a layer before its first call, and its type. Dashboards and alerts are built on these: a
+/// change here breaks them.
+const SERIES: &[(&str, &str, &str)] = &[
+    ("counter", "stanchion_circuit_breaker_calls_total", "outcome=success"),
+    ("counter", "stanchion_circuit_breaker_calls_total", "outcome=failure"),
+    ("counter", "stanchion_circuit_breaker_calls_total", "outcome=ignored"),
+    ("counter", "stanchion_circuit_breaker_calls_total", "outcome=cancelled"),
+    ("counter", "stanchion_circuit_breaker_slow_calls_total", ""),
+    ("counter", "stanchion_circuit_breaker_rejections_total", "reason=circuit_open"),
+    ("counter", "stanchion_circuit_breaker_rejections_total", "reason=recovering"),
+    ("histogram", "stanchion_circuit_breaker_call_duration_seconds_count", "outcome=success"),
+    ("histogram", "stanchion_circuit_breaker_call_duration_seconds_count", "outcome=failure"),
+    ("histogram", "stanchion_circuit_breaker_call_duration_seconds_sum", "outcome=success"),
+    ("histogram", "stanchion_circuit_breaker_call_duration_seconds_sum", "outcome=failure"),
+    ("histogram", "stanchion_circuit_breaker_call_duration_seconds_bucket", "le=0.1 outcome=success"),
+    ("histogram", "stanchion_circuit_breaker_call_duration_seconds_bucket", "le=0.1 outcome=failure"),
+    ("histogram", "stanchion_circuit_breaker_call_duration_seconds_bucket", "le=1 outcome=success"),
+    ("histogram", "stanchion_circuit_breaker_call_duration_seconds_bucket", "le=1 outcome=failure"),
+    ("histogram", "stanchion_circuit_breaker_call_duration_seconds_bucket", "le=+Inf outcome=success"),
+    ("histogram", "stanchion_circuit_breaker_call_duration_seconds_bucket", "le=+Inf outcome=failure"),
+    ("gauge", "stanchion_circuit_breaker_state", "state=closed"),
+    ("gauge", "stanchion_circuit_breaker_state", "state=open"),
+    ("gauge", "stanchion_circuit_breaker_state", "state=half_open"),
+    ("gauge", "stanchion_circuit_breaker_state", "state=recovering"),
+    ("gauge", "stanchion_circuit_breaker_state", "state=disabled"),
+    ("gauge", "stanchion_circuit_breaker_state", "state=forced_open"),
+    ("gauge", "stanchion_circuit_breaker_state", "state=observe_only"),
+];
+
+/// The recorder of this process. The tests tell their series apart by the names of their layers.
+fn exporter() -> &'static PrometheusHandle {
+    static EXPORTER: OnceLock<PrometheusHandle> = OnceLock::new();
+    EXPORTER.get_or_init(|| {
+        PrometheusBuilder::new().set_buckets(&[0.1, 1.0]).unwrap().install_recorder().unwrap()
+    })
+}
+
+/// Opens at the second failure in a row, for a second; three trial calls.
+fn layer(name: &'static str) -> CircuitBreakerLayer {
+    exporter();
+    CircuitBreakerLayer::new(config()).name(name)
+}
+
+fn config() -> CircuitBreakerConfig {
+    CircuitBreakerConfig::new()
+        .window(Window::calls(100))
+        .consecutive_failures(2)
+        .open_for(SECOND)
+        .open_jitter(0.0)
+}
+
+/// The text that the exporter serves to whoever connects.
+async fn scraped() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let answer = service_fn(|_| async { Ok::<_, Infallible>(hyper::Response::new(exporter().render())) });
+        http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), answer).await.unwrap();
+    });
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    server.await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+    body.to_owned()
+}
+
+/// The series of the layer `name` with their values: `metric label=value label=value`, labels in order.
+async fn series(name: &str) -> BTreeMap<String, f64> {
+    scraped()
+        .await
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| parse(line, name))
+        .collect()
+}
+
+fn parse(line: &str, name: &str) -> Option<(String, f64)> {
+    let (metric, value) = line.rsplit_once(' ')?;
+    let (metric, labels) = metric.split_once('{')?;
+    let mut labels: Vec<_> =
+        labels.trim_end_matches('}').split(',').map(|label| label.replace('"', "")).collect();
+    let at = labels.iter().position(|label| *label == format!("name={name}"))?;
+    labels.remove(at);
+    labels.sort();
+    Some((format!("{metric} {}", labels.join(" ")), value.parse().unwrap()))
+}
+
+/// The series that are not zero, without the name that all share.
+async fn counted(name: &str) -> Vec<(String, f64)> {
+    let short =
+        |series: String| series.trim_start_matches("stanchion_circuit_breaker_").trim_end().to_owned();
+    series(name)
+        .await
+        .into_iter()
+        .filter(|(_, value)| *value != 0.0)
+        .map(|(key, value)| (short(key), value))
+        .collect()
+}
+
+#[track_caller]
+fn assert_counted(counted: &[(String, f64)], expected: &[(&str, f64)]) {
+    let counted: Vec<_> = counted.iter().map(|(series, value)| (series.as_str(), *value)).collect();
+    assert_eq!(counted, expected);
+}
+
+/// Exactly one of the gauges is 1, that of `state`, and all others are 0.
+async fn assert_shows(name: &str, state: State) {
+    let series = series(name).await;
+    for each in State::ALL {
+        let shown = series[&format!("stanchion_circuit_breaker_state state={each}")];
+        assert_eq!(shown, if each == state { 1.0 } else { 0.0 }, "{each} while the state is {state}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_series_exists_before_the_first_call_under_its_stable_name() {
+    let _layer = layer("names").handle();
+    let series = series("names").await;
+    let mut expected: Vec<_> =
+        SERIES.iter().map(|(_, metric, labels)| format!("{metric} {labels}")).collect();
+    expected.sort();
+    assert_eq!(series.keys().cloned().collect::<Vec<_>>(), expected);
+    for (name, value) in &series {
+        let present = name == "stanchion_circuit_breaker_state state=closed";
+        assert_eq!(*value, if present { 1.0 } else { 0.0 }, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_metric_is_explained_and_has_the_type_that_its_name_promises() {
+    let handle = layer("types").handle();
+    handle.force_open();
+    let text = scraped().await;
+    for (kind, metric, _) in SERIES {
+        let metric = ["_count", "_sum", "_bucket"].iter().fold(*metric, |metric, part| {
+            if *kind == "histogram" { metric.trim_end_matches(part) } else { metric }
+        });
+        assert!(text.contains(&format!("# TYPE {metric} {kind}\n")), "{kind} {metric} in\n{text}");
+        assert!(text.contains(&format!("# HELP {metric} ")), "{metric} is not explained in\n{text}");
+    }
+    assert!(text.contains("# TYPE stanchion_circuit_breaker_transitions_total counter\n"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_life_of_a_circuit_can_be_read_from_its_metrics() {
+    const NAME: &str = "life";
+    let layer = layer(NAME);
+    let handle = layer.handle();
+    let mut service = layer.layer(tower::service_fn(|end: Option<bool>| async move {
+        match end {
+            Some(true) => Ok(()),
+            Some(false) => Err(Error::Inner("failed")),
+            None => std::future::pending().await,
+        }
+    }));
+    let mut call = async |end| service.ready().await.unwrap().call(end).await;
+
+    // Closed.
+    for _ in 0..3 {
+        call(Some(true)).await.unwrap();
+    }
+    for _ in 0..4 {
+        let mut given_up = task::spawn(call(None));
+        assert_pending!(given_up.poll());
+    }
+    assert_shows(NAME, State::Closed).await;
+
+    // Open.
+    for _ in 0..2 {
+        call(Some(false)).await.unwrap_err();
+    }
+    for _ in 0..5 {
+        call(Some(true)).await.unwrap_err();
+    }
+    assert_shows(NAME, State::Open).await;
+
+    // Half-open: one trial call is given up, and does not count.
+    advance(SECOND).await;
+    {
+        let mut given_up = task::spawn(call(None));
+        assert_pending!(given_up.poll());
+        assert_shows(NAME, State::HalfOpen).await;
+    }
+    call(Some(true)).await.unwrap();
+    assert_shows(NAME, State::HalfOpen).await;
+
+    // Closed again.
+    for _ in 0..2 {
+        call(Some(true)).await.unwrap();
+    }
+    assert_shows(NAME, State::Closed).await;
+    assert_eq!(handle.state(), State::Closed);
+
+    assert_counted(
+        &counted(NAME).await,
+        &[
+            ("call_duration_seconds_bucket le=+Inf outcome=failure", 2.0),
+            ("call_duration_seconds_bucket le=+Inf outcome=success", 6.0),
+            ("call_duration_seconds_bucket le=0.1 outcome=failure", 2.0),
+            ("call_duration_seconds_bucket le=0.1 outcome=success", 6.0),
+            ("call_duration_seconds_bucket le=1 outcome=failure", 2.0),
+            ("call_duration_seconds_bucket le=1 outcome=success", 6.0),
+            ("call_duration_seconds_count outcome=failure", 2.0),
+            ("call_duration_seconds_count outcome=success", 6.0),
+            ("calls_total outcome=cancelled", 5.0),
+            ("calls_total outcome=failure", 2.0),
+            ("calls_total outcome=success", 6.0),
+            ("rejections_total reason=circuit_open", 5.0),
+            ("state state=closed", 1.0),
+            ("transitions_total from=closed to=open", 1.0),
+            ("transitions_total from=half_open to=closed", 1.0),
+            ("transitions_total from=open to=half_open", 1.0),
+        ],
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn durations_are_those_of_the_calls_that_say_something() {
+    exporter();
+    let handle = CircuitBreakerLayer::new(config().slow_after(SECOND)).name("durations").handle();
+    for (seconds, class) in
+        [(0.5, Some(Class::Success)), (2.0, Some(Class::Failure)), (4.0, Some(Class::Ignored)), (8.0, None)]
+    {
+        let permit = handle.try_acquire().unwrap();
+        advance(SECOND.mul_f64(seconds)).await;
+        match class {
+            Some(class) => permit.finish(class),
+            None => drop(permit),
+        }
+    }
+    assert_counted(
+        &counted("durations").await,
+        &[
+            ("call_duration_seconds_bucket le=+Inf outcome=failure", 1.0),
+            ("call_duration_seconds_bucket le=+Inf outcome=success", 1.0),
+            ("call_duration_seconds_bucket le=1 outcome=success", 1.0),
+            ("call_duration_seconds_count outcome=failure", 1.0),
+            ("call_duration_seconds_count outcome=success", 1.0),
+            ("call_duration_seconds_sum outcome=failure", 2.0),
+            ("call_duration_seconds_sum outcome=success", 0.5),
+            ("calls_total outcome=cancelled", 1.0),
+            ("calls_total outcome=failure", 1.0),
+            ("calls_total outcome=ignored", 1.0),
+            ("calls_total outcome=success", 1.0),
+            ("slow_calls_total", 3.0),
+            ("state state=closed", 1.0),
+        ],
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn rejections_are_counted_by_their_reason() {
+    exporter();
+    let handle = CircuitBreakerLayer::new(config().ramp(1_000 * SECOND).probes(1)).name("reasons").handle();
+    handle.trip();
+    for _ in 0..3 {
+        handle.try_acquire().unwrap_err();
+    }
+    handle.probe();
+    handle.try_acquire().unwrap().finish(Class::Success);
+    assert_shows("reasons", State::Recovering).await;
+    let refused = (0..20).filter_map(|_| handle.try_acquire().map(drop).err()).count();
+    assert!(refused > 0);
+    let series = series("reasons").await;
+    let rejections = |reason| series[&format!("stanchion_circuit_breaker_rejections_total reason={reason}")];
+    assert_eq!(rejections("circuit_open"), 3.0);
+    assert_eq!(rejections("recovering"), u32::try_from(refused).unwrap().into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_gauge_follows_every_state_that_an_operator_can_order() {
+    let handle = layer("orders").handle();
+    for order in [
+        State::ForcedOpen,
+        State::Disabled,
+        State::ObserveOnly,
+        State::ForcedOpen,
+        State::HalfOpen,
+        State::Open,
+        State::Closed,
+    ] {
+        match order {
+            State::ForcedOpen => handle.force_open(),
+            State::Disabled => handle.disable(),
+            State::ObserveOnly => handle.observe_only(),
+            State::HalfOpen => assert!(handle.probe()),
+            State::Open => assert!(handle.trip()),
+            _ => handle.close(),
+        }
+        assert_shows("orders", order).await;
+    }
+}
+
+/// Per endpoint a circuit, and one name for all.
+#[tokio::test(start_paused = true)]
+async fn circuits_under_one_name_count_together() {
+    let first = layer("together");
+    for layer in [&first, &first.fresh(), &first.fresh()] {
+        layer.handle().try_acquire().unwrap().finish(Class::Success);
+    }
+    let series = series("together").await;
+    assert_eq!(series["stanchion_circuit_breaker_calls_total outcome=success"], 3.0);
+}
+
+/// A layer that is made again, as after a reload, goes on where the first one was.
+#[tokio::test(start_paused = true)]
+async fn a_second_layer_of_the_same_name_does_not_reset_the_counters() {
+    layer("again").handle().try_acquire().unwrap().finish(Class::Success);
+    layer("again").handle().try_acquire().unwrap().finish(Class::Success);
+    assert_eq!(series("again").await["stanchion_circuit_breaker_calls_total outcome=success"], 2.0);
+}

@@ -1,0 +1,203 @@
+//! What the log says, as a subscriber sees it.
+
+#![cfg(feature = "tracing")]
+#![allow(clippy::disallowed_methods, reason = "a test moves the clock")]
+#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use stanchion::classify::Class;
+use stanchion::{CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Window};
+use tokio::time::advance;
+use tracing::field::{Field, Visit};
+use tracing::subscriber::DefaultGuard;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// One event, with its fields as text.
+#[derive(Clone, Debug)]
+struct Record {
+    level: Level,
+    target: String,
+    fields: BTreeMap<&'static str, String>,
+}
+
+impl Visit for Record {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.fields.insert(field.name(), format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.fields.insert(field.name(), value.to_owned());
+    }
+}
+
+/// Writes down all events of this thread.
+#[derive(Clone, Debug, Default)]
+struct Log(Arc<Mutex<Vec<Record>>>);
+
+impl<S: Subscriber> Layer<S> for Log {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        let mut record = Record {
+            level: *metadata.level(),
+            target: metadata.target().to_owned(),
+            fields: BTreeMap::new(),
+        };
+        event.record(&mut record);
+        self.0.lock().unwrap().push(record);
+    }
+}
+
+impl Log {
+    fn start() -> (Self, DefaultGuard) {
+        let log = Self::default();
+        let subscriber = tracing_subscriber::registry().with(log.clone());
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// What was logged since the last time, by this crate.
+    fn take(&self) -> Vec<Record> {
+        let mut records = std::mem::take(&mut *self.0.lock().unwrap());
+        records.retain(|record| record.target.starts_with("stanchion"));
+        records
+    }
+}
+
+#[track_caller]
+fn assert_logged(record: &Record, level: Level, fields: &[(&'static str, &str)]) {
+    assert_eq!(record.level, level);
+    assert_eq!(record.target, "stanchion");
+    let expected: BTreeMap<_, _> = fields.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    assert_eq!(record.fields, expected);
+}
+
+fn breaker() -> CircuitBreakerHandle {
+    let config = CircuitBreakerConfig::new()
+        .window(Window::calls(4))
+        .min_calls(4)
+        .open_for(SECOND)
+        .open_jitter(0.0)
+        .probes(1);
+    CircuitBreakerLayer::new(config).name("payments").handle()
+}
+
+fn end(handle: &CircuitBreakerHandle, classes: &[Class]) {
+    for class in classes {
+        handle.try_acquire().unwrap().finish(*class);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opening_is_a_warning_that_says_what_was_measured_against_what() {
+    let (log, _guard) = Log::start();
+    let handle = breaker();
+    end(&handle, &[Class::Success, Class::Failure, Class::Failure, Class::Failure]);
+    let records = log.take();
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert_logged(
+        &records[0],
+        Level::WARN,
+        &[
+            ("message", "state changed"),
+            ("module", "circuit_breaker"),
+            ("name", "payments"),
+            ("from", "closed"),
+            ("to", "open"),
+            ("cause", "75% of 4 calls failed, threshold 50%"),
+        ],
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovery_is_information() {
+    let (log, _guard) = Log::start();
+    let handle = breaker();
+    end(&handle, &[Class::Failure; 4]);
+    log.take();
+    advance(SECOND).await;
+    end(&handle, &[Class::Success]);
+    let said: Vec<_> = log
+        .take()
+        .iter()
+        .map(|record| {
+            assert_eq!(record.level, Level::INFO);
+            format!("{} -> {}: {}", record.fields["from"], record.fields["to"], record.fields["cause"])
+        })
+        .collect();
+    assert_eq!(
+        said,
+        ["open -> half_open: the wait of 1s is over", "half_open -> closed: the trial call succeeded"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_are_not_logged_and_refusals_are_below_the_usual_level() {
+    let (log, _guard) = Log::start();
+    let handle = breaker();
+    end(&handle, &[Class::Success, Class::Ignored, Class::Failure]);
+    drop(handle.try_acquire());
+    assert!(log.take().is_empty());
+    handle.force_open();
+    let records = log.take();
+    assert_eq!(records.len(), 1);
+    assert_eq!(
+        (records[0].level, records[0].fields["cause"].as_str()),
+        (Level::WARN, "asked for by an operator")
+    );
+    handle.try_acquire().unwrap_err();
+    let records = log.take();
+    assert_eq!(records.len(), 1);
+    assert_logged(
+        &records[0],
+        Level::DEBUG,
+        &[
+            ("message", "call rejected"),
+            ("module", "circuit_breaker"),
+            ("name", "payments"),
+            ("reason", "circuit is open"),
+        ],
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circuit_that_only_observes_warns_of_what_it_would_do() {
+    let (log, _guard) = Log::start();
+    let handle = breaker();
+    handle.observe_only();
+    log.take();
+    end(&handle, &[Class::Failure; 6]);
+    let records = log.take();
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert_logged(
+        &records[0],
+        Level::WARN,
+        &[
+            ("message", "state would change"),
+            ("module", "circuit_breaker"),
+            ("name", "payments"),
+            ("to", "open"),
+            ("cause", "100% of 4 calls failed, threshold 50%"),
+        ],
+    );
+}
+
+/// Names come from the source, but causes and reasons must not bring lines of their own either.
+#[tokio::test(start_paused = true)]
+async fn every_field_is_one_line() {
+    let (log, _guard) = Log::start();
+    let handle = breaker();
+    end(&handle, &[Class::Failure; 4]);
+    handle.try_acquire().unwrap_err();
+    handle.close();
+    for record in log.take() {
+        for (name, value) in record.fields {
+            assert!(!value.contains(char::is_control), "{name}: {value:?}");
+        }
+    }
+}
