@@ -248,6 +248,31 @@ async fn a_trial_call_whose_reservation_is_void_is_one_event() {
     assert_eq!(heard.take(), ["success"]);
 }
 
+/// A balancer keeps services ready that it does not call for a while. Nothing is slow about that.
+#[tokio::test(start_paused = true)]
+async fn a_trial_call_that_is_reserved_for_long_is_not_slow() {
+    let heard = Heard::default();
+    let config = config().slow_after(SECOND).slow_ratio(1.0).probes(1);
+    let layer = heard.by(CircuitBreakerLayer::new(config).readiness(Readiness::Pending));
+    let handle = layer.handle();
+    for is_asked in [false, true] {
+        handle.trip_for(Duration::ZERO);
+        handle.probe();
+        heard.take();
+        let mut service = service(&layer);
+        service.ready().await.unwrap();
+        advance(2 * SECOND).await;
+        if is_asked {
+            handle.try_acquire().unwrap_err();
+        }
+        drop(service);
+        assert_eq!(handle.state(), State::HalfOpen);
+        heard.take();
+        handle.try_acquire().unwrap().finish(Class::Success);
+        assert_eq!(heard.take(), ["success", "half_open -> closed"]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failed_poll_ready_is_a_failed_call() {
     let heard = Heard::default();

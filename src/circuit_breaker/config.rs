@@ -285,6 +285,12 @@ impl Settings {
         })
     }
 
+    /// The share of bad calls with which the circuit stays closed.
+    pub(super) fn allowed_share(&self) -> f64 {
+        let ratios = [self.failure_ratio, self.slow_ratio].into_iter().flatten().map(Ratio::get);
+        ratios.reduce(f64::max).unwrap_or(1.0)
+    }
+
     /// From when on a call in flight counts as slow, if it does.
     pub(super) fn overdue_after(&self) -> Option<Duration> {
         self.slow_after.filter(|_| self.slow_in_flight)

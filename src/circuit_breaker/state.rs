@@ -21,7 +21,7 @@ use super::config::Settings;
 use super::control::Control;
 use super::measures::{Measures, Replaceable};
 use super::transition::{Cause, State};
-use super::verdict::Evidence;
+use super::verdict::{Evidence, Relapse};
 use crate::clock::{Now, Timestamp, nanos};
 use crate::config::Live;
 use crate::in_flight::Entry;
@@ -129,8 +129,10 @@ pub(super) struct Circuit {
     pub(super) since: AtomicU64,
     /// The moment of the window within which good calls need no judgement.
     pub(super) settled: AtomicU64,
-    /// Failures since the last success, in the form of a [`Word`]: of this generation.
+    /// Failures since the last success, for [`update`].
     run: AtomicU64,
+    /// How bad the latest calls of a recovery were, for [`update`].
+    relapse: AtomicU64,
     /// How many failures in a row open the circuit.
     run_limit: AtomicU64,
     /// After how many nanoseconds a call is slow.
@@ -197,6 +199,7 @@ impl Circuit {
             since: AtomicU64::new(0),
             settled: AtomicU64::new(UNSETTLED),
             run: AtomicU64::new(0),
+            relapse: AtomicU64::new(0),
             run_limit: AtomicU64::new(OFF),
             slow_after: AtomicU64::new(OFF),
             judged_cohort: AtomicU64::new(0),
@@ -419,6 +422,11 @@ impl Circuit {
         if let Some(threshold) = self.run_reached(word, outcome) {
             return self.act(word, Cause::ConsecutiveFailures { threshold }, now.get());
         }
+        if word.state == State::Recovering {
+            if let Some(threshold) = self.has_relapsed(word, outcome) {
+                return self.act(word, Cause::Relapse { threshold }, now.get());
+            }
+        }
         if outcome.is_good()
             && self.settled.load(Ordering::Relaxed) == measures.window.moment(word.generation, now)
         {
@@ -437,24 +445,18 @@ impl Circuit {
         if limit == OFF {
             return None;
         }
-        let generation = word.generation << 32;
-        let mut seen = self.run.load(Ordering::Relaxed);
-        loop {
-            let before = if seen >> 32 == generation >> 32 { seen & u64::from(u32::MAX) } else { 0 };
-            let run = if outcome.failed { before.saturating_add(1).min(u64::from(u32::MAX)) } else { 0 };
-            if run == 0 && before == 0 {
-                return None;
-            }
-            if cfg!(stanchion_planted_bug = "run_overwritten") {
-                self.run.store(generation | run, Ordering::Relaxed);
-                return u32::try_from(run).ok().filter(|_| run >= limit);
-            }
-            match self.run.compare_exchange_weak(seen, generation | run, Ordering::AcqRel, Ordering::Relaxed)
-            {
-                Ok(_) => return u32::try_from(run).ok().filter(|_| run >= limit),
-                Err(changed) => seen = changed,
-            }
-        }
+        let next = |run: u32| if outcome.failed { run.saturating_add(1) } else { 0 };
+        let run = update(&self.run, word.generation, next);
+        Some(run).filter(|run| u64::from(*run) >= limit)
+    }
+
+    /// Whether a recovering service has gone bad again, as far as the latest calls can tell: the window, in
+    /// which those of the whole recovery are, would take as many bad calls to see it as there were good ones.
+    fn has_relapsed(&self, word: Word, outcome: Outcome) -> Option<f64> {
+        let allowed = self.settings.read().allowed_share();
+        let weight = Relapse::new(allowed);
+        let sum = update(&self.relapse, word.generation, |sum| weight.next(sum, outcome));
+        (sum >= Relapse::LIMIT).then_some(allowed)
     }
 
     /// Judges what the window holds, and acts on it.
@@ -485,6 +487,33 @@ impl Circuit {
         }
         self.open_because(word, cause, now)
     }
+}
+
+/// Changes a number that belongs to a generation, and is zero in each new one.
+fn update(number: &AtomicU64, generation: u64, next: impl Fn(u32) -> u32) -> u32 {
+    let generation = generation << 32;
+    let mut seen = number.load(Ordering::Relaxed);
+    loop {
+        let before = if seen ^ generation <= u64::from(u32::MAX) { low_half(seen) } else { 0 };
+        let after = next(before);
+        if after == before {
+            return after;
+        }
+        let changed = generation | u64::from(after);
+        if cfg!(stanchion_planted_bug = "run_overwritten") {
+            number.store(changed, Ordering::Relaxed);
+            return after;
+        }
+        match number.compare_exchange_weak(seen, changed, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => return after,
+            Err(other) => seen = other,
+        }
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "that is what it is for")]
+const fn low_half(word: u64) -> u32 {
+    word as u32
 }
 
 /// Whether more good calls cannot raise any ratio for as long as none leaves the window.

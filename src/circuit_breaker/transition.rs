@@ -87,6 +87,11 @@ pub enum Cause {
         /// How many failures in a row open the circuit.
         threshold: u32,
     },
+    /// Most of the latest calls of a recovery were bad again.
+    Relapse {
+        /// The share of bad calls that is allowed.
+        threshold: f64,
+    },
     /// The circuit had been open long enough, and somebody called.
     WaitElapsed {
         /// How long it was to stay open.
@@ -128,6 +133,9 @@ impl fmt::Display for Cause {
                 }
             }
             Self::ConsecutiveFailures { threshold } => write!(f, "{threshold} calls failed in a row"),
+            Self::Relapse { threshold } => {
+                write!(f, "most of the latest calls failed or were slow, threshold {}", Percent(*threshold))
+            }
             Self::WaitElapsed { wait } => write!(f, "the wait of {} is over", Rounded(*wait)),
             Self::ProbesSucceeded { calls: 1 } => f.write_str("the trial call succeeded"),
             Self::ProbesSucceeded { calls } => write!(f, "{calls} trial calls went well"),

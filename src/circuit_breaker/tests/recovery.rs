@@ -65,15 +65,15 @@ fn a_call_that_is_not_in_the_share_is_told_so() {
 /// seatbelt goes on for 2,242 failing calls, until the end of a stage.
 #[test]
 fn it_opens_again_at_once_when_the_service_fails() {
-    for healthy_for in [0, 1, 5, 9] {
+    for healthy_for in [0, 10, 100, 1_000, 5_000, 9_000] {
         let mut bench = recovering(config());
-        drive(&mut bench, Duration::from_millis(10 * healthy_for), |_| Verdict::Success);
+        drive(&mut bench, Duration::from_millis(healthy_for), |_| Verdict::Success);
         let mut failed = 0;
         while bench.state() == State::Recovering {
             failed += drive(&mut bench, Duration::from_millis(1), |_| Verdict::Failure);
         }
         assert_eq!(bench.state(), State::Open);
-        assert!(failed <= 30, "{failed} calls failed before it opened");
+        assert!(failed <= 20, "{failed} calls failed before it opened");
         assert_eq!(bench.snapshot().openings, 2, "and stays open for longer than before");
     }
 }
