@@ -1,16 +1,24 @@
-//! Resilience middleware for tower.
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod circuit_breaker;
 pub mod classify;
 mod clock;
 mod config;
-mod error;
+pub mod docs;
+pub mod error;
 mod in_flight;
 mod macros;
 mod numbered;
+pub mod respond;
 mod sync;
 pub mod telemetry;
 mod window;
-pub use circuit_breaker::{CircuitBreaker, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer};
+
+pub use circuit_breaker::{
+    CircuitBreaker, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Readiness,
+};
 pub use config::{InvalidConfig, Ratio};
 pub use error::{Error, Reason, Rejected};
+pub use respond::{Respond, RespondLayer, respond};
 pub use window::Window;

@@ -19,6 +19,7 @@ use stanchion::{
     CircuitBreaker, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, Reason, Rejected,
 };
 use tokio::time::advance;
+use tokio_test::{assert_pending, assert_ready, task};
 use tower::balance::p2c::Balance;
 use tower::buffer::Buffer;
 use tower::discover::ServiceList;
@@ -456,6 +457,31 @@ async fn a_balancer_whose_circuits_are_all_open_waits_for_the_first_that_probes(
     tokio::spawn(buffer.oneshot(())).await.unwrap().unwrap();
     assert_eq!(before.elapsed().as_secs(), 1);
     assert_eq!(endpoints.hits(), [1, 0, 0]);
+}
+
+/// What `poll_ready` has reserved may be lost before the call: by an order, or to another caller.
+#[tokio::test(start_paused = true)]
+async fn a_service_whose_reserved_trial_call_is_lost_is_not_ready_any_more() {
+    let config = CircuitBreakerConfig::new().probes(1).probe_timeout(SECOND);
+    let layer = CircuitBreakerLayer::new(config).readiness(Readiness::Pending);
+    let handle = layer.handle();
+    let mut service = layer.layer(Backend);
+    let mut waiting = task::spawn(());
+
+    handle.trip_for(Duration::ZERO);
+    assert_ready!(waiting.enter(|cx, _| service.poll_ready(cx))).unwrap();
+    handle.force_open();
+    assert_pending!(waiting.enter(|cx, _| service.poll_ready(cx)));
+
+    handle.probe();
+    assert_ready!(waiting.enter(|cx, _| service.poll_ready(cx))).unwrap();
+    advance(SECOND).await;
+    let other = handle.try_acquire().unwrap();
+    assert_pending!(waiting.enter(|cx, _| service.poll_ready(cx)));
+    other.finish(Class::Success);
+    assert!(waiting.is_woken());
+    assert_ready!(waiting.enter(|cx, _| service.poll_ready(cx))).unwrap();
+    service.call(true).await.unwrap();
 }
 
 // What an outer layer makes of an inner one's refusals.
