@@ -198,3 +198,8 @@ impl Stripe {
         self.cohorts.iter().map(late).fold(moved, u64::saturating_add)
     }
 }
+
+#[cfg(all(test, stanchion_loom))]
+mod model;
+#[cfg(all(test, not(stanchion_loom)))]
+mod tests;

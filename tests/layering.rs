@@ -31,8 +31,9 @@ const LAYERS: &[&[&str]] = &[
         "hedge",
         "chaos",
         "outlier",
+        "respond",
     ],
-    &["registry", "stack"],
+    &["registry", "stack", "docs"],
 ];
 
 /// The imports within a layer that are right nevertheless: of the second module by the first. A `*` stands

@@ -1,4 +1,4 @@
-//! Windows and calls in flight under loom: every interleaving of a few threads.
+//! Windows under loom: every interleaving of a few threads.
 
 use std::time::Duration;
 
@@ -7,7 +7,6 @@ use loom::thread;
 
 use super::{Calls, Counts, Outcome, Window};
 use crate::clock::{Now, Timestamp};
-use crate::in_flight::InFlight;
 
 const GOOD: Outcome = Outcome::GOOD;
 const FAILED: Outcome = Outcome { failed: true, slow: false };
@@ -124,24 +123,5 @@ fn a_reader_never_sees_more_failures_than_calls() {
                 assert!(held.failures <= held.calls, "{held:?}");
             },
         );
-    });
-}
-
-#[test]
-fn calls_that_end_while_their_cohort_makes_room_are_not_overdue() {
-    loom::model(|| {
-        let in_flight = Arc::new(InFlight::new(Duration::from_nanos(6), 0));
-        let now = Now::at(Timestamp(0), 0);
-        // Eight cohorts of a nanosecond: the ninth takes the first one's place.
-        let first = in_flight.enter(0, 0, &now);
-        let (ending, beginning) = (Arc::clone(&in_flight), Arc::clone(&in_flight));
-        both(
-            move || ending.leave(0, first, Timestamp(0)),
-            move || {
-                let ninth = beginning.enter(0, 8, &Now::at(Timestamp(8), 0));
-                beginning.leave(0, ninth, Timestamp(8));
-            },
-        );
-        assert_eq!(in_flight.overdue(0, Timestamp(1_000)), 0);
     });
 }
