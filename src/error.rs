@@ -124,25 +124,61 @@ impl Rejected {
         None
     }
 
-    /// Turns the refusal into the caller's error, and marks the moment: see [`refusals`].
+    /// Turns the refusal into the caller's error, and marks the moment: see [`Mark`].
     pub(crate) fn deliver<E: From<Self>>(self) -> E {
-        let _ = REFUSALS.try_with(|refusals| refusals.set(refusals.get().wrapping_add(1)));
+        Mark::refused();
         E::from(self)
     }
 }
 
 thread_local! {
-    static REFUSALS: Cell<u32> = const { Cell::new(0) };
+    static LAST: Cell<Mark> = const { Cell::new(Mark { errors: 0, was_refusal: false }) };
 }
 
-/// How many refusals this thread has handed out.
+/// The last error that a layer of this crate has handed out on this thread.
 ///
 /// A layer that sees an error must know whether it is a refusal by a layer further in, which is no failure of
-/// the service. It knows nothing of the error's type but that it can hold one. So it compares this number
-/// before and after it polls the service: where a refusal was handed out in between, the error is that one.
+/// the service. It knows nothing of the error's type but that it can hold one. So it looks at the mark before
+/// and after it polls the service: where the last error in between was a refusal, the error is that one, also
+/// if it is held back for some polls. What happened in another task is not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    errors: u32,
+    was_refusal: bool,
+}
+
 #[inline]
-pub(crate) fn refusals() -> u32 {
-    REFUSALS.try_with(Cell::get).unwrap_or(0)
+pub(crate) fn mark() -> Mark {
+    LAST.try_with(Cell::get).unwrap_or(Mark { errors: 0, was_refusal: false })
+}
+
+impl Mark {
+    /// A refusal is handed out.
+    pub(crate) fn refused() {
+        Self::set(true);
+    }
+
+    /// An error that is no refusal is handed out.
+    pub(crate) fn failed() {
+        Self::set(false);
+    }
+
+    fn set(was_refusal: bool) {
+        let _ = LAST.try_with(|last| {
+            last.set(Self { errors: last.get().errors.wrapping_add(1), was_refusal });
+        });
+    }
+
+    /// Whether the last error since this mark is a refusal; `before` if there was none.
+    #[inline]
+    pub(crate) fn is_refusal_since_or(self, before: bool) -> bool {
+        let now = mark();
+        if now.errors == self.errors { before } else { now.was_refusal }
+    }
+
+    pub(crate) fn is_refusal_since(self) -> bool {
+        self.is_refusal_since_or(false)
+    }
 }
 
 impl fmt::Display for Rejected {

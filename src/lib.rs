@@ -1,6 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![forbid(unsafe_code)]
 
+#[cfg(feature = "balance")]
+mod balance;
 pub mod circuit_breaker;
 pub mod classify;
 mod clock;

@@ -2,6 +2,8 @@
 //! handle and all. The circuit alone replays every scenario in its unit tests; here are those that need no
 //! timers of Resilience4j's own.
 
+#![allow(clippy::panic, reason = "a test may fail")]
+
 use std::collections::BTreeMap;
 use std::task::Poll;
 use std::time::Duration;

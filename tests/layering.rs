@@ -33,7 +33,7 @@ const LAYERS: &[&[&str]] = &[
         "outlier",
         "respond",
     ],
-    &["registry", "stack", "docs"],
+    &["registry", "stack", "balance", "docs"],
 ];
 
 /// The imports within a layer that are right nevertheless: of the second module by the first. A `*` stands

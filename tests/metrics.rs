@@ -332,6 +332,21 @@ async fn circuits_under_one_name_count_together() {
     assert_eq!(series["stanchion_circuit_breaker_calls_total outcome=success"], 3.0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_gauge_counts_the_circuits_of_a_name_for_as_long_as_they_exist() {
+    let first = layer("gone");
+    let second = first.fresh();
+    first.handle().force_open();
+    let shown = |state| async move {
+        series("gone").await[&format!("stanchion_circuit_breaker_state state={state}")]
+    };
+    assert_eq!((shown("closed").await, shown("forced_open").await), (1.0, 1.0));
+    drop(first);
+    assert_eq!((shown("closed").await, shown("forced_open").await), (1.0, 0.0));
+    drop(second);
+    assert_eq!((shown("closed").await, shown("forced_open").await), (0.0, 0.0));
+}
+
 /// A layer that is made again, as after a reload, goes on where the first one was.
 #[tokio::test(start_paused = true)]
 async fn a_second_layer_of_the_same_name_does_not_reset_the_counters() {

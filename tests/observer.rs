@@ -42,7 +42,12 @@ struct Heard(Arc<Mutex<Vec<String>>>);
 impl Heard {
     fn by(&self, layer: CircuitBreakerLayer) -> CircuitBreakerLayer {
         let heard = self.clone();
-        layer.observer(move |_: &Source, event: &Event<'_>| heard.0.lock().unwrap().push(line(event)))
+        layer.observer(move |_: &Source, event: &Event<'_>| {
+            // Where a circuit comes from and goes to has a test of its own.
+            if !matches!(event, Event::Began { .. } | Event::Ended { .. }) {
+                heard.0.lock().unwrap().push(line(event));
+            }
+        })
     }
 
     /// What was heard since the last time.
@@ -91,7 +96,7 @@ async fn an_event_says_which_layer_it_comes_from() {
     layer.handle().force_open();
     let _ = service(&layer).oneshot(Some(true)).await;
     let sources = sources.lock().unwrap();
-    assert_eq!(sources.len(), 2);
+    assert_eq!(sources.len(), 3);
     for source in &*sources {
         assert_eq!((source.module, source.name), ("circuit_breaker", "payments"));
     }
@@ -629,4 +634,24 @@ async fn subscribers_end_with_the_circuit() {
     let mut transitions = layer.handle().subscribe();
     drop(layer);
     assert_eq!(transitions.recv().await, Err(RecvError::Closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circuit_says_when_it_begins_and_when_it_ends() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hearing = Arc::clone(&heard);
+    let layer = layer().observer(move |_: &Source, event: &Event<'_>| match event {
+        Event::Began { state } => hearing.lock().unwrap().push(("began", *state)),
+        Event::Ended { state } => hearing.lock().unwrap().push(("ended", *state)),
+        _ => {}
+    });
+    assert_eq!(*heard.lock().unwrap(), [], "a layer that nobody uses has no circuit");
+    let handle = layer.handle();
+    let fresh = layer.fresh();
+    handle.force_open();
+    drop((layer, handle));
+    drop(fresh);
+    let heard = heard.lock().unwrap();
+    let expected = [("began", "closed"), ("began", "closed"), ("ended", "forced_open"), ("ended", "closed")];
+    assert_eq!(*heard, expected);
 }

@@ -154,6 +154,22 @@ impl Circuit {
         .is_some()
     }
 
+    /// Whether a trial call still has its slot.
+    pub(super) fn holds_probe(&self, generation: u64, slot: u32, now: Timestamp) -> bool {
+        let word = Word { generation, state: State::HalfOpen };
+        self.still(word, |control, _| control.trial.holds(slot, now).then_some(())).is_some()
+    }
+
+    /// Counts no time for a trial call that has not begun.
+    pub(super) fn hold_probe(&self, generation: u64, slot: u32, now: Timestamp) {
+        let word = Word { generation, state: State::HalfOpen };
+        self.still(word, |control, settings| {
+            control.trial.hold(slot);
+            self.gate.store(control.trial.next_slot(now, settings).0, Ordering::Relaxed);
+            Some(())
+        });
+    }
+
     /// Takes a trial call's slot back, and decides if its end is the one that decides.
     pub(super) fn settle_probe(
         &self,

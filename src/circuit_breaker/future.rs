@@ -6,7 +6,7 @@ use pin_project::pin_project;
 
 use super::permit::Permit;
 use crate::classify::{Class, Classify};
-use crate::error::{Rejected, refusals};
+use crate::error::{Mark, Rejected, mark};
 
 /// The future of a [circuit breaker](super)'s call.
 ///
@@ -28,6 +28,8 @@ enum State<F, C> {
         inner: F,
         classify: C,
         permit: Option<Permit>,
+        /// The last error of a layer further in was a refusal.
+        is_refused: bool,
     },
     /// The call was not made.
     Refused(Option<Rejected>),
@@ -36,7 +38,7 @@ enum State<F, C> {
 impl<F, C> ResponseFuture<F, C> {
     #[inline]
     pub(super) const fn calling(inner: F, classify: C, permit: Permit) -> Self {
-        Self { state: State::Calling { inner, classify, permit: Some(permit) } }
+        Self { state: State::Calling { inner, classify, permit: Some(permit), is_refused: false } }
     }
 
     pub(super) const fn refused(rejected: Rejected) -> Self {
@@ -59,16 +61,26 @@ where
                 let rejected = rejected.take().expect("a future is not polled after it was ready");
                 Poll::Ready(Err(rejected.deliver()))
             }
-            StateProjection::Calling { inner, classify, permit } => {
-                let before = refusals();
+            StateProjection::Calling { inner, classify, permit, is_refused } => {
+                let before = mark();
                 let guard = permit.as_mut().expect("a future is not polled after it was ready");
-                let result = ready!(guard.in_service(|| inner.poll(cx)));
+                let polled = guard.in_service(|| inner.poll(cx));
+                if !matches!(polled, Poll::Ready(Ok(_))) {
+                    *is_refused = before.is_refusal_since_or(*is_refused);
+                }
+                let result = ready!(polled);
                 let permit = permit.take().expect("it was there before the service was polled");
                 match result {
                     // A layer further in refused the call: the service has no part in that.
-                    Err(error) if refusals() != before => {
+                    Err(error) if *is_refused => {
                         permit.finish(Class::Ignored);
+                        Mark::refused();
                         Poll::Ready(Err(error))
+                    }
+                    Err(error) => {
+                        let settled = classify.settle(Err(error), permit);
+                        Mark::failed();
+                        Poll::Ready(settled)
                     }
                     result => Poll::Ready(classify.settle(result, permit)),
                 }

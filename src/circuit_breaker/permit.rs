@@ -17,8 +17,18 @@ use crate::telemetry::{Event, Outcome};
 pub struct Permit {
     shared: Arc<Shared>,
     pass: Pass,
-    /// The service is running: if the permit is dropped now, it has panicked.
-    is_in_service: bool,
+    stage: Stage,
+}
+
+/// What it means if the permit is dropped now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The call has not begun: there is none.
+    Reserved,
+    /// The caller gave up.
+    Begun,
+    /// The service is running, so it has panicked.
+    InService,
 }
 
 impl Permit {
@@ -26,10 +36,22 @@ impl Permit {
     pub(super) fn acquire(shared: &Arc<Shared>) -> Result<Self, Rejected> {
         match shared.circuit.admit_plainly() {
             Some(pass) if !shared.wants_calls => {
-                Ok(Self { shared: Arc::clone(shared), pass, is_in_service: false })
+                Ok(Self { shared: Arc::clone(shared), pass, stage: Stage::Begun })
             }
             _ => Self::acquire_slowly(shared),
         }
+    }
+
+    /// As [`acquire`](Self::acquire), for what is no call that could be refused.
+    pub(super) fn acquire_quietly(shared: &Arc<Shared>) -> Option<Self> {
+        let now = shared.now();
+        shared.admit(&now).ok().map(|pass| Self::new(shared, pass, &now))
+    }
+
+    /// Leave to make a trial call that has not begun yet: until it does it takes no time.
+    pub(super) fn reserve(shared: &Arc<Shared>, mut pass: Pass, now: &Now<'_>) -> Self {
+        shared.circuit.hold(&mut pass, now);
+        Self { shared: Arc::clone(shared), pass, stage: Stage::Reserved }
     }
 
     #[inline(never)]
@@ -45,7 +67,7 @@ impl Permit {
         if shared.wants_calls {
             pass.started = now.get();
         }
-        Self { shared: Arc::clone(shared), pass, is_in_service: false }
+        Self { shared: Arc::clone(shared), pass, stage: Stage::Begun }
     }
 
     /// Ends the call.
@@ -54,18 +76,27 @@ impl Permit {
         self.end(class.into(), None);
     }
 
+    /// Whether a reserved trial call still has its slot.
+    pub(super) fn is_held(&self) -> bool {
+        self.shared.circuit.is_held(&self.pass, &self.shared.now())
+    }
+
     /// Begins the call of a permit that was taken ahead of it; `None` if that was too long ago.
     pub(super) fn begin(mut self) -> Option<Self> {
-        self.shared.circuit.renew(&mut self.pass, &self.shared.now()).then_some(self)
+        if !self.shared.circuit.renew(&mut self.pass, &self.shared.now()) {
+            return None;
+        }
+        self.stage = Stage::Begun;
+        Some(self)
     }
 
     /// Runs a part of the service. If it panics, the call has failed; the drop of a permit alone could not tell
     /// that from another panic, by which the future is merely dropped.
     #[inline]
     pub(super) fn in_service<R>(&mut self, part: impl FnOnce() -> R) -> R {
-        self.is_in_service = true;
+        self.stage = Stage::InService;
         let result = part();
-        self.is_in_service = false;
+        self.stage = Stage::Begun;
         result
     }
 
@@ -85,7 +116,7 @@ impl Permit {
         let shared = &*self.shared;
         let now = shared.now();
         let changed = shared.circuit.settle(pass, verdict, retry_after, &now);
-        if shared.wants_calls {
+        if shared.wants_calls && self.stage != Stage::Reserved {
             let slow = shared.circuit.is_slow(pass, &now);
             let latency = now.get().since(pass.started);
             shared.telemetry.emit(&Event::Call { outcome: verdict.into(), slow, latency });
@@ -109,7 +140,7 @@ impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
         if let Some(pass) = self.pass.end() {
-            let verdict = if self.is_in_service { Verdict::Failure } else { Verdict::Cancelled };
+            let verdict = if self.stage == Stage::InService { Verdict::Failure } else { Verdict::Cancelled };
             self.end_measured(&pass, verdict, None);
         }
     }

@@ -10,7 +10,7 @@ use super::shared::Shared;
 use super::state::Refusal;
 use super::waiting::Waiting;
 use crate::classify::{Class, Classify, ErrorsAreFailures};
-use crate::error::{Rejected, refusals};
+use crate::error::{Rejected, mark};
 
 /// What a circuit that lets no call through says to `poll_ready`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +44,24 @@ enum Turn {
     Taken(Permit),
 }
 
+/// Counts as a failed call when it is dropped, so also by a panic.
+struct Failure<'a> {
+    shared: &'a Arc<Shared>,
+    turn: &'a mut Option<Turn>,
+}
+
+impl Drop for Failure<'_> {
+    fn drop(&mut self) {
+        let taken = match self.turn.take() {
+            Some(Turn::Taken(permit)) => permit.begin(),
+            _ => None,
+        };
+        if let Some(permit) = taken.or_else(|| Permit::acquire_quietly(self.shared)) {
+            permit.finish(Class::Failure);
+        }
+    }
+}
+
 impl<S, C> CircuitBreaker<S, C> {
     pub(super) const fn new(inner: S, shared: Arc<Shared>, classify: C, readiness: Readiness) -> Self {
         Self { inner, shared, classify, readiness, is_inner_ready: false, refused: None, turn: None }
@@ -60,6 +78,10 @@ impl<S, C> CircuitBreaker<S, C> {
         } else if self.readiness == Readiness::Reject {
             self.refused = self.shared.circuit.refusal(&self.shared.now());
         } else {
+            // It may be lost by now, to an order or to another caller.
+            if matches!(&self.turn, Some(Turn::Taken(permit)) if !permit.is_held()) {
+                self.turn = None;
+            }
             let waiting = || Turn::Waiting(Box::new(Waiting::new(&self.shared)));
             if let Turn::Waiting(waiting) = self.turn.get_or_insert_with(waiting) {
                 let permit = ready!(waiting.poll_permit(cx));
@@ -111,18 +133,16 @@ where
         if self.is_inner_ready || self.refused.is_some() {
             return Poll::Ready(Ok(()));
         }
-        let before = refusals();
-        let result = ready!(self.inner.poll_ready(cx));
-        match &result {
-            Ok(()) => self.is_inner_ready = true,
-            // A client that cannot connect may say so here. It is a failed call, though none was made.
-            Err(_) if refusals() == before => {
-                if let Ok(permit) = self.permit() {
-                    permit.finish(Class::Failure);
-                }
-            }
-            Err(_) => {}
+        let before = mark();
+        // A client that cannot connect may say so here. It is a failed call, though none was made.
+        let failure = Failure { shared: &self.shared, turn: &mut self.turn };
+        let polled = self.inner.poll_ready(cx);
+        match &polled {
+            Poll::Ready(Err(_)) if !before.is_refusal_since() => drop(failure),
+            _ => std::mem::forget(failure),
         }
+        let result = ready!(polled);
+        self.is_inner_ready = result.is_ok();
         Poll::Ready(result)
     }
 

@@ -34,6 +34,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(settings: &Arc<Settings>, telemetry: Arc<Telemetry>) -> Self {
+        telemetry.emit(&Event::Began { state: State::Closed.as_str() });
         Self {
             circuit: Circuit::new(settings),
             clock: Clock::start(),
@@ -131,5 +132,11 @@ impl Shared {
 
     pub(super) fn stop_waiting(&self, waiter: u64) {
         lock(&self.waiting).retain(|(other, _)| *other != waiter);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.telemetry.emit(&Event::Ended { state: self.circuit.load().state.as_str() });
     }
 }

@@ -323,6 +323,19 @@ impl Circuit {
         }
     }
 
+    /// Keeps a trial call's slot for a call that has not begun.
+    pub(super) fn hold(&self, pass: &mut Pass, now: &Now<'_>) {
+        if let Kind::Probe(slot) = pass.kind {
+            pass.started = Timestamp::NEVER;
+            self.hold_probe(pass.generation, slot, now.get());
+        }
+    }
+
+    /// Whether a trial call still has its slot.
+    pub(super) fn is_held(&self, pass: &Pass, now: &Now<'_>) -> bool {
+        matches!(pass.kind, Kind::Probe(slot) if self.holds_probe(pass.generation, slot, now.get()))
+    }
+
     /// Lets the call of a pass begin only now, that was taken ahead of it; `false` if it is void.
     pub(super) fn renew(&self, pass: &mut Pass, now: &Now<'_>) -> bool {
         let Kind::Probe(slot) = pass.kind else { return false };

@@ -1,5 +1,14 @@
 //! The circuit alone, told the time: against recorded traces, against a naive model, and in its corners.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    clippy::needless_pass_by_value,
+    reason = "a test may fail"
+)]
+
 mod against_naive;
 mod conformance;
 mod recovery;
@@ -25,11 +34,11 @@ struct Bench {
 
 impl Bench {
     fn new(config: CircuitBreakerConfig) -> Self {
-        Self::starting_at(config, Timestamp(0))
+        Self::starting_at(&config, Timestamp(0))
     }
 
-    fn starting_at(config: CircuitBreakerConfig, now: Timestamp) -> Self {
-        let settings = Settings::new(&config).expect("the configuration is valid");
+    fn starting_at(config: &CircuitBreakerConfig, now: Timestamp) -> Self {
+        let settings = Settings::new(config).expect("the configuration is valid");
         Self { circuit: Circuit::new(&Arc::new(settings)), now }
     }
 

@@ -85,6 +85,19 @@ impl Trial {
         }
     }
 
+    /// Whether the slot is not lost.
+    pub(super) fn holds(&mut self, probe: u32, now: Timestamp) -> bool {
+        self.reclaim(now);
+        self.leases.iter().any(|lease| lease.probe == probe)
+    }
+
+    /// The call with this slot has not begun, and cannot be late.
+    pub(super) fn hold(&mut self, probe: u32) {
+        if let Some(lease) = self.leases.iter_mut().find(|lease| lease.probe == probe) {
+            lease.started = Timestamp::NEVER;
+        }
+    }
+
     /// Lends the slot from now on, if it is not lost.
     pub(super) fn renew(&mut self, probe: u32, now: Timestamp, settings: &Settings) -> bool {
         self.reclaim(now);

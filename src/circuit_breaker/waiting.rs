@@ -33,7 +33,7 @@ impl Waiting {
                 return Poll::Ready(None);
             }
             let wait = match self.shared.admit(&now) {
-                Ok(pass) => return Poll::Ready(Some(Permit::new(&self.shared, pass, &now))),
+                Ok(pass) => return Poll::Ready(Some(Permit::reserve(&self.shared, pass, &now))),
                 Err(Refusal::Open { wait }) => wait,
                 // It has just begun to pass calls.
                 Err(Refusal::Recovering) => return Poll::Ready(None),

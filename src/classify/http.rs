@@ -139,9 +139,27 @@ impl<B, G> GuardedBody<B, G> {
     }
 }
 
+/// A body of no call, for responses that are made on the way.
+impl<B, G> From<B> for GuardedBody<B, G> {
+    fn from(inner: B) -> Self {
+        Self { inner, guard: None }
+    }
+}
+
 impl<B: Default, G> Default for GuardedBody<B, G> {
     fn default() -> Self {
         Self { inner: B::default(), guard: None }
+    }
+}
+
+/// Ends the call as a failure when it is dropped, which only a panic does.
+struct Panicked<'a, G: Guard>(&'a mut Option<G>);
+
+impl<G: Guard> Drop for Panicked<'_, G> {
+    fn drop(&mut self) {
+        if let Some(guard) = self.0.take() {
+            guard.finish(Class::Failure);
+        }
     }
 }
 
@@ -154,7 +172,10 @@ impl<B: Body, G: Guard> Body for GuardedBody<B, G> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let mut this = self.project();
-        let frame = std::task::ready!(this.inner.as_mut().poll_frame(cx));
+        let panicked = Panicked(this.guard);
+        let polled = this.inner.as_mut().poll_frame(cx);
+        std::mem::forget(panicked);
+        let frame = std::task::ready!(polled);
         let end = match &frame {
             Some(Err(_)) => Some(Class::Failure),
             None => Some(Class::Success),

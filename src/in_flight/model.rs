@@ -1,5 +1,13 @@
 //! Calls in flight under loom: every interleaving of a few threads.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    reason = "a test may fail"
+)]
+
 use std::time::Duration;
 
 use loom::sync::Arc;

@@ -1,5 +1,13 @@
 //! Calls in flight against a list kept by hand.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    reason = "a test may fail"
+)]
+
 use std::time::Duration;
 
 use proptest::prelude::*;

@@ -18,7 +18,7 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    /// Registers every series but those of transitions, at zero; the first of `states` is the present one.
+    /// Registers every series but those of transitions, at zero.
     pub(super) fn register(source: Source, states: &[&'static str]) -> Self {
         let Source { name, .. } = source;
         let metric = |noun: &str| format!("stanchion_{}_{noun}", source.module);
@@ -27,7 +27,10 @@ impl Metrics {
         describe_counter!(metric("slow_calls_total"), "Calls that took longer than they should.");
         describe_counter!(metric("rejections_total"), "Calls that were refused, by the reason.");
         describe_counter!(metric("transitions_total"), "Changes of state.");
-        describe_gauge!(metric("state"), "1 for the present state, 0 for all others.");
+        describe_gauge!(
+            metric("state"),
+            "Circuits in the state: of one circuit, 1 for its state and 0 for all others."
+        );
         describe_histogram!(metric("call_duration_seconds"), Unit::Seconds, "How long calls took.");
         let this = Self {
             calls: Outcome::ALL.map(
@@ -44,15 +47,18 @@ impl Metrics {
                 .collect(),
         };
         for counter in this.calls.iter().chain(&this.rejections).chain([&this.slow]) {
-            counter.absolute(0);
+            counter.increment(0);
         }
-        this.show(states.first().copied().unwrap_or_default());
+        for (_, gauge) in &this.states {
+            // Not set to zero: another layer of that name may be there already.
+            gauge.increment(0.0);
+        }
         this
     }
 
-    fn show(&self, present: &str) {
-        for (state, gauge) in &self.states {
-            gauge.set(if *state == present { 1.0 } else { 0.0 });
+    fn add(&self, state: &str, circuits: f64) {
+        if let Some((_, gauge)) = self.states.iter().find(|(name, _)| *name == state) {
+            gauge.increment(circuits);
         }
     }
 }
@@ -78,10 +84,13 @@ impl Observer for Metrics {
                 }
             }
             Event::StateChanged { from, to, .. } => {
-                self.show(to);
+                self.add(from, -1.0);
+                self.add(to, 1.0);
                 let metric = format!("stanchion_{}_transitions_total", source.module);
                 counter!(metric, "name" => source.name, "from" => *from, "to" => *to).increment(1);
             }
+            Event::Began { state } => self.add(state, 1.0),
+            Event::Ended { state } => self.add(state, -1.0),
             Event::WouldChange { .. } => {}
         }
     }

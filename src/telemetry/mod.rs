@@ -20,7 +20,7 @@ recorder before you build the layer: handles are taken once.
 | `stanchion_<module>_slow_calls_total` | counter | `name` |
 | `stanchion_<module>_rejections_total` | counter | `name`, `reason` |
 | `stanchion_<module>_call_duration_seconds` | histogram | `name`, `outcome`: `success`, `failure` |
-| `stanchion_<module>_state` | gauge, 1 for the present state and 0 for all others | `name`, `state` |
+| `stanchion_<module>_state` | gauge, how many circuits are in the state: of one circuit, 1 for its state and 0 for all others | `name`, `state` |
 | `stanchion_<module>_transitions_total` | counter | `name`, `from`, `to` |
 
 All series but those of the transitions exist from the start. The Prometheus exporter renders histograms as summaries
@@ -94,6 +94,16 @@ pub enum Event<'a> {
     },
     /// A call was refused.
     Rejected(&'a Rejected),
+    /// A layer's state began to exist.
+    Began {
+        /// The name of the state it is in.
+        state: &'static str,
+    },
+    /// A layer's state ceased to exist: nobody can reach it any more.
+    Ended {
+        /// The name of the state it was in.
+        state: &'static str,
+    },
     /// The layer changed its state.
     StateChanged {
         /// The name of the state that ended.
@@ -123,6 +133,8 @@ impl fmt::Debug for Event<'_> {
                 .field("slow", slow)
                 .field("latency", latency)
                 .finish(),
+            Self::Began { state } => write!(f, "Began({state})"),
+            Self::Ended { state } => write!(f, "Ended({state})"),
             Self::Rejected(rejected) => f.debug_tuple("Rejected").field(rejected).finish(),
             Self::StateChanged { from, to, cause, .. } => write!(f, "StateChanged({from} -> {to}: {cause})"),
             Self::WouldChange { to, cause } => write!(f, "WouldChange({to}: {cause})"),
@@ -158,7 +170,7 @@ pub(crate) struct Telemetry {
 }
 
 impl Telemetry {
-    /// For a layer whose states have the names `states`; the first is the one it begins in.
+    /// For a layer whose states have the names `states`.
     pub(crate) fn new(
         module: &'static str,
         name: &'static str,

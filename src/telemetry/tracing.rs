@@ -26,7 +26,7 @@ impl Observer for Tracing {
             Event::Rejected(rejected) => {
                 debug!(target: TARGET, module, name, reason = %rejected.reason(), "call rejected");
             }
-            Event::Call { .. } => {}
+            Event::Call { .. } | Event::Began { .. } | Event::Ended { .. } => {}
         }
     }
 

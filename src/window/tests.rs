@@ -1,5 +1,13 @@
 //! Windows against lists kept by hand, edge sizes and idle gaps included.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    reason = "a test may fail"
+)]
+
 use std::time::Duration;
 
 use proptest::prelude::*;

@@ -40,7 +40,7 @@ impl Pair {
         let real = probe_timeout.map_or_else(|| real.clone(), |limit| real.clone().probe_timeout(limit));
         let start = config.start_ms * MS;
         Self {
-            real: Bench::starting_at(real, Timestamp(start)),
+            real: Bench::starting_at(&real, Timestamp(start)),
             naive: Naive::new(naive(config, probe_timeout), start),
             calls: Vec::new(),
         }

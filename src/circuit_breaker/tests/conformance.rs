@@ -42,7 +42,7 @@ fn replay(scenario: &Scenario) {
     let config = &scenario.config;
     let start = Timestamp(config.start_ms * MS);
     let mut replay = Replay {
-        bench: Bench::starting_at(configured(config), start),
+        bench: Bench::starting_at(&configured(config), start),
         calls: BTreeMap::new(),
         timers: Timers::new(config),
     };

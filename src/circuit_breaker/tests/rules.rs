@@ -185,7 +185,10 @@ fn probes_that_hang_are_judged_before_they_end() {
     bench.advance(Duration::from_nanos(1));
     assert_eq!(bench.refused(), Refusal::Open { wait: 200_000_000 });
     assert_eq!(bench.state(), State::Open);
-    drop(probes);
+    for probe in &probes {
+        bench.end(probe, Verdict::Failure);
+    }
+    assert_eq!(bench.snapshot().openings, 2);
 }
 
 #[test]

@@ -1,0 +1,377 @@
+//! No call allocates: whatever its end, under every kind of window and rule, whoever listens.
+//!
+//! The allocator counts for each thread by itself, so the tests may run side by side.
+
+#![allow(unsafe_code, reason = "there is no other way to write an allocator")]
+#![allow(clippy::disallowed_methods, reason = "a test moves the clock")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::future::{Future, Ready, ready};
+use std::hint::black_box;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use stanchion::circuit_breaker::{Permit, State};
+use stanchion::classify::Class;
+use stanchion::telemetry::{Event, Source};
+use stanchion::{CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, Window};
+use tokio::time::advance;
+use tower::{Layer, Service};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The system's allocator, which counts for each thread how often it is asked for memory.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
+}
+
+// SAFETY: every method passes its arguments on to the system's allocator as they are.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the same promise to us.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the same promise to us.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the same promise to us.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the same promise to us.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// The first calls of a thread allocate: what `arc-swap` and others keep for each thread is made then.
+const WARM_UP: u64 = 5;
+const CALLS: u64 = 200;
+/// So that the calls of one measurement fall into many buckets.
+const BETWEEN_CALLS: Duration = Duration::from_millis(30);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How often memory is asked for in [`CALLS`] calls, after a few to warm up.
+async fn allocations(call: impl FnMut()) -> u64 {
+    allocations_in(BETWEEN_CALLS, call).await
+}
+
+async fn allocations_in(between_calls: Duration, mut call: impl FnMut()) -> u64 {
+    let mut sum = 0;
+    for turn in 0..WARM_UP + CALLS {
+        let before = ALLOCATIONS.get();
+        call();
+        if turn >= WARM_UP {
+            sum += ALLOCATIONS.get() - before;
+        }
+        advance(between_calls).await;
+    }
+    sum
+}
+
+/// The service that is called: it ends as it is asked to. `None` does not end.
+#[derive(Clone, Copy, Debug)]
+struct Backend;
+
+type Answer = Result<u32, Error<&'static str>>;
+
+impl Service<Option<bool>> for Backend {
+    type Response = u32;
+    type Error = Error<&'static str>;
+    type Future = Either;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, end: Option<bool>) -> Either {
+        match end {
+            Some(true) => Either::Ends(ready(Ok(1))),
+            Some(false) => Either::Ends(ready(Err(Error::Inner("failed")))),
+            None => Either::Hangs,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Either {
+    Ends(Ready<Answer>),
+    Hangs,
+}
+
+impl Future for Either {
+    type Output = Answer;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        match &mut *self {
+            Self::Ends(answer) => std::pin::Pin::new(answer).poll(cx),
+            Self::Hangs => Poll::Pending,
+        }
+    }
+}
+
+/// One poll of a call from readiness to the drop of its future.
+fn call<S>(service: &mut S, end: Option<bool>) -> Poll<Answer>
+where
+    S: Service<Option<bool>, Response = u32, Error = Error<&'static str>>,
+{
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(matches!(service.poll_ready(&mut cx), Poll::Ready(Ok(()))));
+    pin!(service.call(end)).poll(&mut cx)
+}
+
+/// Every third call fails, far from any threshold.
+fn mostly(turn: &Cell<u64>) -> bool {
+    turn.set(turn.get() + 1);
+    turn.get() % 3 != 0
+}
+
+/// Every kind of call through `layer`, with each of which it must not allocate.
+async fn assert_no_call_allocates(rules: &str, layer: &CircuitBreakerLayer) {
+    let handle = layer.handle();
+    let mut service = layer.layer(Backend);
+    let turn = Cell::new(0);
+    let is_refused = |answer| matches!(answer, Poll::Ready(Err(Error::Rejected(_))));
+
+    let none = |allocations: u64, kind: &str| {
+        assert_eq!(allocations, 0, "allocations in {CALLS} calls: {kind}, {rules}");
+    };
+    none(allocations(|| assert!(call(&mut service, Some(true)).is_ready())).await, "success");
+    none(allocations(|| assert!(call(&mut service, Some(mostly(&turn))).is_ready())).await, "some failures");
+    none(allocations(|| assert!(call(&mut service, None).is_pending())).await, "cancelled");
+    none(allocations(|| drop(service.clone())).await, "a clone");
+    none(allocations(|| handle.try_acquire().unwrap().finish(Class::Success)).await, "success of a permit");
+    none(
+        allocations(|| {
+            let class = if mostly(&turn) { Class::Success } else { Class::Failure };
+            handle.try_acquire().unwrap().finish(class);
+        })
+        .await,
+        "some failures of permits",
+    );
+    none(allocations(|| handle.try_acquire().unwrap().finish(Class::Ignored)).await, "ignored permit");
+    none(allocations(|| drop(handle.try_acquire().unwrap())).await, "cancelled permit");
+    let run =
+        || pin!(handle.run(ready(Answer::Ok(1)))).poll(&mut Context::from_waker(Waker::noop())).is_ready();
+    none(allocations(|| assert!(run())).await, "run");
+    assert_eq!(handle.state(), State::Closed);
+
+    handle.trip_for(3_600 * SECOND);
+    none(allocations(|| assert!(is_refused(call(&mut service, Some(true))))).await, "refused, open");
+    none(allocations(|| assert!(handle.try_acquire().is_err())).await, "refused permit, open");
+    assert_eq!(handle.state(), State::Open);
+
+    // All at one time, or the trial calls would be found slow.
+    let _slots = every_slot(&handle);
+    let refused = allocations_in(Duration::ZERO, || assert!(is_refused(call(&mut service, Some(true)))));
+    none(refused.await, "refused, half-open");
+    let refused = allocations_in(Duration::ZERO, || assert!(handle.try_acquire().is_err()));
+    none(refused.await, "refused permit, half-open");
+    assert_eq!(handle.state(), State::HalfOpen);
+
+    handle.force_open();
+    none(allocations(|| assert!(is_refused(call(&mut service, Some(true))))).await, "refused, forced open");
+    handle.disable();
+    none(allocations(|| assert!(call(&mut service, Some(false)).is_ready())).await, "disabled");
+    handle.observe_only();
+    none(allocations(|| assert!(call(&mut service, Some(mostly(&turn))).is_ready())).await, "only observed");
+    handle.close();
+}
+
+/// Lets trial calls through, and takes every slot.
+fn every_slot(handle: &CircuitBreakerHandle) -> Vec<Permit> {
+    assert!(handle.probe());
+    std::iter::from_fn(|| handle.try_acquire().ok()).collect()
+}
+
+/// Each kind of window and rule.
+async fn assert_no_rule_allocates(listen: impl Fn(CircuitBreakerLayer) -> CircuitBreakerLayer) {
+    let config = CircuitBreakerConfig::new().failure_ratio(0.9).without_probe_timeout();
+    let rules = [
+        ("calls", config.clone().window(Window::calls(100))),
+        ("time", config.clone().window(Window::time(SECOND))),
+        ("time, slow calls", config.clone().window(Window::time(SECOND)).slow_after(SECOND)),
+        (
+            "calls, slow calls",
+            config.clone().window(Window::calls(100)).slow_after(SECOND).slow_in_flight(false),
+        ),
+        ("failures in a row", config.without_failure_ratio().consecutive_failures(3)),
+    ];
+    for (rule, config) in rules {
+        assert_no_call_allocates(rule, &listen(CircuitBreakerLayer::new(config))).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_allocation_is_seen() {
+    assert_eq!(allocations(|| drop(black_box(Box::new(1)))).await, CALLS);
+    assert_eq!(allocations(|| drop(black_box(vec![0; 100]))).await, CALLS);
+    assert_eq!(allocations(|| black_box(vec![1]).push(2)).await, 2 * CALLS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_call_allocates() {
+    assert_no_rule_allocates(|layer| layer).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_call_allocates_under_an_observer() {
+    let heard = Arc::new(AtomicU64::new(0));
+    assert_no_rule_allocates(|layer| {
+        let heard = Arc::clone(&heard);
+        layer.observer(move |_: &Source, _: &Event<'_>| {
+            heard.fetch_add(1, Ordering::Relaxed);
+        })
+    })
+    .await;
+    assert!(heard.load(Ordering::Relaxed) > CALLS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_call_allocates_while_the_circuit_recovers() {
+    let config = CircuitBreakerConfig::new().ramp(3_600 * SECOND).open_for(Duration::ZERO).probes(1);
+    let handle = CircuitBreakerLayer::new(config).handle();
+    handle.trip();
+    handle.try_acquire().unwrap().finish(Class::Success);
+    assert_eq!(handle.state(), State::Recovering);
+    let (mut admitted, mut refused) = (0, 0);
+    let made = allocations(|| match handle.try_acquire() {
+        Ok(permit) => {
+            admitted += 1;
+            permit.finish(Class::Success);
+        }
+        Err(_) => refused += 1,
+    })
+    .await;
+    assert!(admitted > 0 && refused > 0);
+    assert_eq!(made, 0);
+}
+
+#[cfg(feature = "metrics")]
+mod with_metrics {
+    use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, SharedString, Unit};
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    /// A recorder that does as little as one can.
+    #[derive(Debug, Default)]
+    struct Sums {
+        counts: Arc<AtomicU64>,
+        durations: Arc<Durations>,
+    }
+
+    #[derive(Debug, Default)]
+    struct Durations(AtomicU64);
+
+    impl HistogramFn for Durations {
+        fn record(&self, _: f64) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl metrics::Recorder for Sums {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+            Counter::from_arc(Arc::clone(&self.counts))
+        }
+
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::noop()
+        }
+
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::from_arc(Arc::clone(&self.durations))
+        }
+    }
+
+    /// The layer's handles are taken from `recorder`, and stay its.
+    fn under(recorder: &dyn metrics::Recorder, layer: CircuitBreakerLayer) -> CircuitBreakerLayer {
+        metrics::with_local_recorder(recorder, || layer.handle());
+        layer
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_call_allocates_under_a_recorder() {
+        let sums = Sums::default();
+        assert_no_rule_allocates(|layer| under(&sums, layer)).await;
+        assert!(sums.counts.load(Ordering::Relaxed) > CALLS);
+        assert!(sums.durations.0.load(Ordering::Relaxed) > CALLS);
+    }
+
+    /// The exporter keeps durations in blocks, and allocates one from time to time. That is all there is.
+    #[tokio::test(start_paused = true)]
+    async fn no_call_allocates_under_the_prometheus_exporter_but_in_the_exporter() {
+        let recorder = PrometheusBuilder::new().set_buckets(&[0.1, 1.0]).unwrap().build_recorder();
+        let durations =
+            metrics::with_local_recorder(&recorder, || metrics::histogram!("direct", "outcome" => "success"));
+        let by_itself = allocations(|| durations.record(0.5)).await;
+        let layer = under(&recorder, CircuitBreakerLayer::new(CircuitBreakerConfig::new()));
+        let (handle, mut service) = (layer.handle(), layer.layer(Backend));
+        let success = allocations(|| assert!(call(&mut service, Some(true)).is_ready())).await;
+        assert_eq!(success, by_itself);
+        let cancelled = allocations(|| assert!(call(&mut service, None).is_pending())).await;
+        assert_eq!(cancelled, 0);
+        handle.force_open();
+        let refused = allocations(|| assert!(call(&mut service, Some(true)).is_ready())).await;
+        assert_eq!(refused, 0);
+        assert!(recorder.handle().render().contains("stanchion_circuit_breaker_rejections_total"));
+    }
+}
+
+#[cfg(feature = "http")]
+#[tokio::test(start_paused = true)]
+async fn no_call_allocates_whose_permit_is_in_the_body() {
+    use http::{Response, StatusCode};
+    use http_body::Body;
+    use http_body_util::Full;
+    use stanchion::classify::http::HttpClassifier;
+
+    let config = CircuitBreakerConfig::new().without_failure_ratio().consecutive_failures(u32::MAX);
+    let layer = CircuitBreakerLayer::new(config).classify(HttpClassifier::new());
+    let mut service = layer.layer(tower::service_fn(|status: StatusCode| {
+        let mut response = Response::new(Full::new(&b"hello"[..]));
+        *response.status_mut() = status;
+        ready(Ok::<_, Error<&'static str>>(response))
+    }));
+    for status in [StatusCode::OK, StatusCode::NOT_FOUND, StatusCode::INTERNAL_SERVER_ERROR] {
+        for is_read in [true, false] {
+            let made = allocations(|| {
+                let mut cx = Context::from_waker(Waker::noop());
+                assert!(service.poll_ready(&mut cx).is_ready());
+                let Poll::Ready(Ok(response)) = pin!(service.call(status)).poll(&mut cx) else {
+                    panic!("no response")
+                };
+                if is_read {
+                    assert!(matches!(
+                        pin!(response.into_body()).poll_frame(&mut cx),
+                        Poll::Ready(Some(Ok(_)))
+                    ));
+                }
+            });
+            assert_eq!(made.await, 0, "{status}, read: {is_read}");
+        }
+    }
+}
