@@ -1,17 +1,16 @@
-//! What happens under the circuit's lock: changes of state, trial calls, orders of an operator.
+//! What happens under the circuit's lock: changes of state, and trial calls.
 
 #![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::Settings;
-use super::snapshot::{Saved, Snapshot};
-use super::state::{Changed, Circuit, Pass, Refusal, Word};
+use super::pass::{Pass, Refusal};
+use super::state::{Changed, Circuit};
 use super::transition::{Cause, State, Transition};
 use super::trial::{Finding, Trial};
-use super::verdict::Evidence;
+use super::word::Word;
 use crate::clock::{Now, Timestamp, nanos};
 use crate::sync::Ordering;
 use crate::window::Outcome;
@@ -30,11 +29,11 @@ const MOST_NOTICES: usize = 1_024;
 /// The rarely used part of a circuit, made when it first leaves the closed state.
 #[derive(Debug, Default)]
 pub(super) struct Control {
-    trial: Trial,
+    pub(super) trial: Trial,
     /// Openings since the circuit was last closed.
-    openings: u32,
+    pub(super) openings: u32,
     /// How long the present opening lasts.
-    open_for: Duration,
+    pub(super) open_for: Duration,
     shown: Shown,
     random: Random,
     notices: VecDeque<Notice>,
@@ -43,7 +42,7 @@ pub(super) struct Control {
 
 /// What a snapshot of an open circuit shows: that which opened it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Shown {
+pub(super) enum Shown {
     #[default]
     Nothing,
     Window {
@@ -59,18 +58,6 @@ impl Default for Random {
     fn default() -> Self {
         Self(fastrand::Rng::new())
     }
-}
-
-/// What an operator can ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
-    Close,
-    /// Open as if it had tripped; `None`: for as long as the configuration says.
-    Trip(Option<Duration>),
-    Probe,
-    ForceOpen(Option<Duration>),
-    Disable,
-    Observe,
 }
 
 impl Circuit {
@@ -229,108 +216,6 @@ impl Circuit {
         });
     }
 
-    /// Carries out an order; `false` if it makes no sense in the present state: probing a service that is
-    /// called anyway.
-    pub(super) fn obey(&self, order: Order, now: Timestamp) -> Changed {
-        let mut guard = self.lock();
-        let control = guard.get_or_insert_default();
-        let settings = self.settings.read();
-        let word = self.load();
-        let cause = Cause::Operator;
-        match order {
-            Order::Close => drop(control.enter(self, word, State::Closed, cause, None, now)),
-            Order::Disable => drop(control.enter(self, word, State::Disabled, cause, None, now)),
-            Order::Observe => drop(control.enter(self, word, State::ObserveOnly, cause, None, now)),
-            Order::Probe if matches!(word.state, State::Closed | State::Recovering | State::ObserveOnly) => {
-                return false;
-            }
-            Order::Probe => drop(control.enter(self, word, State::HalfOpen, cause, None, now)),
-            Order::Trip(_) if word.state == State::ObserveOnly => return false,
-            Order::Trip(None) => {
-                let wait = control.next_wait(&settings);
-                control.openings = control.openings.saturating_add(1);
-                control.open(self, word, cause, wait, now);
-            }
-            Order::Trip(Some(wait)) => control.open(self, word, cause, wait, now),
-            Order::ForceOpen(limit) => {
-                control.openings = control.openings.saturating_add(1);
-                control.open_for = limit.unwrap_or(Duration::MAX);
-                control.enter(self, word, State::ForcedOpen, cause, limit, now);
-                let until = limit.map_or(Timestamp::NEVER, |limit| now.after(limit));
-                self.gate.store(until.0, Ordering::Relaxed);
-            }
-        }
-        true
-    }
-
-    /// Goes on with other settings, in the same state and with the same counts.
-    pub(super) fn reconfigure(&self, settings: &Arc<Settings>, now: Timestamp) {
-        let mut guard = self.lock();
-        let before = self.settings.read();
-        let word = self.load();
-        if before.window != settings.window || before.overdue_after() != settings.overdue_after() {
-            self.measures.replace(settings, word.generation, now);
-        }
-        self.settings.swap(Arc::clone(settings));
-        self.adopt(settings);
-        if let Some(control) = guard.as_mut().filter(|_| word.state == State::HalfOpen) {
-            self.gate.store(control.trial.next_slot(now, settings).0, Ordering::Relaxed);
-        }
-    }
-
-    pub(super) fn snapshot(&self, now: Timestamp) -> Snapshot {
-        let guard = self.lock();
-        let control = guard.as_deref();
-        let settings = self.settings.read();
-        let word = self.load();
-        let shown = Control::shown(control, word);
-        let evidence = self.measures.with(|measures| match shown {
-            Shown::Nothing => Evidence::default(),
-            Shown::Window { era } => measures.evidence(era, now),
-            Shown::Trial => control.map(|control| control.trial.evidence()).unwrap_or_default(),
-        });
-        let min_calls = if shown == Shown::Trial { settings.min_probes } else { settings.min_calls };
-        let gate = Timestamp(self.gate.load(Ordering::Relaxed));
-        let is_gated = matches!(word.state, State::Open | State::HalfOpen | State::ForcedOpen);
-        Snapshot {
-            state: word.state,
-            generation: word.generation,
-            since: now.since(Timestamp(self.since.load(Ordering::Relaxed))),
-            failure_ratio: evidence.failure_ratio(min_calls),
-            slow_ratio: settings.slow_ratio.and_then(|_| evidence.slow_ratio(min_calls)),
-            calls: evidence.counts.calls,
-            failures: evidence.counts.failures,
-            slow: evidence.counts.slow,
-            slow_failures: evidence.counts.slow_failures,
-            overdue: evidence.overdue,
-            openings: control.map_or(0, |control| control.openings),
-            retry_after: (is_gated && gate != Timestamp::NEVER).then(|| gate.since(now)),
-        }
-    }
-
-    /// Goes on from a saved state. What is measured in time goes on from now.
-    pub(super) fn restore(&self, saved: &Saved, now: Timestamp) {
-        let mut guard = self.lock();
-        let control = guard.get_or_insert_default();
-        let settings = self.settings.read();
-        let word = self.load();
-        // Trial calls are of another process: a half-open circuit probes anew.
-        let to = if saved.state == State::HalfOpen { State::Open } else { saved.state };
-        control.open_for = saved.retry_after.unwrap_or_default();
-        let word = control.enter(self, word, to, Cause::Restored, saved.retry_after, now);
-        control.openings = saved.openings;
-        let until = match to {
-            State::Open => now.after(saved.retry_after.unwrap_or_default().min(settings.max_open_for)),
-            State::ForcedOpen => saved.retry_after.map_or(Timestamp::NEVER, |wait| now.after(wait)),
-            _ => Timestamp(0),
-        };
-        self.gate.store(until.0, Ordering::Relaxed);
-        if records(to) {
-            let counts = saved.counts();
-            self.measures.with(|measures| measures.window.restore(word.generation, now, counts));
-        }
-    }
-
     /// The next notice, if there is one and nobody else is delivering: so they arrive in the order in which
     /// things happened, though no lock is held while they do. To be followed by [`delivered`](Self::delivered).
     pub(super) fn next_notice(&self) -> Option<Notice> {
@@ -358,7 +243,7 @@ impl Circuit {
 impl Control {
     /// How long the next opening lasts: longer each time up to a cap, and shortened by a random share of that,
     /// so that it differs between clients at the cap too.
-    fn next_wait(&mut self, settings: &Settings) -> Duration {
+    pub(super) fn next_wait(&mut self, settings: &Settings) -> Duration {
         let cap = to_f64(nanos(settings.max_open_for));
         let mut wait = to_f64(nanos(settings.open_for)).min(cap);
         for _ in 0..self.openings {
@@ -373,7 +258,14 @@ impl Control {
         Duration::from_nanos(wait.saturating_sub(less))
     }
 
-    fn open(&mut self, circuit: &Circuit, word: Word, cause: Cause, wait: Duration, now: Timestamp) {
+    pub(super) fn open(
+        &mut self,
+        circuit: &Circuit,
+        word: Word,
+        cause: Cause,
+        wait: Duration,
+        now: Timestamp,
+    ) {
         self.open_for = wait;
         // A circuit that is opened again, by hand, goes on showing what it showed.
         self.shown = if word.state == State::Open { self.shown } else { Self::shown(Some(self), word) };
@@ -382,7 +274,7 @@ impl Control {
     }
 
     /// What the state `word` shows in a snapshot.
-    fn shown(control: Option<&Self>, word: Word) -> Shown {
+    pub(super) fn shown(control: Option<&Self>, word: Word) -> Shown {
         match word.state {
             State::Closed | State::Recovering | State::ObserveOnly => Shown::Window { era: word.generation },
             State::HalfOpen => Shown::Trial,
@@ -392,7 +284,7 @@ impl Control {
     }
 
     /// Begins a state, and with it a generation; the one place in which that is done.
-    fn enter(
+    pub(super) fn enter(
         &mut self,
         circuit: &Circuit,
         word: Word,
@@ -431,7 +323,7 @@ impl Control {
 }
 
 /// Whether calls go into the window.
-const fn records(state: State) -> bool {
+pub(super) const fn records(state: State) -> bool {
     matches!(state, State::Closed | State::Recovering | State::ObserveOnly)
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 use super::config::{CircuitBreakerConfig, Settings};
-use super::control::Order;
 use super::future::ResponseFuture;
+use super::orders::Order;
 use super::permit::Permit;
 use super::shared::Shared;
 use super::snapshot::{Saved, Snapshot};

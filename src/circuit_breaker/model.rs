@@ -15,8 +15,10 @@ use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
 use super::config::{CircuitBreakerConfig, Settings};
-use super::control::{Notice, Order};
-use super::state::{Circuit, Pass, Verdict};
+use super::control::Notice;
+use super::orders::Order;
+use super::pass::{Pass, Verdict};
+use super::state::Circuit;
 use super::transition::State;
 use crate::clock::{Now, Timestamp};
 use crate::window::Window;

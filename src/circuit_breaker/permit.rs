@@ -1,8 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::pass::{Pass, Verdict};
 use super::shared::Shared;
-use super::state::{Pass, Verdict};
 use crate::classify::{Class, Guard};
 use crate::clock::Now;
 use crate::error::Rejected;

@@ -5,9 +5,9 @@ use std::task::{Context, Poll, ready};
 use tower_service::Service;
 
 use super::future::ResponseFuture;
+use super::pass::Refusal;
 use super::permit::Permit;
 use super::shared::Shared;
-use super::state::Refusal;
 use super::waiting::Waiting;
 use crate::classify::{Class, Classify, ErrorsAreFailures};
 use crate::error::{Rejected, mark};

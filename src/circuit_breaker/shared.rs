@@ -10,7 +10,8 @@ use tokio::sync::broadcast;
 
 use super::config::Settings;
 use super::control::Notice;
-use super::state::{Changed, Circuit, Pass, Refusal};
+use super::pass::{Pass, Refusal};
+use super::state::{Changed, Circuit};
 use super::transition::{State, Transition};
 use crate::clock::{Clock, Now};
 use crate::error::{Reason, Rejected};

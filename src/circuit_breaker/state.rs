@@ -20,94 +20,15 @@ use std::time::Duration;
 use super::config::Settings;
 use super::control::Control;
 use super::measures::{Measures, Replaceable};
+use super::pass::{Kind, Pass, Refusal, Verdict};
+use super::ramp::{self, Relapse};
 use super::transition::{Cause, State};
-use super::verdict::{Evidence, Relapse};
+use super::verdict::Evidence;
+use super::word::{Word, update};
 use crate::clock::{Now, Timestamp, nanos};
 use crate::config::Live;
-use crate::in_flight::Entry;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, fence, lock};
 use crate::window::Outcome;
-
-/// Leave to make a call, with what its end will be measured by.
-///
-/// It is moved a few times on the way into a future and out again, so it is kept flat and small.
-#[derive(Debug)]
-pub(super) struct Pass {
-    generation: u64,
-    /// When the call began; [`Timestamp::NEVER`] if nobody wants to know.
-    pub(super) started: Timestamp,
-    kind: Kind,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// Nobody looks at how it ends.
-    Unrecorded,
-    /// It goes into the window.
-    Recorded,
-    /// It goes into the window, and was counted among the calls in flight.
-    InFlight(Entry),
-    /// It is a trial call, with this slot.
-    Probe(u32),
-    /// It has ended.
-    Ended,
-}
-
-impl Pass {
-    #[inline]
-    const fn new(generation: u64, kind: Kind) -> Self {
-        Self { generation, started: Timestamp::NEVER, kind }
-    }
-
-    pub(super) const fn probe(generation: u64, slot: u32, started: Timestamp) -> Self {
-        Self { generation, started, kind: Kind::Probe(slot) }
-    }
-
-    /// Whether a success of this call can be [settled](Circuit::settle_plainly) without measuring it.
-    #[inline]
-    pub(super) fn is_plain(&self) -> bool {
-        self.kind == Kind::Recorded && self.started == Timestamp::NEVER
-    }
-
-    /// The pass for its last use; what stays behind has ended.
-    #[inline]
-    pub(super) const fn end(&mut self) -> Option<Self> {
-        match self.kind {
-            Kind::Ended => None,
-            kind => {
-                self.kind = Kind::Ended;
-                Some(Self { generation: self.generation, started: self.started, kind })
-            }
-        }
-    }
-}
-
-/// A call that is not let through; with the nanoseconds after which asking again makes sense, if that is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    Open { wait: u64 },
-    Recovering,
-}
-
-impl Refusal {
-    /// In place of a wait: until somebody changes the circuit.
-    pub(super) const ENDLESS: u64 = u64::MAX;
-
-    #[inline]
-    pub(super) fn until(gate: Timestamp, now: Timestamp) -> Self {
-        let wait = if gate == Timestamp::NEVER { Self::ENDLESS } else { gate.0.saturating_sub(now.0) };
-        Self::Open { wait }
-    }
-}
-
-/// How a call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Success,
-    Failure,
-    Ignored,
-    Cancelled,
-}
 
 /// The end of a call, or its admission, changed the circuit: there is something to report, and who waits for
 /// the circuit should look again.
@@ -146,48 +67,6 @@ pub(super) struct Circuit {
     pub(super) measures: Replaceable,
     pub(super) settings: Live<Settings>,
     control: Mutex<Option<Box<Control>>>,
-}
-
-/// What [`Circuit::word`] says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Word {
-    pub(super) generation: u64,
-    pub(super) state: State,
-}
-
-impl Word {
-    const STATE_BITS: u32 = 3;
-    const STATE: u64 = (1 << Self::STATE_BITS) - 1;
-    pub(super) const GENERATIONS: u64 = u64::MAX >> Self::STATE_BITS;
-
-    pub(super) const fn pack(self) -> u64 {
-        self.generation << Self::STATE_BITS | self.state as u64
-    }
-
-    #[inline]
-    pub(super) const fn unpack(word: u64) -> Self {
-        let state = match word & Self::STATE {
-            0 => State::Closed,
-            1 => State::Open,
-            2 => State::HalfOpen,
-            3 => State::Recovering,
-            4 => State::Disabled,
-            5 => State::ForcedOpen,
-            // Eight numbers, seven states: the eighth is never written.
-            _ => State::ObserveOnly,
-        };
-        Self { generation: word >> Self::STATE_BITS, state }
-    }
-
-    /// Whether a call may be let through without asking for more.
-    #[inline]
-    pub(super) const fn is_passing(self) -> bool {
-        !matches!(self.state, State::Open | State::HalfOpen | State::ForcedOpen)
-    }
-
-    pub(super) const fn next(self, state: State) -> Self {
-        Self { generation: self.generation.wrapping_add(1) & Self::GENERATIONS, state }
-    }
 }
 
 impl Circuit {
@@ -309,14 +188,14 @@ impl Circuit {
 
     /// Admits a share of the calls that grows from a tenth to all of them.
     fn admit_share(&self, word: Word, now: &Now<'_>) -> Option<Result<Pass, Refusal>> {
-        let ramp = nanos(self.settings.read().ramp);
+        let length = nanos(self.settings.read().ramp);
         let elapsed = now.get().0.saturating_sub(self.since.load(Ordering::Relaxed));
-        if elapsed >= ramp {
+        if elapsed >= length {
             self.finish_ramp(word, now.get());
             return None;
         }
         let arrival = self.arrivals.fetch_add(1, Ordering::Relaxed);
-        if spread(arrival) < share_of_ramp(elapsed, ramp) {
+        if ramp::admits(arrival, elapsed, length) {
             self.admit_recorded(word, now)
         } else {
             Some(Err(Refusal::Recovering))
@@ -502,52 +381,7 @@ impl Circuit {
     }
 }
 
-/// Changes a number that belongs to a generation, and is zero in each new one.
-fn update(number: &AtomicU64, generation: u64, next: impl Fn(u32) -> u32) -> u32 {
-    let generation = generation << 32;
-    let mut seen = number.load(Ordering::Relaxed);
-    loop {
-        let before = if seen ^ generation <= u64::from(u32::MAX) { low_half(seen) } else { 0 };
-        let after = next(before);
-        if after == before {
-            return after;
-        }
-        let changed = generation | u64::from(after);
-        if cfg!(stanchion_planted_bug = "run_overwritten") {
-            number.store(changed, Ordering::Relaxed);
-            return after;
-        }
-        match number.compare_exchange_weak(seen, changed, Ordering::AcqRel, Ordering::Relaxed) {
-            Ok(_) => return after,
-            Err(other) => seen = other,
-        }
-    }
-}
-
-#[allow(clippy::cast_possible_truncation, reason = "that is what it is for")]
-const fn low_half(word: u64) -> u32 {
-    word as u32
-}
-
 /// Whether more good calls cannot raise any ratio for as long as none leaves the window.
 fn is_settled(evidence: Evidence, word: Word, settings: &Settings) -> bool {
     word.state == State::Closed && evidence.counts.calls >= settings.min_calls
-}
-
-/// A number in 0..1 for each arrival, spread evenly however many there are: multiples of the golden ratio.
-fn spread(arrival: u64) -> f64 {
-    const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-    unit(arrival.wrapping_mul(GOLDEN))
-}
-
-/// The 53 upper bits as a number in 0..1.
-#[allow(clippy::cast_precision_loss, reason = "53 bits fit")]
-pub(super) fn unit(bits: u64) -> f64 {
-    (bits >> 11) as f64 / (1_u64 << 53) as f64
-}
-
-#[allow(clippy::cast_precision_loss, reason = "a share needs no nanoseconds")]
-fn share_of_ramp(elapsed: u64, ramp: u64) -> f64 {
-    const FIRST: f64 = 0.1;
-    FIRST + (1.0 - FIRST) * (elapsed as f64 / ramp.max(1) as f64)
 }

@@ -18,9 +18,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::{CircuitBreakerConfig, Settings};
-use super::control::{Notice, Order};
+use super::control::Notice;
+use super::orders::Order;
+use super::pass::{Pass, Refusal, Verdict};
 use super::snapshot::Snapshot;
-use super::state::{Circuit, Pass, Refusal, Verdict};
+use super::state::Circuit;
 use super::transition::State;
 use crate::clock::{Now, Timestamp};
 

@@ -5,7 +5,7 @@
 use super::config::Settings;
 use super::transition::Cause;
 use crate::config::{Ratio, share};
-use crate::window::{Counts, Outcome};
+use crate::window::Counts;
 
 /// What is judged: the calls that have ended, and those that should have.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,34 +83,6 @@ impl Evidence {
             slow_after: settings.slow_after.unwrap_or_default(),
         })
     }
-}
-
-/// How much each call of a recovery weighs in a cumulative sum (Page's CUSUM, 1954): a bad one raises it, a good
-/// one lowers it by more, down to nothing. It stays low while the share of bad calls is below halfway from the
-/// allowed one to all, and reaches the limit within twenty calls of an outage if half of them may be bad.
-pub(super) struct Relapse {
-    good: u32,
-    bad: u32,
-}
-
-impl Relapse {
-    const ONE: f64 = 1_024.0;
-    pub(super) const LIMIT: u32 = 5 * 1_024;
-
-    pub(super) fn new(allowed: f64) -> Self {
-        // Where all may be bad, an outage must still weigh something.
-        let halfway = f64::midpoint(allowed, 1.0).min(0.9);
-        Self { good: to_weight(halfway * Self::ONE), bad: to_weight((1.0 - halfway) * Self::ONE) }
-    }
-
-    pub(super) const fn next(&self, sum: u32, outcome: Outcome) -> u32 {
-        if outcome.is_good() { sum.saturating_sub(self.good) } else { sum.saturating_add(self.bad) }
-    }
-}
-
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 1,024")]
-fn to_weight(weight: f64) -> u32 {
-    weight as u32
 }
 
 #[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]

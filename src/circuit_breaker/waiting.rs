@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Sleep;
 
+use super::pass::Refusal;
 use super::permit::Permit;
 use super::shared::Shared;
-use super::state::Refusal;
 use crate::clock::Timestamp;
 
 /// Waits for a circuit to let a call through: for its time to come, or for somebody to change it.

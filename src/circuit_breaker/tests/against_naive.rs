@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::conformance::configured;
 use super::conformance::traces::{self, Op, StateName, WindowKind};
 use super::{Bench, MS};
-use crate::circuit_breaker::control::Order;
-use crate::circuit_breaker::state::{Pass, Verdict};
+use crate::circuit_breaker::orders::Order;
+use crate::circuit_breaker::pass::{Pass, Verdict};
 use crate::circuit_breaker::transition::State;
 use crate::clock::Timestamp;
 

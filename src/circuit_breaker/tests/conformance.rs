@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{Bench, MS};
 use crate::circuit_breaker::config::CircuitBreakerConfig;
-use crate::circuit_breaker::control::Order;
-use crate::circuit_breaker::state::{Pass, Verdict};
+use crate::circuit_breaker::orders::Order;
+use crate::circuit_breaker::pass::{Pass, Verdict};
 use crate::circuit_breaker::transition::State;
 use crate::clock::Timestamp;
 use crate::window::Window;

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::Bench;
 use crate::circuit_breaker::config::CircuitBreakerConfig;
-use crate::circuit_breaker::control::{Notice, Order};
-use crate::circuit_breaker::state::{Refusal, Verdict};
+use crate::circuit_breaker::control::Notice;
+use crate::circuit_breaker::orders::Order;
+use crate::circuit_breaker::pass::{Refusal, Verdict};
 use crate::circuit_breaker::transition::{Cause, State};
 use crate::window::Window;
 

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use super::Bench;
 use crate::circuit_breaker::config::{CircuitBreakerConfig, Settings};
-use crate::circuit_breaker::control::{Notice, Order};
+use crate::circuit_breaker::control::Notice;
+use crate::circuit_breaker::orders::Order;
+use crate::circuit_breaker::pass::{Refusal, Verdict};
 use crate::circuit_breaker::snapshot::Saved;
-use crate::circuit_breaker::state::{Refusal, Verdict, Word};
 use crate::circuit_breaker::transition::{Cause, State};
+use crate::circuit_breaker::word::Word;
 use crate::clock::{Now, Timestamp};
 use crate::sync::Ordering;
 use crate::window::Window;
