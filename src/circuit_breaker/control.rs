@@ -245,13 +245,9 @@ impl Control {
     /// so that it differs between clients at the cap too.
     pub(super) fn next_wait(&mut self, settings: &Settings) -> Duration {
         let cap = to_f64(nanos(settings.max_open_for));
-        let mut wait = to_f64(nanos(settings.open_for)).min(cap);
-        for _ in 0..self.openings {
-            if wait >= cap || settings.open_factor <= 1.0 {
-                break;
-            }
-            wait = (wait * settings.open_factor).min(cap);
-        }
+        let growth = settings.open_factor.powi(i32::try_from(self.openings).unwrap_or(i32::MAX));
+        // Growth may be infinite, and nothing of infinity is not a number.
+        let wait = if settings.open_for.is_zero() { 0.0 } else { to_f64(nanos(settings.open_for)) * growth };
         // At the cap, and in each other place where nothing was multiplied, no bit is lost to the detour.
         let wait = if wait >= cap { nanos(settings.max_open_for) } else { to_u64(wait) };
         let less = to_u64(to_f64(wait) * settings.open_jitter * self.random.0.f64());

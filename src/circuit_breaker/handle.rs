@@ -52,6 +52,8 @@ impl CircuitBreakerHandle {
 
     /// Runs `call` if the circuit lets it through, and counts every error as a failure. A call that is not let
     /// through is dropped without having been polled.
+    ///
+    /// The circuit is asked now, and not when the future is first polled.
     pub fn run<F, T, E>(&self, call: F) -> ResponseFuture<F, ErrorsAreFailures>
     where
         F: Future<Output = Result<T, E>>,

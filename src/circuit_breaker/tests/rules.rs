@@ -461,6 +461,18 @@ fn a_saved_state_is_restored_as_far_as_it_makes_sense() {
     assert_eq!(restored.snapshot().retry_after, Some(Duration::from_secs(60)), "at most as long as allowed");
 }
 
+/// A restored count of openings is data from outside: it must not keep the lock busy for a minute.
+#[test]
+fn any_number_of_openings_is_escalated_at_once() {
+    for (open_for, expected) in [(Duration::ZERO, Duration::ZERO), (ms(1), Duration::from_secs(60))] {
+        let bench = Bench::new(config().open_for(open_for));
+        let saved = Saved { openings: u32::MAX, ..Saved::from(&bench.snapshot()) };
+        bench.circuit.restore(&saved, bench.now);
+        bench.order(Order::Trip(None));
+        assert_eq!(bench.snapshot().retry_after, Some(expected));
+    }
+}
+
 #[test]
 fn notices_are_bounded_when_nobody_takes_them() {
     let bench = Bench::new(config());
