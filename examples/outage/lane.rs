@@ -134,6 +134,7 @@ pub(crate) struct Tally {
     pub(crate) failed: usize,
     pub(crate) waited: Duration,
     pub(crate) p50: Duration,
+    pub(crate) p95: Duration,
     pub(crate) p99: Duration,
 }
 
@@ -157,6 +158,7 @@ impl Tally {
             waits.get(rank.saturating_sub(1)).copied().unwrap_or_default()
         };
         tally.p50 = percentile(50);
+        tally.p95 = percentile(95);
         tally.p99 = percentile(99);
         tally
     }

@@ -1,0 +1,160 @@
+//! What a breaker takes up: for each endpoint one, it should not matter how many endpoints there are.
+//!
+//!     cargo bench --bench memory                a million breakers of each kind; half a minute, 2 GB
+//!     cargo bench --bench memory -- --test      10,000 of each kind
+//!
+//! Made by `CircuitBreakerLayer::fresh`, so they share what is no state, and kept as handles. There is no runtime here
+//! for a breaker to start a task or arm a timer on, and the threads are counted before and after.
+
+#![allow(unsafe_code, reason = "there is no other way to write an allocator")]
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fs;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use stanchion::classify::Class;
+use stanchion::{CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer};
+
+use support::{cases, is_test};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The system's allocator, which counts the bytes and the blocks that it has lent.
+struct Counting;
+
+static BYTES: AtomicI64 = AtomicI64::new(0);
+static BLOCKS: AtomicI64 = AtomicI64::new(0);
+
+fn count(blocks: i64, bytes: usize) {
+    BLOCKS.fetch_add(blocks, Ordering::Relaxed);
+    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+    BYTES.fetch_add(blocks * bytes, Ordering::Relaxed);
+}
+
+// SAFETY: every method passes its arguments on to the system's allocator as they are.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(1, layout.size());
+        // SAFETY: the caller keeps the same promise to us.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-1, layout.size());
+        // SAFETY: the caller keeps the same promise to us.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// What has been lent, and what the system says the process has.
+#[derive(Clone, Copy)]
+struct Reading {
+    bytes: i64,
+    blocks: i64,
+    resident: Option<i64>,
+    threads: Option<i64>,
+}
+
+impl Reading {
+    fn now() -> Self {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let field = |name: &str| {
+            let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+            value.split_whitespace().next()?.parse().ok()
+        };
+        Self {
+            bytes: BYTES.load(Ordering::Relaxed),
+            blocks: BLOCKS.load(Ordering::Relaxed),
+            resident: field("VmRSS:").map(|kilobytes: i64| kilobytes * 1_024),
+            threads: field("Threads:"),
+        }
+    }
+}
+
+fn main() {
+    let _keep_up = support::record_metrics();
+    let breakers = if is_test() { 10_000 } else { 1_000_000 };
+    println!("| a breaker that has not been called | bytes | blocks | resident bytes, of {breakers} | MB of them |");
+    println!("|---|---:|---:|---:|---:|");
+    for (name, config) in [
+        ("100 calls", cases::by_count()),
+        ("60 s in 10 buckets", cases::by_time()),
+        ("the same, slow calls that have ended", cases::by_slowness(false)),
+        ("the same, slow calls also in flight", cases::by_slowness(true)),
+    ] {
+        measure(name, &CircuitBreakerLayer::new(config), breakers);
+    }
+    println!("\n| bytes more | 100 calls | 60 s, slow calls also in flight |");
+    println!("|---|---:|---:|");
+    for (name, life) in LIVES {
+        let more = [cases::by_count(), cases::by_slowness(true)].map(|config| grown(config, *life));
+        println!("| {name} | {} | {} |", more[0], more[1]);
+    }
+}
+
+fn measure(name: &str, layer: &CircuitBreakerLayer, breakers: usize) {
+    assert!(tokio::runtime::Handle::try_current().is_err(), "this is to work without a runtime");
+    // What all of them share is there already.
+    drop(layer.fresh().handle());
+    let mut kept: Vec<CircuitBreakerHandle> = Vec::with_capacity(breakers);
+    // Touched, so that the list is resident before the breakers are.
+    kept.resize(breakers, layer.handle());
+    kept.clear();
+    let before = Reading::now();
+    kept.extend(std::iter::repeat_with(|| layer.fresh().handle()).take(breakers));
+    let after = Reading::now();
+    assert_eq!(before.threads, after.threads, "{name}: a breaker starts no thread");
+    drop(black_box(kept));
+    assert_eq!(BYTES.load(Ordering::Relaxed), before.bytes, "{name}: all is given back");
+
+    let each = |sum: i64| sum / i64::try_from(breakers).unwrap_or(i64::MAX);
+    let (bytes, blocks) = (each(after.bytes - before.bytes), each(after.blocks - before.blocks));
+    let resident = before.resident.zip(after.resident).map(|(before, after)| after - before);
+    let (resident_each, megabytes) = match resident {
+        // Where memory of the kind before is used again, less is new.
+        Some(resident) if resident > 0 => (each(resident).to_string(), (resident / 1_000_000).to_string()),
+        _ => ("-".to_owned(), "-".to_owned()),
+    };
+    println!("| {name} | {bytes} | {blocks} | {resident_each} | {megabytes} |");
+}
+
+/// What can happen to a breaker.
+type Life = fn(&CircuitBreakerHandle);
+
+const LIVES: &[(&str, Life)] = &[
+    ("after 10,000 calls on one thread", |breaker| call(breaker, 10_000)),
+    ("after 10,000 calls on each of two threads", |breaker| {
+        std::thread::scope(|scope| {
+            scope.spawn(|| call(breaker, 10_000));
+            scope.spawn(|| call(breaker, 10_000));
+        });
+    }),
+    ("after it was open", |breaker| {
+        breaker.trip();
+        breaker.close();
+    }),
+];
+
+/// By how many bytes a breaker grows over such a life.
+fn grown(config: CircuitBreakerConfig, life: Life) -> i64 {
+    // Another one goes first: what is set up once for the process, or for the thread, is not the breaker's.
+    life(&CircuitBreakerLayer::new(config.clone()).handle());
+    let breaker = CircuitBreakerLayer::new(config).handle();
+    let before = Reading::now();
+    life(&breaker);
+    let after = Reading::now();
+    after.bytes - before.bytes
+}
+
+fn call(breaker: &CircuitBreakerHandle, calls: usize) {
+    for call in 0..calls {
+        if let Ok(permit) = breaker.try_acquire() {
+            permit.finish(if call % 4 == 0 { Class::Failure } else { Class::Success });
+        }
+    }
+}
