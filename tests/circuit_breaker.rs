@@ -3,7 +3,6 @@
 #![allow(clippy::disallowed_methods, clippy::panic, reason = "threads of a test, which may fail")]
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use stanchion::circuit_breaker::State;
@@ -166,27 +165,21 @@ fn the_configuration_may_change_under_load() {
         CircuitBreakerConfig::new().window(Window::time(10 * SECOND)).slow_after(2 * SECOND).ramp(SECOND),
     ];
     let layer = CircuitBreakerLayer::new(configs[0].clone());
-    let (handle, is_over) = (layer.handle(), AtomicBool::new(false));
+    let handle = layer.handle();
     std::thread::scope(|scope| {
-        let callers: Vec<_> = (0..3)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut calls = 0_u64;
-                    while !is_over.load(Ordering::Relaxed) {
-                        let permit = handle.try_acquire().expect("one failure in sixteen opens nothing");
-                        permit.finish(if calls % 16 == 0 { Class::Failure } else { Class::Success });
-                        calls += 1;
-                    }
-                    calls
-                })
-            })
-            .collect();
-        for round in 0..400 {
+        let caller = || {
+            for call in 0..20_000 {
+                let permit = handle.try_acquire().expect("one failure in sixteen opens nothing");
+                permit.finish(if call % 16 == 0 { Class::Failure } else { Class::Success });
+            }
+        };
+        let callers = [scope.spawn(caller), scope.spawn(caller), scope.spawn(caller)];
+        let mut round = 0;
+        while callers.iter().any(|caller| !caller.is_finished()) {
             handle.reconfigure(configs[round % configs.len()].clone()).unwrap();
             assert!(handle.reconfigure(CircuitBreakerConfig::new().probes(0)).is_err());
+            round += 1;
         }
-        is_over.store(true, Ordering::Relaxed);
-        assert!(callers.into_iter().map(|caller| caller.join().unwrap()).sum::<u64>() > 0);
     });
     let snapshot = handle.snapshot();
     assert_eq!((snapshot.state, snapshot.generation), (State::Closed, 0), "no state was lost");
