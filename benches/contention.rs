@@ -1,7 +1,7 @@
 //! One breaker, shared by the services of several threads, each with a runtime of its own.
 //!
 //!     cargo bench --bench contention                Criterion's estimates, then a table
-//!     cargo bench --bench contention -- --table     the table alone, in half a minute
+//!     cargo bench --bench contention -- --table     the table alone, in less than a minute
 //!     cargo bench --bench contention -- --test      each case once, not measured
 //!
 //! A figure is the time that passes for each call that completes, whichever thread made it: half of it on twice the
@@ -82,12 +82,14 @@ fn together(case: &Case, threads: usize, calls: u64) -> Duration {
 }
 
 fn table(cases: &[Case], keep_up: &impl Fn()) {
-    let (rounds, calls) = if is_test() { (1, 100) } else { (41, 20_000) };
+    let rounds = if is_test() { 1 } else { 41 };
+    let calls: Vec<u64> =
+        cases.iter().map(|case| if is_test() { 100 } else { calls_in_a_round(case) }).collect();
     let mut figures = vec![[(); THREADS.len()].map(|()| Vec::new()); cases.len()];
     for _ in 0..rounds {
-        for (case, figures) in cases.iter().zip(&mut figures) {
+        for ((case, calls), figures) in cases.iter().zip(&calls).zip(&mut figures) {
             for (threads, figures) in THREADS.iter().zip(figures) {
-                let took = together(case, *threads, calls);
+                let took = together(case, *threads, *calls);
                 figures.push(each(took, calls * *threads as u64));
             }
         }
@@ -102,6 +104,19 @@ fn table(cases: &[Case], keep_up: &impl Fn()) {
         let [one, two, four] = figures.each_ref().map(|figures| median(figures));
         println!("| {} | {one:.1} | {two:.1} | {four:.1} |", case.name);
     }
+}
+
+/// As many as take one thread some milliseconds. In a round that is shorter than it takes to wake a thread, the threads
+/// would run one after the other.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a positive figure, and a small one"
+)]
+fn calls_in_a_round(case: &Case) -> u64 {
+    const TRIED: u64 = 10_000;
+    let nanoseconds = each(together(case, 1, TRIED), TRIED);
+    (5_000_000.0 / nanoseconds.max(0.1)) as u64 + 1
 }
 
 fn median(figures: &[f64]) -> f64 {

@@ -64,16 +64,22 @@ impl fmt::Display for Reason {
 /// A call refused by a layer of this crate, before it reached the service.
 ///
 /// Small, cloneable and made without allocating.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Rejected {
     reason: Reason,
     policy: &'static str,
-    retry_after: Option<Duration>,
+    /// In nanoseconds; [`UNKNOWN`](Self::UNKNOWN). A `Duration` would make of its niche the tag of each `Result` around
+    /// it, and copying that is slow.
+    wait: u64,
 }
 
 impl Rejected {
-    pub(crate) const fn new(reason: Reason, policy: &'static str, retry_after: Option<Duration>) -> Self {
-        Self { reason, policy, retry_after }
+    const UNKNOWN: u64 = u64::MAX;
+
+    /// A refusal after which to wait for `wait` nanoseconds, if that is known.
+    #[inline]
+    pub(crate) fn new(reason: Reason, policy: &'static str, wait: Option<u64>) -> Self {
+        Self { reason, policy, wait: wait.unwrap_or(Self::UNKNOWN) }
     }
 
     /// Why the call was refused.
@@ -92,7 +98,10 @@ impl Rejected {
     /// an operator holds open.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+        match self.wait {
+            Self::UNKNOWN => None,
+            wait => Some(Duration::from_nanos(wait)),
+        }
     }
 
     /// Whether the service may have seen the call. `false`: it was surely not executed, and repeating it is
@@ -125,6 +134,7 @@ impl Rejected {
     }
 
     /// Turns the refusal into the caller's error, and marks the moment: see [`Mark`].
+    #[inline]
     pub(crate) fn deliver<E: From<Self>>(self) -> E {
         Mark::refused();
         E::from(self)
@@ -181,10 +191,20 @@ impl Mark {
     }
 }
 
+impl fmt::Debug for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejected")
+            .field("reason", &self.reason)
+            .field("policy", &self.policy)
+            .field("retry_after", &self.retry_after())
+            .finish()
+    }
+}
+
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "rejected by {}: {}", self.policy, self.reason)?;
-        match self.retry_after {
+        match self.retry_after() {
             Some(wait) => write!(f, ", retry after {}", Rounded(wait)),
             None => Ok(()),
         }

@@ -42,6 +42,25 @@ pub(crate) struct Entry {
     version: u16,
 }
 
+impl Entry {
+    /// So many bits hold what [`pack`](Self::pack) returns.
+    pub(crate) const BITS: u32 = u16::BITS + Self::PLACE_BITS;
+    /// There are no more than sixteen stripes.
+    const PLACE_BITS: u32 = 4;
+    const PLACE: u16 = (1 << Self::PLACE_BITS) - 1;
+
+    #[inline]
+    pub(crate) const fn pack(self) -> u32 {
+        (self.version as u32) << Self::PLACE_BITS | (self.place & Self::PLACE) as u32
+    }
+
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "taking the fields out of the bits")]
+    pub(crate) const fn unpack(bits: u32) -> Self {
+        Self { place: bits as u16 & Self::PLACE, version: (bits >> Self::PLACE_BITS) as u16 }
+    }
+}
+
 impl InFlight {
     pub(crate) fn new(limit: Duration, version: u16) -> Self {
         let limit = nanos(limit);

@@ -46,6 +46,8 @@ pub(crate) fn all() -> Vec<Case> {
         observed("100 calls, observer of all but calls", Listening { wants_calls: false }).above(COUNTING),
         observed("100 calls, observer of each call", Listening { wants_calls: true }).above(TIMING),
         failing("failed, 100 calls", by_count()).above(COUNTING),
+        failing("failed, 1,000 calls", config(Window::calls(1_000))).above(COUNTING),
+        failing("failed, 10,000 calls", config(Window::calls(10_000))).above(COUNTING),
         failing("failed, 60 s, slow calls also in flight", by_slowness(true)).above(TIMING),
         Case::new(REFUSING, Expect::Refusal, refusing()),
         Case::new(OPEN, Expect::Refusal, opened()).above(REFUSING),

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::config::Settings;
-use super::pass::{Pass, Refusal};
+use super::pass::{Kind, Pass, Refusal};
 use super::state::{Changed, Circuit};
 use super::transition::{Cause, State, Transition};
 use super::trial::{Finding, Trial};
@@ -122,7 +122,7 @@ impl Circuit {
                 let until = control.trial.next_slot(now, &settings);
                 self.gate.store(until.0, Ordering::Relaxed);
                 Some(slot.map_or(Err(Refusal::until(until, now)), |slot| {
-                    Ok(Pass::probe(word.generation, slot, now))
+                    Ok(Pass::timed(word.generation, Kind::Probe(slot), now))
                 }))
             }
             State::Open | State::ForcedOpen => Some(Err(Refusal::until(gate, now))),

@@ -4,7 +4,8 @@ use std::task::{Context, Poll, ready};
 
 use pin_project::pin_project;
 
-use super::permit::Permit;
+use super::permit::{Permit, in_service};
+use super::shared::Refused;
 use crate::classify::{Class, Classify};
 use crate::error::{Mark, Rejected, mark};
 
@@ -15,34 +16,26 @@ use crate::error::{Mark, Rejected, mark};
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<F, C> {
+    /// The service at work; none if the call was not made.
     #[pin]
-    state: State<F, C>,
-}
-
-#[pin_project(project = StateProjection)]
-#[derive(Debug)]
-enum State<F, C> {
-    /// The service is at work.
-    Calling {
-        #[pin]
-        inner: F,
-        classify: C,
-        permit: Option<Permit>,
-        /// The last error of a layer further in was a refusal.
-        is_refused: bool,
-    },
-    /// The call was not made.
-    Refused(Option<Rejected>),
+    inner: Option<F>,
+    classify: C,
+    permit: Option<Permit>,
+    /// Why the call was not made.
+    refused: Option<Refused>,
+    /// The last error of a layer further in was a refusal.
+    is_refused_within: bool,
 }
 
 impl<F, C> ResponseFuture<F, C> {
     #[inline]
     pub(super) const fn calling(inner: F, classify: C, permit: Permit) -> Self {
-        Self { state: State::Calling { inner, classify, permit: Some(permit), is_refused: false } }
+        Self { inner: Some(inner), classify, permit: Some(permit), refused: None, is_refused_within: false }
     }
 
-    pub(super) const fn refused(rejected: Rejected) -> Self {
-        Self { state: State::Refused(Some(rejected)) }
+    #[inline]
+    pub(super) const fn refused(refused: Refused, classify: C) -> Self {
+        Self { inner: None, classify, permit: None, refused: Some(refused), is_refused_within: false }
     }
 }
 
@@ -56,35 +49,32 @@ where
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProjection::Refused(rejected) => {
-                let rejected = rejected.take().expect("a future is not polled after it was ready");
-                Poll::Ready(Err(rejected.deliver()))
+        let this = self.project();
+        let Some(inner) = this.inner.as_pin_mut() else {
+            let refused = this.refused.take().expect("a future is not polled after it was ready");
+            return Poll::Ready(Err(Rejected::from(refused).deliver()));
+        };
+        let before = mark();
+        let permit = this.permit.as_mut().expect("a future is not polled after it was ready");
+        let polled = in_service(|| inner.poll(cx), || permit.fail());
+        if !matches!(polled, Poll::Ready(Ok(_))) {
+            *this.is_refused_within = before.is_refusal_since_or(*this.is_refused_within);
+        }
+        let result = ready!(polled);
+        let permit = this.permit.take().expect("it was there before the service was polled");
+        match result {
+            // A layer further in refused the call: the service has no part in that.
+            Err(error) if *this.is_refused_within => {
+                permit.finish(Class::Ignored);
+                Mark::refused();
+                Poll::Ready(Err(error))
             }
-            StateProjection::Calling { inner, classify, permit, is_refused } => {
-                let before = mark();
-                let guard = permit.as_mut().expect("a future is not polled after it was ready");
-                let polled = guard.in_service(|| inner.poll(cx));
-                if !matches!(polled, Poll::Ready(Ok(_))) {
-                    *is_refused = before.is_refusal_since_or(*is_refused);
-                }
-                let result = ready!(polled);
-                let permit = permit.take().expect("it was there before the service was polled");
-                match result {
-                    // A layer further in refused the call: the service has no part in that.
-                    Err(error) if *is_refused => {
-                        permit.finish(Class::Ignored);
-                        Mark::refused();
-                        Poll::Ready(Err(error))
-                    }
-                    Err(error) => {
-                        let settled = classify.settle(Err(error), permit);
-                        Mark::failed();
-                        Poll::Ready(settled)
-                    }
-                    result => Poll::Ready(classify.settle(result, permit)),
-                }
+            Err(error) => {
+                let settled = this.classify.settle(Err(error), permit);
+                Mark::failed();
+                Poll::Ready(settled)
             }
+            result => Poll::Ready(this.classify.settle(result, permit)),
         }
     }
 }

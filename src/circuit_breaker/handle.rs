@@ -47,7 +47,7 @@ impl CircuitBreakerHandle {
     ///
     /// The refusal of a circuit that lets no call through.
     pub fn try_acquire(&self) -> Result<Permit, Rejected> {
-        Permit::acquire(&self.shared)
+        Permit::acquire(&self.shared).map_err(|refusal| self.shared.refuse(refusal).into())
     }
 
     /// Runs `call` if the circuit lets it through, and counts every error as a failure. A call that is not let
@@ -69,9 +69,9 @@ impl CircuitBreakerHandle {
         E: From<Rejected>,
         C: Classify<T, E>,
     {
-        match self.try_acquire() {
+        match Permit::acquire(&self.shared) {
             Ok(permit) => ResponseFuture::calling(call, classify, permit),
-            Err(rejected) => ResponseFuture::refused(rejected),
+            Err(refusal) => ResponseFuture::refused(self.shared.refuse(refusal), classify),
         }
     }
 

@@ -57,11 +57,15 @@ impl Replaceable {
 
     #[inline]
     pub(super) fn with<R>(&self, look: impl FnOnce(&Measures) -> R) -> R {
-        if self.is_replaced.load(Ordering::Relaxed) == 0 {
-            look(&self.first)
+        // One call of `look` and not one for each case, so that it is inlined.
+        let latest;
+        let measures = if self.is_replaced.load(Ordering::Relaxed) == 0 {
+            &self.first
         } else {
-            look(self.latest.load().as_deref().unwrap_or(&self.first))
-        }
+            latest = self.latest.load();
+            latest.as_deref().unwrap_or(&self.first)
+        };
+        look(measures)
     }
 
     /// Puts measures for `settings` in place, with what the present ones hold at `now`. Calls that end in this

@@ -1,17 +1,23 @@
 //! What a caller gets from a circuit, and what it gives back.
 
+use std::num::NonZeroU64;
+
 use crate::clock::Timestamp;
 use crate::in_flight::Entry;
 
 /// Leave to make a call, with what its end will be measured by.
 ///
-/// It is moved a few times on the way into a future and out again, so it is kept flat and small.
-#[derive(Debug)]
+/// ```text
+/// ticket   [generation 40 | data of the kind 20 | kind 4]
+/// ```
+///
+/// Two words, because those travel in registers. What is larger is copied through memory, in wider pieces than it
+/// was written in, and each such copy stalls for as long as recording the call takes.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Pass {
-    pub(super) generation: u64,
+    ticket: NonZeroU64,
     /// When the call began; [`Timestamp::NEVER`] if nobody wants to know.
     pub(super) started: Timestamp,
-    pub(super) kind: Kind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,36 +30,77 @@ pub(super) enum Kind {
     InFlight(Entry),
     /// It is a trial call, with this slot.
     Probe(u32),
-    /// It has ended.
-    Ended,
+}
+
+const _: () = assert!(Entry::BITS <= Kind::DATA_BITS, "an entry must fit");
+
+impl Kind {
+    const NUMBER_BITS: u32 = 4;
+    const DATA_BITS: u32 = 20;
+    const BITS: u32 = Self::NUMBER_BITS + Self::DATA_BITS;
+    const MOST_DATA: u32 = (1 << Self::DATA_BITS) - 1;
+
+    #[inline]
+    const fn pack(self) -> u64 {
+        // No number is zero, so no ticket is.
+        let (number, data) = match self {
+            Self::Unrecorded => (1, 0),
+            Self::Recorded => (2, 0),
+            Self::InFlight(entry) => (3, entry.pack()),
+            Self::Probe(slot) => (4, slot & Self::MOST_DATA),
+        };
+        (data as u64) << Self::NUMBER_BITS | number
+    }
+
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "taking the fields out of the word")]
+    const fn unpack(word: u64) -> Self {
+        let data = (word >> Self::NUMBER_BITS) as u32 & Self::MOST_DATA;
+        match word & ((1 << Self::NUMBER_BITS) - 1) {
+            2 => Self::Recorded,
+            3 => Self::InFlight(Entry::unpack(data)),
+            4 => Self::Probe(data),
+            _ => Self::Unrecorded,
+        }
+    }
 }
 
 impl Pass {
+    /// Generations begin again after this one.
+    pub(super) const LAST_GENERATION: u64 = u64::MAX >> Kind::BITS;
+    /// The numbers of slots begin again after this one.
+    pub(super) const LAST_SLOT: u32 = Kind::MOST_DATA;
+
     #[inline]
-    pub(super) const fn new(generation: u64, kind: Kind) -> Self {
-        Self { generation, started: Timestamp::NEVER, kind }
+    pub(super) fn new(generation: u64, kind: Kind) -> Self {
+        Self::timed(generation, kind, Timestamp::NEVER)
     }
 
-    pub(super) const fn probe(generation: u64, slot: u32, started: Timestamp) -> Self {
-        Self { generation, started, kind: Kind::Probe(slot) }
+    #[inline]
+    pub(super) fn timed(generation: u64, kind: Kind, started: Timestamp) -> Self {
+        let kind = NonZeroU64::new(kind.pack()).unwrap_or(NonZeroU64::MIN);
+        Self { ticket: kind | generation << Kind::BITS, started }
+    }
+
+    #[inline]
+    pub(super) const fn generation(self) -> u64 {
+        self.ticket.get() >> Kind::BITS
+    }
+
+    #[inline]
+    pub(super) const fn kind(self) -> Kind {
+        Kind::unpack(self.ticket.get())
     }
 
     /// Whether a success of this call can be [settled](super::state::Circuit::settle_plainly) without measuring it.
     #[inline]
-    pub(super) fn is_plain(&self) -> bool {
-        self.kind == Kind::Recorded && self.started == Timestamp::NEVER
+    pub(super) fn is_plain(self) -> bool {
+        self.kind() == Kind::Recorded && self.started == Timestamp::NEVER
     }
 
-    /// The pass for its last use; what stays behind has ended.
-    #[inline]
-    pub(super) const fn end(&mut self) -> Option<Self> {
-        match self.kind {
-            Kind::Ended => None,
-            kind => {
-                self.kind = Kind::Ended;
-                Some(Self { generation: self.generation, started: self.started, kind })
-            }
-        }
+    /// Whether there is a call: not with a slot that is only [held](super::state::Circuit::hold).
+    pub(super) fn has_begun(self) -> bool {
+        !(matches!(self.kind(), Kind::Probe(_)) && self.started == Timestamp::NEVER)
     }
 }
 

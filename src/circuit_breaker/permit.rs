@@ -1,12 +1,12 @@
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::pass::{Pass, Verdict};
+use super::pass::{Pass, Refusal, Verdict};
 use super::shared::Shared;
 use crate::classify::{Class, Guard};
 use crate::clock::Now;
-use crate::error::Rejected;
-use crate::telemetry::{Event, Outcome};
+use crate::telemetry::Outcome;
 
 /// Leave to make one call, from a [circuit breaker](super).
 ///
@@ -15,123 +15,96 @@ use crate::telemetry::{Event, Outcome};
 #[derive(Debug)]
 #[must_use = "dropping the permit at once cancels the call"]
 pub struct Permit {
-    shared: Arc<Shared>,
+    /// None once the call has ended.
+    shared: Option<Arc<Shared>>,
     pass: Pass,
-    stage: Stage,
-}
-
-/// What it means if the permit is dropped now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// The call has not begun: there is none.
-    Reserved,
-    /// The caller gave up.
-    Begun,
-    /// The service is running, so it has panicked.
-    InService,
 }
 
 impl Permit {
     #[inline]
-    pub(super) fn acquire(shared: &Arc<Shared>) -> Result<Self, Rejected> {
-        match shared.circuit.admit_plainly() {
-            Some(pass) if !shared.wants_calls => {
-                Ok(Self { shared: Arc::clone(shared), pass, stage: Stage::Begun })
-            }
-            _ => Self::acquire_slowly(shared),
-        }
-    }
-
-    /// As [`acquire`](Self::acquire), for what is no call that could be refused.
-    pub(super) fn acquire_quietly(shared: &Arc<Shared>) -> Option<Self> {
-        let now = shared.now();
-        shared.admit(&now).ok().map(|pass| Self::new(shared, pass, &now))
+    pub(super) fn acquire(shared: &Arc<Shared>) -> Result<Self, Refusal> {
+        let pass = match shared.admit_plainly() {
+            Some(pass) => pass,
+            None => shared.admit_slowly()?,
+        };
+        Ok(Self::new(shared, pass))
     }
 
     /// Leave to make a trial call that has not begun yet: until it does it takes no time.
     pub(super) fn reserve(shared: &Arc<Shared>, mut pass: Pass, now: &Now<'_>) -> Self {
         shared.circuit.hold(&mut pass, now);
-        Self { shared: Arc::clone(shared), pass, stage: Stage::Reserved }
+        Self::new(shared, pass)
     }
 
-    #[inline(never)]
-    fn acquire_slowly(shared: &Arc<Shared>) -> Result<Self, Rejected> {
-        let now = shared.now();
-        match shared.admit(&now) {
-            Ok(pass) => Ok(Self::new(shared, pass, &now)),
-            Err(refusal) => Err(shared.refuse(refusal)),
-        }
-    }
-
-    pub(super) fn new(shared: &Arc<Shared>, mut pass: Pass, now: &Now<'_>) -> Self {
-        if shared.wants_calls {
-            pass.started = now.get();
-        }
-        Self { shared: Arc::clone(shared), pass, stage: Stage::Begun }
+    #[inline]
+    pub(super) fn new(shared: &Arc<Shared>, pass: Pass) -> Self {
+        Self { shared: Some(Arc::clone(shared)), pass }
     }
 
     /// Ends the call.
     #[inline]
-    pub fn finish(mut self, class: Class) {
+    pub fn finish(self, class: Class) {
         self.end(class.into(), None);
+    }
+
+    /// Ends the call, which has failed; nothing is left to be done with the permit.
+    pub(super) fn fail(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            shared.settle(self.pass, Verdict::Failure, None);
+        }
     }
 
     /// Whether a reserved trial call still has its slot.
     pub(super) fn is_held(&self) -> bool {
-        self.shared.circuit.is_held(&self.pass, &self.shared.now())
+        self.shared.as_ref().is_some_and(|shared| shared.circuit.is_held(&self.pass, &shared.now()))
     }
 
     /// Begins the call of a permit that was taken ahead of it; `None` if that was too long ago.
-    pub(super) fn begin(mut self) -> Option<Self> {
-        if !self.shared.circuit.renew(&mut self.pass, &self.shared.now()) {
-            return None;
-        }
-        self.stage = Stage::Begun;
-        Some(self)
+    pub(super) fn begin(mut self) -> Option<Pass> {
+        let mut pass = self.pass;
+        let is_renewed =
+            self.shared.as_ref().is_some_and(|shared| shared.circuit.renew(&mut pass, &shared.now()));
+        // Otherwise what was reserved is given back.
+        is_renewed.then(|| {
+            self.shared = None;
+            pass
+        })
     }
 
-    /// Runs a part of the service. If it panics, the call has failed; the drop of a permit alone could not tell
-    /// that from another panic, by which the future is merely dropped.
-    #[inline]
-    pub(super) fn in_service<R>(&mut self, part: impl FnOnce() -> R) -> R {
-        self.stage = Stage::InService;
-        let result = part();
-        self.stage = Stage::Begun;
-        result
-    }
-
-    #[inline]
-    fn end(&mut self, verdict: Verdict, retry_after: Option<Duration>) {
-        let Some(pass) = self.pass.end() else { return };
-        if verdict == Verdict::Success && pass.is_plain() {
-            let changed = self.shared.circuit.settle_plainly(&pass, &self.shared.now());
-            self.shared.after(changed);
-        } else {
-            self.end_measured(&pass, verdict, retry_after);
+    // Always inlined, and without a drop at its end: a permit is not to be put into memory just to be ended.
+    #[inline(always)]
+    fn end(mut self, verdict: Verdict, retry_after: Option<Duration>) {
+        let (shared, pass) = (self.shared.take(), self.pass);
+        mem::forget(self);
+        if let Some(shared) = shared {
+            shared.settle(pass, verdict, retry_after);
         }
     }
+}
 
-    #[inline(never)]
-    fn end_measured(&self, pass: &Pass, verdict: Verdict, retry_after: Option<Duration>) {
-        let shared = &*self.shared;
-        let now = shared.now();
-        let changed = shared.circuit.settle(pass, verdict, retry_after, &now);
-        if shared.wants_calls && self.stage != Stage::Reserved {
-            let slow = shared.circuit.is_slow(pass, &now);
-            let latency = now.get().since(pass.started);
-            shared.telemetry.emit(&Event::Call { outcome: verdict.into(), slow, latency });
+/// Runs a part of the service, and `fail` if it panics: then the call has failed. The drop of a permit alone could not
+/// tell that from another panic, by which the future is merely dropped.
+#[inline]
+pub(super) fn in_service<R>(part: impl FnOnce() -> R, fail: impl FnMut()) -> R {
+    struct OnPanic<F: FnMut()>(F);
+    impl<F: FnMut()> Drop for OnPanic<F> {
+        fn drop(&mut self) {
+            (self.0)();
         }
-        shared.after(changed);
     }
+    let on_panic = OnPanic(fail);
+    let result = part();
+    mem::forget(on_panic);
+    result
 }
 
 impl Guard for Permit {
     #[inline]
     fn finish(self, class: Class) {
-        Self::finish(self, class);
+        self.end(class.into(), None);
     }
 
-    fn finish_and_wait(mut self, class: Class, retry_after: Duration) {
+    fn finish_and_wait(self, class: Class, retry_after: Duration) {
         self.end(class.into(), Some(retry_after));
     }
 }
@@ -139,9 +112,8 @@ impl Guard for Permit {
 impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
-        if let Some(pass) = self.pass.end() {
-            let verdict = if self.stage == Stage::InService { Verdict::Failure } else { Verdict::Cancelled };
-            self.end_measured(&pass, verdict, None);
+        if let Some(shared) = self.shared.take() {
+            shared.settle(self.pass, Verdict::Cancelled, None);
         }
     }
 }

@@ -5,11 +5,11 @@ use std::task::{Context, Poll, ready};
 use tower_service::Service;
 
 use super::future::ResponseFuture;
-use super::pass::Refusal;
-use super::permit::Permit;
+use super::pass::{Pass, Refusal, Verdict};
+use super::permit::{Permit, in_service};
 use super::shared::Shared;
 use super::waiting::Waiting;
-use crate::classify::{Class, Classify, ErrorsAreFailures};
+use crate::classify::{Classify, ErrorsAreFailures};
 use crate::error::{Rejected, mark};
 
 /// What a circuit that lets no call through says to `poll_ready`.
@@ -46,7 +46,7 @@ enum Turn {
 
 /// Counts as a failed call when it is dropped, so also by a panic.
 struct Failure<'a> {
-    shared: &'a Arc<Shared>,
+    shared: &'a Shared,
     turn: &'a mut Option<Turn>,
 }
 
@@ -56,8 +56,8 @@ impl Drop for Failure<'_> {
             Some(Turn::Taken(permit)) => permit.begin(),
             _ => None,
         };
-        if let Some(permit) = taken.or_else(|| Permit::acquire_quietly(self.shared)) {
-            permit.finish(Class::Failure);
+        if let Some(pass) = taken.or_else(|| self.shared.admit_slowly().ok()) {
+            self.shared.settle(pass, Verdict::Failure, None);
         }
     }
 }
@@ -93,25 +93,26 @@ impl<S, C> CircuitBreaker<S, C> {
 
     /// Leave to make a call, by what `poll_ready` has found out.
     #[inline]
-    fn permit(&mut self) -> Result<Permit, Rejected> {
+    fn pass(&mut self) -> Result<Pass, Refusal> {
         if self.refused.is_none() && self.turn.is_none() {
-            Permit::acquire(&self.shared)
-        } else {
-            self.permit_by_turn()
+            if let Some(pass) = self.shared.admit_plainly() {
+                return Ok(pass);
+            }
         }
+        self.pass_by_turn()
     }
 
     #[cold]
-    fn permit_by_turn(&mut self) -> Result<Permit, Rejected> {
+    fn pass_by_turn(&mut self) -> Result<Pass, Refusal> {
         // A service that is ready stays ready until it is called.
         if let Some(refusal) = self.refused.take().filter(|_| !self.is_inner_ready) {
-            return Err(self.shared.refuse(refusal));
+            return Err(refusal);
         }
         let taken = match self.turn.take() {
             Some(Turn::Taken(permit)) => permit.begin(),
             _ => None,
         };
-        taken.map_or_else(|| Permit::acquire(&self.shared), Ok)
+        taken.map_or_else(|| self.shared.admit_slowly(), Ok)
     }
 }
 
@@ -148,13 +149,20 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
-        let mut permit = match self.permit() {
-            Ok(permit) => permit,
-            Err(rejected) => return ResponseFuture::refused(rejected),
+        let pass = match self.pass() {
+            Ok(pass) => pass,
+            Err(refusal) => {
+                return ResponseFuture::refused(self.shared.refuse(refusal), self.classify.clone());
+            }
         };
         self.is_inner_ready = false;
-        let inner = permit.in_service(|| self.inner.call(request));
-        ResponseFuture::calling(inner, self.classify.clone(), permit)
+        let shared = &self.shared;
+        let (inner, classify) = in_service(
+            || (self.inner.call(request), self.classify.clone()),
+            move || shared.settle(pass, Verdict::Failure, None),
+        );
+        // Last, and straight into its place: on the way no copy is made of the permit.
+        ResponseFuture::calling(inner, classify, Permit::new(shared, pass))
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::broadcast;
 
 use super::config::Settings;
 use super::control::Notice;
-use super::pass::{Pass, Refusal};
+use super::pass::{Pass, Refusal, Verdict};
 use super::state::{Changed, Circuit};
 use super::transition::{State, Transition};
 use crate::clock::{Clock, Now};
@@ -31,6 +31,25 @@ pub(super) struct Shared {
     pub(super) telemetry: Arc<Telemetry>,
     changes: OnceLock<broadcast::Sender<Transition>>,
     waiting: Mutex<Vec<(u64, Waker)>>,
+}
+
+/// A refusal on its way to the caller. A [`Rejected`] is made of it where it arrives: that one is too large to be
+/// moved about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refused {
+    refusal: Refusal,
+    by: &'static str,
+}
+
+impl From<Refused> for Rejected {
+    #[inline]
+    fn from(refused: Refused) -> Self {
+        match refused.refusal {
+            Refusal::Recovering => Self::new(Reason::Recovering, refused.by, None),
+            Refusal::Open { wait: Refusal::ENDLESS } => Self::new(Reason::CircuitOpen, refused.by, None),
+            Refusal::Open { wait } => Self::new(Reason::CircuitOpen, refused.by, Some(wait)),
+        }
+    }
 }
 
 impl Shared {
@@ -59,20 +78,62 @@ impl Shared {
         admission
     }
 
-    /// The refusal as the caller gets it, reported.
-    pub(super) fn refuse(&self, refusal: Refusal) -> Rejected {
-        let name = self.telemetry.name();
-        let rejected = match refusal {
-            Refusal::Recovering => Rejected::new(Reason::Recovering, name, None),
-            Refusal::Open { wait } => {
-                let wait = (wait != Refusal::ENDLESS).then(|| Duration::from_nanos(wait));
-                Rejected::new(Reason::CircuitOpen, name, wait)
-            }
-        };
-        if self.is_observed {
-            self.telemetry.emit(&Event::Rejected(&rejected));
+    /// Leave to make a call, where that is all there is to it: most of the time.
+    #[inline]
+    pub(super) fn admit_plainly(&self) -> Option<Pass> {
+        match self.circuit.admit_plainly() {
+            Some(pass) if !self.wants_calls => Some(pass),
+            _ => self.admit_timed(),
         }
-        rejected
+    }
+
+    #[inline(never)]
+    fn admit_timed(&self) -> Option<Pass> {
+        self.circuit.admit_timed(&self.now())
+    }
+
+    /// Leave to make a call, in every other case.
+    #[inline(never)]
+    pub(super) fn admit_slowly(&self) -> Result<Pass, Refusal> {
+        let now = self.now();
+        let mut pass = self.admit(&now)?;
+        if self.wants_calls {
+            pass.started = now.get();
+        }
+        Ok(pass)
+    }
+
+    /// Takes note of how a call ended.
+    #[inline(never)]
+    pub(super) fn settle(&self, pass: Pass, verdict: Verdict, retry_after: Option<Duration>) {
+        if verdict == Verdict::Success && pass.is_plain() {
+            let changed = self.circuit.settle_plainly(&pass, &self.now());
+            self.after(changed);
+        } else {
+            self.settle_measured(pass, verdict, retry_after);
+        }
+    }
+
+    #[inline(never)]
+    fn settle_measured(&self, pass: Pass, verdict: Verdict, retry_after: Option<Duration>) {
+        let now = self.now();
+        let changed = self.circuit.settle(&pass, verdict, retry_after, &now);
+        if self.wants_calls && pass.has_begun() {
+            let slow = self.circuit.is_slow(&pass, &now);
+            let latency = now.get().since(pass.started);
+            self.telemetry.emit(&Event::Call { outcome: verdict.into(), slow, latency });
+        }
+        self.after(changed);
+    }
+
+    /// The refusal on its way to the caller, reported.
+    #[inline]
+    pub(super) fn refuse(&self, refusal: Refusal) -> Refused {
+        let refused = Refused { refusal, by: self.telemetry.name() };
+        if self.is_observed {
+            self.telemetry.emit(&Event::Rejected(&refused.into()));
+        }
+        refused
     }
 
     /// To be called when the circuit has changed, with no lock held.

@@ -144,6 +144,20 @@ impl Circuit {
         is_plain.then(|| Pass::new(word >> Word::STATE_BITS, Kind::Recorded))
     }
 
+    /// As [`admit_plainly`](Self::admit_plainly), if the call is to be timed.
+    #[inline]
+    pub(super) fn admit_timed(&self, now: &Now<'_>) -> Option<Pass> {
+        let Word { generation, state: State::Closed } = self.load() else { return None };
+        let started = now.get();
+        let kind = self.measures.with(|measures| {
+            let Some(in_flight) = &measures.in_flight else { return Some(Kind::Recorded) };
+            let cohort = in_flight.cohort(generation, started);
+            let is_judged = self.judged_cohort.load(Ordering::Relaxed) == cohort;
+            is_judged.then(|| Kind::InFlight(in_flight.enter(generation, cohort, now)))
+        })?;
+        Some(Pass::timed(generation, kind, started))
+    }
+
     /// Asks for leave to make a call.
     pub(super) fn admit(&self, now: &Now<'_>) -> (Result<Pass, Refusal>, Changed) {
         let mut changed = false;
@@ -183,7 +197,7 @@ impl Circuit {
             }
             Some(Kind::InFlight(in_flight.enter(generation, cohort, now)))
         })?;
-        Some(Ok(Pass { generation, started, kind }))
+        Some(Ok(Pass::timed(generation, kind, started)))
     }
 
     /// Admits a share of the calls that grows from a tenth to all of them.
@@ -204,22 +218,22 @@ impl Circuit {
 
     /// Keeps a trial call's slot for a call that has not begun.
     pub(super) fn hold(&self, pass: &mut Pass, now: &Now<'_>) {
-        if let Kind::Probe(slot) = pass.kind {
+        if let Kind::Probe(slot) = pass.kind() {
             pass.started = Timestamp::NEVER;
-            self.hold_probe(pass.generation, slot, now.get());
+            self.hold_probe(pass.generation(), slot, now.get());
         }
     }
 
     /// Whether a trial call still has its slot.
     pub(super) fn is_held(&self, pass: &Pass, now: &Now<'_>) -> bool {
-        matches!(pass.kind, Kind::Probe(slot) if self.holds_probe(pass.generation, slot, now.get()))
+        matches!(pass.kind(), Kind::Probe(slot) if self.holds_probe(pass.generation(), slot, now.get()))
     }
 
     /// Lets the call of a pass begin only now, that was taken ahead of it; `false` if it is void.
     pub(super) fn renew(&self, pass: &mut Pass, now: &Now<'_>) -> bool {
-        let Kind::Probe(slot) = pass.kind else { return false };
+        let Kind::Probe(slot) = pass.kind() else { return false };
         pass.started = now.get();
-        self.renew_probe(pass.generation, slot, now.get())
+        self.renew_probe(pass.generation(), slot, now.get())
     }
 
     /// Reports how a call ended. `ask_again` is what the server wants callers to wait, if it said so.
@@ -231,10 +245,10 @@ impl Circuit {
         now: &Now<'_>,
     ) -> Changed {
         let outcome = self.outcome(pass, verdict, now);
-        let generation = pass.generation;
+        let generation = pass.generation();
         self.measures.with(|measures| {
-            match pass.kind {
-                Kind::Unrecorded | Kind::Ended => return false,
+            match pass.kind() {
+                Kind::Unrecorded => return false,
                 Kind::Probe(slot) => {
                     return self.settle_probe(generation, slot, outcome, ask_again, now.get());
                 }
@@ -252,7 +266,7 @@ impl Circuit {
     /// Reports the success of a call of which nothing more is to be known than that.
     #[inline]
     pub(super) fn settle_plainly(&self, pass: &Pass, now: &Now<'_>) -> Changed {
-        self.measures.with(|measures| self.record(measures, pass.generation, Outcome::GOOD, None, now))
+        self.measures.with(|measures| self.record(measures, pass.generation(), Outcome::GOOD, None, now))
     }
 
     /// What goes into the window, if anything: a cancelled call says nothing, unless it had been slow already.

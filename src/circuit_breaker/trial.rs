@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::config::Settings;
+use super::pass::Pass;
 use super::transition::Cause;
 use super::verdict::Evidence;
 use crate::clock::Timestamp;
@@ -57,7 +58,7 @@ impl Trial {
         self.reclaim(now);
         (self.used() < u64::from(settings.probes)).then(|| {
             let probe = self.next;
-            self.next = probe.wrapping_add(1);
+            self.next = probe.wrapping_add(1) & Pass::LAST_SLOT;
             if !cfg!(stanchion_planted_bug = "slot_not_reserved") {
                 self.leases.push(Lease::new(probe, now, settings));
             }

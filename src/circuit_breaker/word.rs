@@ -1,9 +1,10 @@
 //! The state of a circuit in one word, and numbers that belong to one of its generations.
 
+use super::pass::Pass;
 use super::transition::State;
 use crate::sync::{AtomicU64, Ordering};
 
-/// `[generation 61 | state 3]`
+/// `[generation, of which 40 bits are used | state 3]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Word {
     pub(super) generation: u64,
@@ -13,7 +14,8 @@ pub(super) struct Word {
 impl Word {
     pub(super) const STATE_BITS: u32 = 3;
     pub(super) const STATE: u64 = (1 << Self::STATE_BITS) - 1;
-    pub(super) const GENERATIONS: u64 = u64::MAX >> Self::STATE_BITS;
+    /// No more than a [`Pass`] can carry.
+    pub(super) const GENERATIONS: u64 = Pass::LAST_GENERATION;
 
     pub(super) const fn pack(self) -> u64 {
         self.generation << Self::STATE_BITS | self.state as u64
