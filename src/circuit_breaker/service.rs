@@ -94,20 +94,16 @@ impl<S, C> CircuitBreaker<S, C> {
     /// Leave to make a call, by what `poll_ready` has found out.
     #[inline]
     fn pass(&mut self) -> Result<Pass, Refusal> {
-        if self.refused.is_none() && self.turn.is_none() {
-            if let Some(pass) = self.shared.admit_plainly() {
-                return Ok(pass);
-            }
-        }
-        self.pass_by_turn()
-    }
-
-    #[cold]
-    fn pass_by_turn(&mut self) -> Result<Pass, Refusal> {
         // A service that is ready stays ready until it is called.
         if let Some(refusal) = self.refused.take().filter(|_| !self.is_inner_ready) {
             return Err(refusal);
         }
+        let plain = if self.turn.is_none() { self.shared.admit_plainly() } else { None };
+        plain.map_or_else(|| self.pass_by_turn(), Ok)
+    }
+
+    #[cold]
+    fn pass_by_turn(&mut self) -> Result<Pass, Refusal> {
         let taken = match self.turn.take() {
             Some(Turn::Taken(permit)) => permit.begin(),
             _ => None,

@@ -104,14 +104,19 @@ impl Shared {
     }
 
     /// Takes note of how a call ended.
-    #[inline(never)]
+    #[inline]
     pub(super) fn settle(&self, pass: Pass, verdict: Verdict, retry_after: Option<Duration>) {
         if verdict == Verdict::Success && pass.is_plain() {
-            let changed = self.circuit.settle_plainly(&pass, &self.now());
-            self.after(changed);
+            self.settle_plainly(pass);
         } else {
             self.settle_measured(pass, verdict, retry_after);
         }
+    }
+
+    #[inline(never)]
+    fn settle_plainly(&self, pass: Pass) {
+        let changed = self.circuit.settle_plainly(&pass, &self.now());
+        self.after(changed);
     }
 
     #[inline(never)]

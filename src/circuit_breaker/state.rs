@@ -298,14 +298,13 @@ impl Circuit {
         now: &Now<'_>,
     ) -> Changed {
         let word = self.word.load(Ordering::Acquire);
-        let is_stale =
-            word >> Word::STATE_BITS != generation && !cfg!(stanchion_planted_bug = "stale_verdict");
-        if is_stale || !measures.window.record(generation, now, outcome) {
+        if word >> Word::STATE_BITS != generation && !cfg!(stanchion_planted_bug = "stale_verdict") {
             return false;
         }
+        let Some(moment) = measures.window.record(generation, now, outcome) else { return false };
         if outcome.is_good()
             && self.run_limit.load(Ordering::Relaxed) == OFF
-            && self.settled.load(Ordering::Relaxed) == measures.window.moment(generation, now)
+            && self.settled.load(Ordering::Relaxed) == moment
         {
             return false;
         }

@@ -175,15 +175,13 @@ impl Calls {
         }
     }
 
-    /// Records a call that ended at `now`; `false` if `era` is over, and nothing was recorded.
+    /// Records a call that ended at `now`, and returns the [moment](Self::moment); none if `era` is over, and
+    /// nothing was recorded.
     #[inline]
-    pub(crate) fn record(&self, era: u64, now: &Now<'_>, outcome: Outcome) -> bool {
+    pub(crate) fn record(&self, era: u64, now: &Now<'_>, outcome: Outcome) -> Option<u64> {
         match self {
-            Self::Count(window) => window.record(era, outcome),
-            Self::Time(window) => {
-                window.record(era, now.get(), outcome, 1, now.stripe());
-                true
-            }
+            Self::Count(window) => window.record(era, outcome).then_some(era),
+            Self::Time(window) => Some(window.record(era, now.get(), outcome, 1, now.stripe())),
         }
     }
 
@@ -196,7 +194,9 @@ impl Calls {
                         window.record(era, outcome);
                     }
                 }
-                Self::Time(window) => window.record(era, now, outcome, counts.of(outcome), 0),
+                Self::Time(window) => {
+                    window.record(era, now, outcome, counts.of(outcome), 0);
+                }
             }
         }
     }

@@ -22,7 +22,7 @@ const SLOW: Outcome = Outcome { failed: false, slow: true };
 const SECOND: u64 = 1_000_000_000;
 
 fn record(window: &Calls, era: u64, at: u64, outcome: Outcome) -> bool {
-    window.record(era, &Now::at(Timestamp(at), 0), outcome)
+    window.record(era, &Now::at(Timestamp(at), 0), outcome).is_some()
 }
 
 fn counts(window: &Calls, era: u64, at: u64) -> Counts {

@@ -31,7 +31,7 @@ fn counted(outcomes: impl IntoIterator<Item = Outcome>) -> Counts {
 }
 
 fn record(window: &Calls, era: u64, at: u64, outcome: Outcome) {
-    assert!(window.record(era, &Now::at(Timestamp(at), 0), outcome));
+    assert!(window.record(era, &Now::at(Timestamp(at), 0), outcome).is_some());
 }
 
 fn window_size() -> impl Strategy<Value = u32> {

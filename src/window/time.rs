@@ -41,12 +41,20 @@ impl TimeWindow {
     }
 
     #[inline]
-    pub(super) fn record(&self, era: u64, now: Timestamp, outcome: Outcome, calls: u64, stripe: usize) {
+    pub(super) fn record(
+        &self,
+        era: u64,
+        now: Timestamp,
+        outcome: Outcome,
+        calls: u64,
+        stripe: usize,
+    ) -> u64 {
         let number = self.moment(era, now);
         let stripe = self.stripes.at(self.stripes.place(stripe));
         if stripe.record(number, self.buckets, outcome, calls) {
             self.spread();
         }
+        number
     }
 
     #[cold]
