@@ -98,9 +98,14 @@ impl Pass {
         self.kind() == Kind::Recorded && self.started == Timestamp::NEVER
     }
 
+    /// Whether it is a trial call's.
+    pub(super) const fn is_probe(self) -> bool {
+        matches!(self.kind(), Kind::Probe(_))
+    }
+
     /// Whether there is a call: not with a slot that is only [held](super::state::Circuit::hold).
     pub(super) fn has_begun(self) -> bool {
-        !(matches!(self.kind(), Kind::Probe(_)) && self.started == Timestamp::NEVER)
+        !(self.is_probe() && self.started == Timestamp::NEVER)
     }
 }
 

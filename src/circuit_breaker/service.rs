@@ -20,7 +20,8 @@ pub enum Readiness {
     #[default]
     Reject,
     /// That it is not ready, and who waits is woken when it is. For services under a balancer, which then sends
-    /// the call elsewhere.
+    /// the call elsewhere. Not together with a [`ramp`](crate::CircuitBreakerConfig::ramp): a recovering circuit is
+    /// ready, and refuses the calls that are not in its share.
     Pending,
 }
 

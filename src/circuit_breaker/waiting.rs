@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Sleep;
 
-use super::pass::Refusal;
+use super::pass::{Refusal, Verdict};
 use super::permit::Permit;
 use super::shared::Shared;
 use crate::clock::Timestamp;
@@ -33,9 +33,15 @@ impl Waiting {
                 return Poll::Ready(None);
             }
             let wait = match self.shared.admit(&now) {
-                Ok(pass) => return Poll::Ready(Some(Permit::reserve(&self.shared, pass, &now))),
+                Ok(pass) if pass.is_probe() => {
+                    return Poll::Ready(Some(Permit::reserve(&self.shared, pass, &now)));
+                }
+                // It has just begun to pass calls, and no call has begun.
+                Ok(pass) => {
+                    self.shared.circuit.settle(&pass, Verdict::Ignored, None, &now);
+                    return Poll::Ready(None);
+                }
                 Err(Refusal::Open { wait }) => wait,
-                // It has just begun to pass calls.
                 Err(Refusal::Recovering) => return Poll::Ready(None),
             };
             let until = now.get().after(Duration::from_nanos(wait));
