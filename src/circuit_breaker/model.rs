@@ -226,6 +226,29 @@ fn a_probe_of_the_cycle_before_decides_nothing() {
 }
 
 #[test]
+fn verdicts_of_the_last_two_generations_change_nothing() {
+    loom::model(|| {
+        let circuit = circuit(&config());
+        let of_the_closed = admit(&circuit, 0).unwrap();
+        fail(&circuit, 0);
+        fail(&circuit, 0);
+        let of_the_first_trial = admit(&circuit, 10).unwrap();
+        circuit.obey(Order::Trip(None), Timestamp(10));
+        let probe = admit(&circuit, 100).unwrap();
+        let (late, probing) = (Arc::clone(&circuit), Arc::clone(&circuit));
+        both(
+            move || {
+                settle(&late, &of_the_closed, Verdict::Success, 101, 0);
+                settle(&late, &of_the_first_trial, Verdict::Success, 101, 0);
+            },
+            move || settle(&probing, &probe, Verdict::Failure, 101, 0),
+        );
+        use State::{HalfOpen, Open};
+        assert_eq!(entered(&circuit), [Open, HalfOpen, Open, HalfOpen, Open]);
+    });
+}
+
+#[test]
 fn an_order_beats_a_verdict() {
     loom::model(|| {
         let circuit = circuit(&config());
