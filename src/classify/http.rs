@@ -12,6 +12,7 @@
 //! | any other status, body read to its end | success |
 //! | any other status, body ends in an error | failure |
 //! | body dropped before its end | cancelled |
+//! | body stalls | slow while it does, in a breaker with `slow_after` |
 //!
 //! The `Retry-After` of a failed response, in seconds, is passed on to the guard.
 
