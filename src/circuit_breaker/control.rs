@@ -80,9 +80,7 @@ impl Circuit {
             match word.state {
                 // closed => (open), recovering => (open): at once, whatever is still in flight.
                 State::Closed | State::Recovering => {
-                    let wait = control.next_wait(settings).max(self.asked_wait(settings, now));
-                    control.openings = control.openings.saturating_add(1);
-                    control.open(self, word, cause, wait, now);
+                    control.open_again(self, word, cause, settings, now);
                 }
                 State::ObserveOnly => control.tell(Notice::WouldOpen(cause)),
                 State::Open | State::HalfOpen | State::Disabled | State::ForcedOpen => return None,
@@ -110,9 +108,7 @@ impl Circuit {
         if let Some(cause) =
             control.trial.judge_overdue(now, &settings).filter(|_| word.state == State::HalfOpen)
         {
-            let wait = control.next_wait(&settings);
-            control.openings = control.openings.saturating_add(1);
-            control.open(self, word, cause, wait, now);
+            let wait = control.open_again(self, word, cause, &settings, now);
             *changed = true;
             return Some(Err(Refusal::until(now.after(wait), now)));
         }
@@ -172,6 +168,7 @@ impl Circuit {
             if !(cfg!(stanchion_planted_bug = "slot_kept") && outcome.is_none()) {
                 control.trial.give_back(slot, now).then_some(())?;
             }
+            self.note_asked(outcome, ask_again, now);
             let finding =
                 outcome.map_or(Finding::Undecided, |outcome| control.trial.record(outcome, settings));
             match finding {
@@ -187,10 +184,7 @@ impl Circuit {
                 }
                 // half-open => (open): for longer than the last time.
                 Finding::Sick(cause) => {
-                    let asked = ask_again.unwrap_or_default().min(settings.max_open_for);
-                    let wait = control.next_wait(settings).max(asked);
-                    control.openings = control.openings.saturating_add(1);
-                    control.open(self, word, cause, wait, now);
+                    control.open_again(self, word, cause, settings, now);
                 }
             }
             Some(())
@@ -243,7 +237,7 @@ impl Circuit {
 impl Control {
     /// How long the next opening lasts: longer each time up to a cap, and shortened by a random share of that,
     /// so that it differs between clients at the cap too.
-    pub(super) fn next_wait(&mut self, settings: &Settings) -> Duration {
+    fn next_wait(&mut self, settings: &Settings) -> Duration {
         let cap = to_f64(nanos(settings.max_open_for));
         let growth = settings.open_factor.powi(i32::try_from(self.openings).unwrap_or(i32::MAX));
         // Growth may be infinite, and nothing of infinity is not a number.
@@ -252,6 +246,21 @@ impl Control {
         let wait = if wait >= cap { nanos(settings.max_open_for) } else { to_u64(wait) };
         let less = to_u64(to_f64(wait) * settings.open_jitter * self.random.0.f64());
         Duration::from_nanos(wait.saturating_sub(less))
+    }
+
+    /// Opens for longer than the last time, and for as long as the server wants; how long that is.
+    pub(super) fn open_again(
+        &mut self,
+        circuit: &Circuit,
+        word: Word,
+        cause: Cause,
+        settings: &Settings,
+        now: Timestamp,
+    ) -> Duration {
+        let wait = self.next_wait(settings).max(circuit.asked_wait(settings, now));
+        self.openings = self.openings.saturating_add(1);
+        self.open(circuit, word, cause, wait, now);
+        wait
     }
 
     pub(super) fn open(
@@ -266,7 +275,6 @@ impl Control {
         // A circuit that is opened again, by hand, goes on showing what it showed.
         self.shown = if word.state == State::Open { self.shown } else { Self::shown(Some(self), word) };
         self.enter(circuit, word, State::Open, cause, Some(wait), now);
-        circuit.gate.store(now.after(wait).0, Ordering::Relaxed);
     }
 
     /// What the state `word` shows in a snapshot.
@@ -279,7 +287,8 @@ impl Control {
         }
     }
 
-    /// Begins a state, and with it a generation; the one place in which that is done.
+    /// Begins a state, and with it a generation; the one place in which that is done. `open_for` is how long a
+    /// state that refuses lasts, if it ends by itself.
     pub(super) fn enter(
         &mut self,
         circuit: &Circuit,
@@ -299,8 +308,12 @@ impl Control {
         if to == State::HalfOpen {
             self.trial = Trial::default();
         }
-        // Until the caller knows better: a half-open circuit can be asked at once.
-        circuit.gate.store(if to == State::HalfOpen { 0 } else { u64::MAX }, Ordering::Relaxed);
+        // A half-open circuit can be asked at once; one that passes calls has no gate.
+        let gate = match to {
+            State::HalfOpen => Timestamp(0),
+            _ => open_for.map_or(Timestamp::NEVER, |wait| now.after(wait)),
+        };
+        circuit.gate.store(gate.0, Ordering::Relaxed);
         let lasted = now.since(Timestamp(circuit.since.swap(now.0, Ordering::Relaxed)));
         // Release: pairs with `Circuit::load`.
         circuit.word.store(next.pack(), Ordering::Release);

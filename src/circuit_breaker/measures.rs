@@ -70,11 +70,11 @@ impl Replaceable {
 
     /// Puts measures for `settings` in place, with what the present ones hold at `now`. Calls that end in this
     /// very moment may be missed.
-    pub(super) fn replace(&self, settings: &Settings, generation: u64, now: Timestamp) {
+    pub(super) fn replace(&self, settings: &Settings, era: u64, now: Timestamp) {
         let replacement = self.with(|present| {
             let replacement = Measures::new(settings, present.version.wrapping_add(1));
-            replacement.begin(generation, now);
-            replacement.window.restore(generation, now, present.window.counts(generation, now));
+            replacement.begin(era, now);
+            replacement.window.restore(era, now, present.window.counts(era, now));
             replacement
         });
         self.latest.store(Some(Arc::new(replacement)));

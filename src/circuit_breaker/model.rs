@@ -17,7 +17,7 @@ use loom::thread;
 use super::config::{CircuitBreakerConfig, Settings};
 use super::control::Notice;
 use super::orders::Order;
-use super::pass::{Pass, Verdict};
+use super::pass::{Pass, Refusal, Verdict};
 use super::state::Circuit;
 use super::transition::State;
 use crate::clock::{Now, Timestamp};
@@ -263,6 +263,24 @@ fn an_order_beats_a_verdict() {
         );
         assert_eq!(circuit.load().state, State::ForcedOpen);
         assert!(admit(&circuit, u64::MAX - 1).is_none());
+    });
+}
+
+#[test]
+fn whoever_finds_it_open_finds_until_when() {
+    loom::model(|| {
+        let circuit = circuit(&config());
+        fail(&circuit, 0);
+        let last = admit(&circuit, 0).unwrap();
+        let (opening, asking) = (Arc::clone(&circuit), Arc::clone(&circuit));
+        both(
+            move || settle(&opening, &last, Verdict::Failure, 0, 0),
+            move || {
+                if let (Err(refusal), _) = asking.admit(&Now::at(Timestamp(0), 0)) {
+                    assert_eq!(refusal, Refusal::Open { wait: 10 });
+                }
+            },
+        );
     });
 }
 

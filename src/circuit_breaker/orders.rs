@@ -42,18 +42,12 @@ impl Circuit {
             }
             Order::Probe => drop(control.enter(self, word, State::HalfOpen, cause, None, now)),
             Order::Trip(_) if word.state == State::ObserveOnly => return false,
-            Order::Trip(None) => {
-                let wait = control.next_wait(&settings);
-                control.openings = control.openings.saturating_add(1);
-                control.open(self, word, cause, wait, now);
-            }
+            Order::Trip(None) => drop(control.open_again(self, word, cause, &settings, now)),
             Order::Trip(Some(wait)) => control.open(self, word, cause, wait, now),
             Order::ForceOpen(limit) => {
                 control.openings = control.openings.saturating_add(1);
                 control.open_for = limit.unwrap_or(Duration::MAX);
                 control.enter(self, word, State::ForcedOpen, cause, limit, now);
-                let until = limit.map_or(Timestamp::NEVER, |limit| now.after(limit));
-                self.gate.store(until.0, Ordering::Relaxed);
             }
         }
         true
@@ -65,7 +59,11 @@ impl Circuit {
         let before = self.settings.read();
         let word = self.load();
         if before.window != settings.window || before.overdue_after() != settings.overdue_after() {
-            self.measures.replace(settings, word.generation, now);
+            let era = match Control::shown(guard.as_deref(), word) {
+                Shown::Window { era } => era,
+                Shown::Trial | Shown::Nothing => word.generation,
+            };
+            self.measures.replace(settings, era, now);
         }
         self.settings.swap(Arc::clone(settings));
         self.adopt(settings);
@@ -112,15 +110,14 @@ impl Circuit {
         let word = self.load();
         // Trial calls are of another process: a half-open circuit probes anew.
         let to = if saved.state == State::HalfOpen { State::Open } else { saved.state };
-        control.open_for = saved.retry_after.unwrap_or_default();
-        let word = control.enter(self, word, to, Cause::Restored, saved.retry_after, now);
-        control.openings = saved.openings;
-        let until = match to {
-            State::Open => now.after(saved.retry_after.unwrap_or_default().min(settings.max_open_for)),
-            State::ForcedOpen => saved.retry_after.map_or(Timestamp::NEVER, |wait| now.after(wait)),
-            _ => Timestamp(0),
+        let open_for = match to {
+            State::Open => Some(saved.retry_after.unwrap_or_default().min(settings.max_open_for)),
+            State::ForcedOpen => saved.retry_after,
+            _ => None,
         };
-        self.gate.store(until.0, Ordering::Relaxed);
+        control.open_for = open_for.unwrap_or(Duration::MAX);
+        let word = control.enter(self, word, to, Cause::Restored, open_for, now);
+        control.openings = saved.openings;
         if records(to) {
             let counts = saved.counts();
             self.measures.with(|measures| measures.window.restore(word.generation, now, counts));

@@ -321,8 +321,8 @@ impl Circuit {
         ask_again: Option<Duration>,
         now: &Now<'_>,
     ) -> Changed {
-        if let Some(wait) = ask_again.filter(|_| outcome.failed) {
-            self.asked.fetch_max(now.get().after(wait).0, Ordering::Relaxed);
+        if ask_again.is_some() {
+            self.note_asked(Some(outcome), ask_again, now.get());
         }
         if let Some(threshold) = self.run_reached(word, outcome) {
             return self.act(word, Cause::ConsecutiveFailures { threshold }, now.get());
@@ -342,6 +342,13 @@ impl Circuit {
             fence(Ordering::SeqCst);
         }
         self.judge(word, measures, now)
+    }
+
+    /// Remembers how long the server wants to be left alone, if it said so with a failure.
+    pub(super) fn note_asked(&self, outcome: Option<Outcome>, ask_again: Option<Duration>, now: Timestamp) {
+        if let Some(wait) = ask_again.filter(|_| outcome.is_some_and(|outcome| outcome.failed)) {
+            self.asked.fetch_max(now.after(wait).0, Ordering::Relaxed);
+        }
     }
 
     /// Counts failures in a row; the limit, if this one reached it.

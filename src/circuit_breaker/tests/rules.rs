@@ -263,6 +263,17 @@ fn the_server_may_ask_to_be_left_alone_for_longer() {
     }
 }
 
+/// Whichever of the trial calls decides.
+#[test]
+fn what_the_server_asks_of_one_trial_call_holds_for_all() {
+    let mut bench = opened(config().probes(2).min_calls(2).failure_ratio(0.5));
+    bench.advance(ms(100));
+    let (asked, decides) = (bench.admitted(), bench.admitted());
+    bench.circuit.settle(&asked, Verdict::Failure, Some(ms(5_000)), &Now::at(bench.now, 0));
+    bench.end(&decides, Verdict::Success);
+    assert_eq!(bench.snapshot().retry_after, Some(ms(5_000)));
+}
+
 /// gobreaker admits 30,000 calls to a backend that hangs.
 #[test]
 fn a_dependency_that_hangs_is_cut_off_long_before_its_timeout() {
@@ -416,6 +427,15 @@ fn settings_change_while_the_state_and_the_counts_stay() {
     bench.advance(ms(6));
     bench.end(&probe, Verdict::Success);
     assert_eq!(bench.state(), State::Open, "slow, by the new settings");
+}
+
+#[test]
+fn an_open_circuit_goes_on_showing_what_opened_it_when_its_window_changes() {
+    let bench = opened(config());
+    let settings = Settings::new(&config().window(Window::calls(50)).min_calls(2)).unwrap();
+    bench.circuit.reconfigure(&settings.into(), bench.now);
+    assert_eq!((bench.snapshot().calls, bench.snapshot().failures), (2, 2));
+    assert_eq!(bench.snapshot().retry_after, Some(ms(100)));
 }
 
 #[test]
