@@ -96,6 +96,16 @@ pub(crate) fn stripe() -> usize {
     .unwrap_or(0)
 }
 
+/// For models: runs both at the same time, each in a thread of its own, since loom explores a thread that begins
+/// with a load only if it was spawned.
+#[cfg(all(test, stanchion_loom))]
+pub(crate) fn both(one: impl FnOnce() + 'static, other: impl FnOnce() + 'static) {
+    let threads = [loom::thread::spawn(one), loom::thread::spawn(other)];
+    for thread in threads {
+        thread.join().expect("neither panics");
+    }
+}
+
 #[cfg(all(stanchion_loom, stanchion_loom_rmw))]
 mod rmw {
     use super::Ordering;

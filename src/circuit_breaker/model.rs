@@ -12,7 +12,6 @@ use std::sync::Arc as StdArc;
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
-use loom::thread;
 
 use super::config::{CircuitBreakerConfig, Settings};
 use super::control::Notice;
@@ -21,6 +20,7 @@ use super::pass::{Pass, Refusal, Verdict};
 use super::state::Circuit;
 use super::transition::State;
 use crate::clock::{Now, Timestamp};
+use crate::sync::both;
 use crate::window::Window;
 use std::time::Duration;
 
@@ -62,15 +62,6 @@ fn entered(circuit: &Circuit) -> Vec<State> {
         circuit.delivered();
     }
     entered
-}
-
-/// Runs both at the same time, each in a thread of its own: loom explores a thread that begins with a load only
-/// if it was spawned.
-fn both(one: impl FnOnce() + 'static, other: impl FnOnce() + 'static) {
-    let threads = [thread::spawn(one), thread::spawn(other)];
-    for thread in threads {
-        thread.join().unwrap();
-    }
 }
 
 #[test]

@@ -11,10 +11,10 @@
 use std::time::Duration;
 
 use loom::sync::Arc;
-use loom::thread;
 
 use super::InFlight;
 use crate::clock::{Now, Timestamp};
+use crate::sync::both;
 
 #[test]
 fn calls_that_end_while_their_cohort_makes_room_are_not_overdue() {
@@ -24,17 +24,13 @@ fn calls_that_end_while_their_cohort_makes_room_are_not_overdue() {
         // Eight cohorts of a nanosecond: the ninth takes the first one's place.
         let first = in_flight.enter(0, 0, &now);
         let (ending, beginning) = (Arc::clone(&in_flight), Arc::clone(&in_flight));
-        // In threads of their own: loom explores a thread that begins with a load only if it was spawned.
-        let threads = [
-            thread::spawn(move || ending.leave(0, first, Timestamp(0))),
-            thread::spawn(move || {
+        both(
+            move || ending.leave(0, first, Timestamp(0)),
+            move || {
                 let ninth = beginning.enter(0, 8, &Now::at(Timestamp(8), 0));
                 beginning.leave(0, ninth, Timestamp(8));
-            }),
-        ];
-        for thread in threads {
-            thread.join().unwrap();
-        }
+            },
+        );
         assert_eq!(in_flight.overdue(0, Timestamp(1_000)), 0);
     });
 }

@@ -11,10 +11,10 @@
 use std::time::Duration;
 
 use loom::sync::Arc;
-use loom::thread;
 
 use super::{Calls, Counts, Outcome, Window};
 use crate::clock::{Now, Timestamp};
+use crate::sync::both;
 
 const GOOD: Outcome = Outcome::GOOD;
 const FAILED: Outcome = Outcome { failed: true, slow: false };
@@ -27,15 +27,6 @@ fn record(window: &Calls, era: u64, at: u64, outcome: Outcome) -> bool {
 
 fn counts(window: &Calls, era: u64, at: u64) -> Counts {
     window.counts(era, Timestamp(at))
-}
-
-/// Runs both at the same time, each in a thread of its own: loom explores a thread that begins with a load only
-/// if it was spawned.
-fn both(one: impl FnOnce() + 'static, other: impl FnOnce() + 'static) {
-    let threads = [thread::spawn(one), thread::spawn(other)];
-    for thread in threads {
-        thread.join().unwrap();
-    }
 }
 
 #[test]
