@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+pub mod backoff;
 #[cfg(feature = "balance")]
 mod balance;
 pub mod circuit_breaker;
@@ -18,6 +19,7 @@ mod sync;
 pub mod telemetry;
 mod window;
 
+pub use backoff::{Backoff, Jitter};
 pub use circuit_breaker::{
     CircuitBreaker, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Readiness,
 };
