@@ -5,6 +5,7 @@
 pub mod backoff;
 #[cfg(feature = "balance")]
 mod balance;
+pub mod budget;
 pub mod circuit_breaker;
 pub mod classify;
 mod clock;
@@ -20,6 +21,7 @@ pub mod telemetry;
 mod window;
 
 pub use backoff::{Backoff, Jitter};
+pub use budget::{Budget, BudgetConfig};
 pub use circuit_breaker::{
     CircuitBreaker, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Readiness,
 };
