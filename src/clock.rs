@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use crate::sync::stripe;
 
@@ -30,6 +30,25 @@ impl Timestamp {
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+}
+
+/// What tokio's clock says.
+#[inline]
+pub(crate) fn instant() -> Instant {
+    Instant::now()
+}
+
+/// The moment `duration` after `instant`, or thirty years after it if that is sooner: tokio's own reading of "never",
+/// since a later one may not be representable.
+#[inline]
+pub(crate) fn instant_after(instant: Instant, duration: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
+    instant.checked_add(duration.min(FAR)).unwrap_or(instant)
+}
+
+/// A timer that fires at `at`.
+pub(crate) fn sleep_until(at: Instant) -> Sleep {
+    tokio::time::sleep_until(at)
 }
 
 /// A duration in nanoseconds, saturating at 584 years.
@@ -72,12 +91,9 @@ impl Clock {
         Timestamp(nanos(Instant::now().saturating_duration_since(self.origin)))
     }
 
-    /// A timer that fires at `at`, or in thirty years if `at` is further away than that: tokio's own reading
-    /// of "never", since a later instant may not be representable.
-    pub(crate) fn sleep_until(&self, at: Timestamp) -> tokio::time::Sleep {
-        const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
-        let wait = at.since(self.now()).min(FAR);
-        tokio::time::sleep(wait)
+    /// A timer that fires at `at`.
+    pub(crate) fn sleep_until(&self, at: Timestamp) -> Sleep {
+        sleep_until(instant_after(self.origin, Duration::from_nanos(at.0)))
     }
 }
 

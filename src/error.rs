@@ -19,12 +19,12 @@
 //! ```
 
 use std::any::Any;
-use std::cell::Cell;
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-use crate::clock::Rounded;
+use crate::clock::{Rounded, nanos};
+use crate::mark::Cause;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -36,11 +36,37 @@ pub enum Reason {
     CircuitOpen,
     /// The circuit is recovering and this call was not in the share that is let through yet.
     Recovering,
+    /// The call as a whole took longer than a [timeout](crate::timeout) allows.
+    TotalTimeout,
+    /// One attempt at the call took longer than a [timeout](crate::timeout) allows.
+    AttemptTimeout,
+    /// The body of the response brought nothing for longer than a [timeout](crate::timeout) allows.
+    IdleTimeout,
+    /// The deadline of the request has passed, or was too near to begin.
+    DeadlineExceeded,
+    /// The service could not be tried again, because it was not ready in time.
+    NotReady,
 }
 
 impl Reason {
-    /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 2] = [Self::CircuitOpen, Self::Recovering];
+    /// Every reason.
+    pub const ALL: [Self; 7] = [
+        Self::CircuitOpen,
+        Self::Recovering,
+        Self::TotalTimeout,
+        Self::AttemptTimeout,
+        Self::IdleTimeout,
+        Self::DeadlineExceeded,
+        Self::NotReady,
+    ];
+
+    /// Whether time ran out, in whatever way.
+    const fn is_timeout(self) -> bool {
+        match self {
+            Self::TotalTimeout | Self::AttemptTimeout | Self::IdleTimeout | Self::DeadlineExceeded => true,
+            Self::CircuitOpen | Self::Recovering | Self::NotReady => false,
+        }
+    }
 
     /// A stable name for metrics and logs.
     #[must_use]
@@ -48,6 +74,11 @@ impl Reason {
         match self {
             Self::CircuitOpen => "circuit_open",
             Self::Recovering => "recovering",
+            Self::TotalTimeout => "total_timeout",
+            Self::AttemptTimeout => "attempt_timeout",
+            Self::IdleTimeout => "idle_timeout",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::NotReady => "not_ready",
         }
     }
 }
@@ -57,20 +88,27 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Self::CircuitOpen => "circuit is open",
             Self::Recovering => "circuit is recovering",
+            Self::TotalTimeout => "total timeout",
+            Self::AttemptTimeout => "attempt timeout",
+            Self::IdleTimeout => "idle timeout",
+            Self::DeadlineExceeded => "deadline exceeded",
+            Self::NotReady => "service is not ready to be tried again",
         })
     }
 }
 
-/// A call refused by a layer of this crate, before it reached the service.
+/// A call that a layer of this crate refused, or gave up waiting for.
 ///
-/// Small, cloneable and made without allocating.
+/// [`reached_service`](Self::reached_service) tells one from the other. Small, cloneable and made without
+/// allocating.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Rejected {
     reason: Reason,
+    reached_service: bool,
     policy: &'static str,
-    /// In nanoseconds; [`UNKNOWN`](Self::UNKNOWN). A `Duration` would make of its niche the tag of each `Result` around
-    /// it, and copying that is slow.
-    wait: u64,
+    /// How long to wait, or how long was waited, in nanoseconds; or [`UNKNOWN`](Self::UNKNOWN). A `Duration` would make
+    /// of its niche the tag of each `Result` around it, and copying that is slow.
+    time: u64,
 }
 
 impl Rejected {
@@ -79,28 +117,54 @@ impl Rejected {
     /// A refusal after which to wait for `wait` nanoseconds, if that is known.
     #[inline]
     pub(crate) fn new(reason: Reason, policy: &'static str, wait: Option<u64>) -> Self {
-        Self { reason, policy, wait: wait.unwrap_or(Self::UNKNOWN) }
+        Self { reason, reached_service: false, policy, time: wait.unwrap_or(Self::UNKNOWN) }
     }
 
-    /// Why the call was refused.
+    /// The end of a call that was given no more than `limit`.
+    pub(crate) fn timeout(
+        reason: Reason,
+        policy: &'static str,
+        limit: Duration,
+        reached_service: bool,
+    ) -> Self {
+        Self { reason, reached_service, policy, time: nanos(limit) }
+    }
+
+    /// The end of a call whose attempt failed, and could not be followed by another.
+    pub(crate) const fn not_ready(policy: &'static str) -> Self {
+        Self { reason: Reason::NotReady, reached_service: true, policy, time: Self::UNKNOWN }
+    }
+
+    /// Why the call was refused or given up.
     #[must_use]
     pub const fn reason(&self) -> Reason {
         self.reason
     }
 
-    /// The name of the layer that refused it.
+    /// The name of the layer that did so.
     #[must_use]
     pub const fn policy(&self) -> &'static str {
         self.policy
     }
 
     /// How long to wait before another call may be let through. `None` if that is not known, as in a circuit
-    /// an operator holds open.
+    /// an operator holds open, and if the call was not refused but timed out.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
-        match self.wait {
+        if self.reason.is_timeout() { None } else { self.duration() }
+    }
+
+    /// How much time the call was given, if that is why it ended: the limit that was set, or for
+    /// [`Reason::DeadlineExceeded`] what was left until the deadline when the layer was called.
+    #[must_use]
+    pub const fn limit(&self) -> Option<Duration> {
+        if self.reason.is_timeout() { self.duration() } else { None }
+    }
+
+    const fn duration(&self) -> Option<Duration> {
+        match self.time {
             Self::UNKNOWN => None,
-            wait => Some(Duration::from_nanos(wait)),
+            time => Some(Duration::from_nanos(time)),
         }
     }
 
@@ -108,9 +172,12 @@ impl Rejected {
     /// safe even if it is not idempotent.
     #[must_use]
     pub const fn reached_service(&self) -> bool {
-        match self.reason {
-            Reason::CircuitOpen | Reason::Recovering => false,
-        }
+        self.reached_service
+    }
+
+    /// What a layer further out is to make of it.
+    pub(crate) const fn cause(&self) -> Cause {
+        if self.reached_service { Cause::TimedOut } else { Cause::Refused }
     }
 
     /// The rejection in `error` itself or in its chain of sources.
@@ -133,61 +200,11 @@ impl Rejected {
         None
     }
 
-    /// Turns the refusal into the caller's error, and marks the moment: see [`Mark`].
+    /// Turns the rejection into the caller's error, and [marks](crate::mark) the moment.
     #[inline]
     pub(crate) fn deliver<E: From<Self>>(self) -> E {
-        Mark::refused();
+        self.cause().deliver();
         E::from(self)
-    }
-}
-
-thread_local! {
-    static LAST: Cell<Mark> = const { Cell::new(Mark { errors: 0, was_refusal: false }) };
-}
-
-/// The last error that a layer of this crate has handed out on this thread.
-///
-/// A layer that sees an error must know whether it is a refusal by a layer further in, which is no failure of
-/// the service. It knows nothing of the error's type but that it can hold one. So it looks at the mark before
-/// and after it polls the service: where the last error in between was a refusal, the error is that one, also
-/// if it is held back for some polls. What happened in another task is not seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mark {
-    errors: u32,
-    was_refusal: bool,
-}
-
-#[inline]
-pub(crate) fn mark() -> Mark {
-    LAST.try_with(Cell::get).unwrap_or(Mark { errors: 0, was_refusal: false })
-}
-
-impl Mark {
-    /// A refusal is handed out.
-    pub(crate) fn refused() {
-        Self::set(true);
-    }
-
-    /// An error that is no refusal is handed out.
-    pub(crate) fn failed() {
-        Self::set(false);
-    }
-
-    fn set(was_refusal: bool) {
-        let _ = LAST.try_with(|last| {
-            last.set(Self { errors: last.get().errors.wrapping_add(1), was_refusal });
-        });
-    }
-
-    /// Whether the last error since this mark is a refusal; `before` if there was none.
-    #[inline]
-    pub(crate) fn is_refusal_since_or(self, before: bool) -> bool {
-        let now = mark();
-        if now.errors == self.errors { before } else { now.was_refusal }
-    }
-
-    pub(crate) fn is_refusal_since(self) -> bool {
-        self.is_refusal_since_or(false)
     }
 }
 
@@ -197,16 +214,20 @@ impl fmt::Debug for Rejected {
             .field("reason", &self.reason)
             .field("policy", &self.policy)
             .field("retry_after", &self.retry_after())
+            .field("limit", &self.limit())
+            .field("reached_service", &self.reached_service)
             .finish()
     }
 }
 
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rejected by {}: {}", self.policy, self.reason)?;
-        match self.retry_after() {
-            Some(wait) => write!(f, ", retry after {}", Rounded(wait)),
-            None => Ok(()),
+        let verb = if self.reached_service { "given up" } else { "rejected" };
+        write!(f, "{verb} by {}: {}", self.policy, self.reason)?;
+        match (self.retry_after(), self.limit()) {
+            (Some(wait), _) => write!(f, ", retry after {}", Rounded(wait)),
+            (None, Some(limit)) => write!(f, " after {}", Rounded(limit)),
+            (None, None) => Ok(()),
         }
     }
 }
@@ -221,7 +242,7 @@ impl StdError for Rejected {}
 /// [`boxed`](Self::boxed) turns it into an error whose chain of sources is whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error<E> {
-    /// A layer refused the call.
+    /// A layer refused the call, or gave up waiting for the service.
     Rejected(Rejected),
     /// The service failed.
     Inner(E),

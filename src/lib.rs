@@ -10,12 +10,16 @@ pub mod circuit_breaker;
 pub mod classify;
 mod clock;
 mod config;
+mod deadline;
 pub mod docs;
 pub mod error;
 mod in_flight;
 mod macros;
+mod mark;
 mod numbered;
+pub mod protocol;
 pub mod respond;
+pub mod retry;
 mod sync;
 pub mod telemetry;
 mod window;
@@ -26,6 +30,8 @@ pub use circuit_breaker::{
     CircuitBreaker, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Readiness,
 };
 pub use config::{InvalidConfig, Ratio};
+pub use deadline::Deadline;
 pub use error::{Error, Reason, Rejected};
 pub use respond::{Respond, RespondLayer, respond};
+pub use retry::{Retry, RetryConfig, RetryHandle, RetryLayer};
 pub use window::Window;

@@ -16,9 +16,9 @@ use source::Source;
 
 /// From the bottom up. `lib.rs` stands above all of them.
 const LAYERS: &[&[&str]] = &[
-    &["sync", "clock", "macros", "numbered"],
-    &["error", "config", "window", "in_flight", "latency", "permits", "backoff", "budget"],
-    &["classify", "telemetry"],
+    &["sync", "clock", "macros", "numbered", "mark"],
+    &["error", "config", "deadline", "window", "in_flight", "latency", "permits", "backoff", "budget"],
+    &["classify", "telemetry", "protocol", "replay_body"],
     &[
         "circuit_breaker",
         "retry",
@@ -38,8 +38,14 @@ const LAYERS: &[&[&str]] = &[
 
 /// The imports within a layer that are right nevertheless: of the second module by the first. A `*` stands
 /// for the rest of the layer.
-const WITHIN: &[(&str, &str)] =
-    &[("clock", "sync"), ("*", "error"), ("*", "config"), ("config", "error"), ("telemetry", "classify")];
+const WITHIN: &[(&str, &str)] = &[
+    ("clock", "sync"),
+    ("*", "error"),
+    ("*", "config"),
+    ("config", "error"),
+    ("telemetry", "classify"),
+    ("protocol", "classify"),
+];
 
 /// What decides is pure: these modules, and these files of each middleware with all files that they need,
 /// know neither tokio nor tower.

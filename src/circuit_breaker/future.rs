@@ -7,7 +7,8 @@ use pin_project::pin_project;
 use super::permit::{Permit, in_service};
 use super::shared::Refused;
 use crate::classify::{Class, Classify};
-use crate::error::{Mark, Rejected, mark};
+use crate::error::Rejected;
+use crate::mark::{Cause, mark};
 
 /// The future of a [circuit breaker](super)'s call.
 ///
@@ -23,19 +24,19 @@ pub struct ResponseFuture<F, C> {
     permit: Option<Permit>,
     /// Why the call was not made.
     refused: Option<Refused>,
-    /// The last error of a layer further in was a refusal.
-    is_refused_within: bool,
+    /// What the last error of a layer further in was.
+    cause: Cause,
 }
 
 impl<F, C> ResponseFuture<F, C> {
     #[inline]
     pub(super) const fn calling(inner: F, classify: C, permit: Permit) -> Self {
-        Self { inner: Some(inner), classify, permit: Some(permit), refused: None, is_refused_within: false }
+        Self { inner: Some(inner), classify, permit: Some(permit), refused: None, cause: Cause::Failed }
     }
 
     #[inline]
     pub(super) const fn refused(refused: Refused, classify: C) -> Self {
-        Self { inner: None, classify, permit: None, refused: Some(refused), is_refused_within: false }
+        Self { inner: None, classify, permit: None, refused: Some(refused), cause: Cause::Failed }
     }
 }
 
@@ -58,20 +59,20 @@ where
         let permit = this.permit.as_mut().expect("a future is not polled after it was ready");
         let polled = in_service(|| inner.poll(cx), || permit.fail());
         if !matches!(polled, Poll::Ready(Ok(_))) {
-            *this.is_refused_within = before.is_refusal_since_or(*this.is_refused_within);
+            *this.cause = before.cause_since_or(*this.cause);
         }
         let result = ready!(polled);
         let permit = this.permit.take().expect("it was there before the service was polled");
         match result {
             // A layer further in refused the call: the service has no part in that.
-            Err(error) if *this.is_refused_within => {
+            Err(error) if *this.cause == Cause::Refused => {
                 permit.finish(Class::Ignored);
-                Mark::refused();
+                this.cause.deliver();
                 Poll::Ready(Err(error))
             }
             Err(error) => {
                 let settled = this.classify.settle(Err(error), permit);
-                Mark::failed();
+                this.cause.deliver();
                 Poll::Ready(settled)
             }
             result => Poll::Ready(this.classify.settle(result, permit)),

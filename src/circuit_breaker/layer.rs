@@ -10,7 +10,8 @@ use super::shared::Shared;
 use super::transition::State;
 use crate::classify::ErrorsAreFailures;
 use crate::config::InvalidConfig;
-use crate::telemetry::{Observer, Telemetry};
+use crate::error::Reason;
+use crate::telemetry::{Observer, Telemetry, Vocabulary};
 
 /// Puts services behind a [circuit breaker](super).
 ///
@@ -103,8 +104,11 @@ impl<C> CircuitBreakerLayer<C> {
 
     fn shared(&self) -> &Arc<Shared> {
         self.shared.get_or_init(|| {
-            let states = State::ALL.map(State::as_str);
-            let telemetry = Telemetry::new("circuit_breaker", self.name, &states, &self.observers);
+            let reasons = &[Reason::CircuitOpen, Reason::Recovering];
+            let states = &State::ALL.map(State::as_str);
+            let vocabulary =
+                Vocabulary { states, calls: true, ..Vocabulary::new("circuit_breaker", reasons) };
+            let telemetry = Telemetry::new(&vocabulary, self.name, &self.observers);
             Arc::new(Shared::new(&self.settings, Arc::new(telemetry)))
         })
     }

@@ -10,7 +10,8 @@ use super::permit::{Permit, in_service};
 use super::shared::Shared;
 use super::waiting::Waiting;
 use crate::classify::{Classify, ErrorsAreFailures};
-use crate::error::{Rejected, mark};
+use crate::error::Rejected;
+use crate::mark::{Cause, mark};
 
 /// What a circuit that lets no call through says to `poll_ready`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,7 +137,7 @@ where
         let failure = Failure { shared: &self.shared, turn: &mut self.turn };
         let polled = self.inner.poll_ready(cx);
         match &polled {
-            Poll::Ready(Err(_)) if !before.is_refusal_since() => drop(failure),
+            Poll::Ready(Err(_)) if before.cause_since() != Cause::Refused => drop(failure),
             _ => std::mem::forget(failure),
         }
         let result = ready!(polled);

@@ -5,92 +5,192 @@ use metrics::{
     histogram,
 };
 
-use super::{Event, Observer, Outcome, Source};
+use super::{Action, Event, Observer, Outcome, Source, Vocabulary};
 use crate::error::Reason;
 
-/// The handles of one layer, taken once: looking one up costs more than all the rest of a call.
+/// Handles by what they stand for. There are few, so looking through all is the fastest way.
+type By<K, H> = Box<[(K, H)]>;
+
+/// The handles of one layer, taken once: looking one up by name costs more than all the rest of a call.
 pub(super) struct Metrics {
-    calls: [Counter; Outcome::ALL.len()],
-    slow: Counter,
-    rejections: [Counter; Reason::ALL.len()],
-    durations: [Histogram; 2],
-    states: Box<[(&'static str, Gauge)]>,
+    calls: By<Outcome, Counter>,
+    slow: Option<Counter>,
+    durations: By<Outcome, Histogram>,
+    attempts: By<Outcome, Counter>,
+    rejections: By<Reason, Counter>,
+    actions: By<Action, Counter>,
+    states: By<&'static str, Gauge>,
+    budget: Option<Gauge>,
+}
+
+/// Registers the series of one layer.
+struct Registry {
+    source: Source,
+}
+
+impl Registry {
+    fn name(&self, noun: &str) -> String {
+        format!("stanchion_{}_{noun}", self.source.module)
+    }
+
+    /// A counter for each of `keys`, told apart by `label`; they stand at zero.
+    fn counters<K: Copy>(
+        &self,
+        noun: &str,
+        about: &'static str,
+        label: &'static str,
+        keys: &[K],
+        value: impl Fn(K) -> &'static str,
+    ) -> By<K, Counter> {
+        if !keys.is_empty() {
+            describe_counter!(self.name(noun), about);
+        }
+        keys.iter()
+            .map(|key| {
+                let counter = counter!(self.name(noun), "name" => self.source.name, label => value(*key));
+                counter.increment(0);
+                (*key, counter)
+            })
+            .collect()
+    }
+
+    fn gauges(&self, states: &[&'static str]) -> By<&'static str, Gauge> {
+        if !states.is_empty() {
+            describe_gauge!(
+                self.name("state"),
+                "Circuits in the state: of one circuit, 1 for its state and 0 for all others."
+            );
+        }
+        states
+            .iter()
+            .map(|state| {
+                let gauge = gauge!(self.name("state"), "name" => self.source.name, "state" => *state);
+                // Not set to zero: another layer of that name may be there already.
+                gauge.increment(0.0);
+                (*state, gauge)
+            })
+            .collect()
+    }
+
+    fn durations(&self, outcomes: &[Outcome]) -> By<Outcome, Histogram> {
+        if !outcomes.is_empty() {
+            describe_histogram!(self.name("call_duration_seconds"), Unit::Seconds, "How long calls took.");
+        }
+        let histogram = |outcome: &Outcome| {
+            let metric = self.name("call_duration_seconds");
+            histogram!(metric, "name" => self.source.name, "outcome" => outcome.as_str())
+        };
+        outcomes.iter().map(|outcome| (*outcome, histogram(outcome))).collect()
+    }
+
+    fn slow(&self) -> Counter {
+        describe_counter!(self.name("slow_calls_total"), "Calls that took longer than they should.");
+        let slow = counter!(self.name("slow_calls_total"), "name" => self.source.name);
+        slow.increment(0);
+        slow
+    }
+
+    fn budget(&self) -> Gauge {
+        describe_gauge!(
+            self.name("budget_balance_ratio"),
+            "The share of the budget that was left when it was last asked."
+        );
+        let gauge = gauge!(self.name("budget_balance_ratio"), "name" => self.source.name);
+        gauge.set(1.0);
+        gauge
+    }
 }
 
 impl Metrics {
     /// Registers every series but those of transitions, at zero.
-    pub(super) fn register(source: Source, states: &[&'static str]) -> Self {
-        let Source { name, .. } = source;
-        let metric = |noun: &str| format!("stanchion_{}_{noun}", source.module);
-        let duration = |outcome: Outcome| histogram!(metric("call_duration_seconds"), "name" => name, "outcome" => outcome.as_str());
-        describe_counter!(metric("calls_total"), "Calls that were let through, by how they ended.");
-        describe_counter!(metric("slow_calls_total"), "Calls that took longer than they should.");
-        describe_counter!(metric("rejections_total"), "Calls that were refused, by the reason.");
-        describe_counter!(metric("transitions_total"), "Changes of state.");
-        describe_gauge!(
-            metric("state"),
-            "Circuits in the state: of one circuit, 1 for its state and 0 for all others."
-        );
-        describe_histogram!(metric("call_duration_seconds"), Unit::Seconds, "How long calls took.");
-        let this = Self {
-            calls: Outcome::ALL.map(
-                |outcome| counter!(metric("calls_total"), "name" => name, "outcome" => outcome.as_str()),
+    pub(super) fn register(source: Source, vocabulary: &Vocabulary<'_>) -> Self {
+        const NONE: &[Outcome] = &[];
+        // How long a call took that was cancelled, or says nothing, says nothing.
+        const MEASURED: &[Outcome] = &[Outcome::Success, Outcome::Failure];
+        let Vocabulary { states, reasons, actions, calls, attempts, budget, .. } = vocabulary;
+        let registry = Registry { source };
+        let outcomes = |wanted: bool| if wanted { Outcome::ALL.as_slice() } else { NONE };
+        Self {
+            calls: registry.counters(
+                "calls_total",
+                "Calls that were let through, by how they ended.",
+                "outcome",
+                outcomes(*calls),
+                Outcome::as_str,
             ),
-            slow: counter!(metric("slow_calls_total"), "name" => name),
-            rejections: Reason::ALL.map(
-                |reason| counter!(metric("rejections_total"), "name" => name, "reason" => reason.as_str()),
+            slow: calls.then(|| registry.slow()),
+            durations: registry.durations(if *calls { MEASURED } else { NONE }),
+            attempts: registry.counters(
+                "attempts_total",
+                "Attempts at calls, by how they ended.",
+                "outcome",
+                outcomes(*attempts),
+                Outcome::as_str,
             ),
-            durations: [duration(Outcome::Success), duration(Outcome::Failure)],
-            states: states
-                .iter()
-                .map(|state| (*state, gauge!(metric("state"), "name" => name, "state" => *state)))
-                .collect(),
-        };
-        for counter in this.calls.iter().chain(&this.rejections).chain([&this.slow]) {
-            counter.increment(0);
+            rejections: registry.counters(
+                "rejections_total",
+                "Calls that were refused or given up, by the reason.",
+                "reason",
+                reasons,
+                Reason::as_str,
+            ),
+            actions: registry.counters(
+                "actions_total",
+                "What was done about calls, or could not be done.",
+                "action",
+                actions,
+                Action::as_str,
+            ),
+            states: registry.gauges(states),
+            budget: budget.then(|| registry.budget()),
         }
-        for (_, gauge) in &this.states {
-            // Not set to zero: another layer of that name may be there already.
-            gauge.increment(0.0);
-        }
-        this
     }
+}
 
-    fn add(&self, state: &str, circuits: f64) {
-        if let Some((_, gauge)) = self.states.iter().find(|(name, _)| *name == state) {
-            gauge.increment(circuits);
-        }
+fn of<'a, K: PartialEq, H>(handles: &'a By<K, H>, key: &K) -> Option<&'a H> {
+    handles.iter().find(|(other, _)| other == key).map(|(_, handle)| handle)
+}
+
+fn count<K: PartialEq>(counters: &By<K, Counter>, key: &K) {
+    if let Some(counter) = of(counters, key) {
+        counter.increment(1);
     }
 }
 
 impl Observer for Metrics {
     fn on_event(&self, source: &Source, event: &Event<'_>) {
+        let add = |state: &'static str, circuits: f64| {
+            if let Some(gauge) = of(&self.states, &state) {
+                gauge.increment(circuits);
+            }
+        };
         match event {
             Event::Call { outcome, slow, latency } => {
-                if let Some(calls) = self.calls.get(*outcome as usize) {
-                    calls.increment(1);
+                count(&self.calls, outcome);
+                if let (true, Some(counter)) = (*slow, &self.slow) {
+                    counter.increment(1);
                 }
-                if *slow {
-                    self.slow.increment(1);
-                }
-                // How long a call took that was cancelled, or says nothing, says nothing.
-                if let Some(duration) = self.durations.get(*outcome as usize) {
+                if let Some(duration) = of(&self.durations, outcome) {
                     duration.record(latency.as_secs_f64());
                 }
             }
-            Event::Rejected(rejected) => {
-                if let Some(rejections) = self.rejections.get(rejected.reason() as usize) {
-                    rejections.increment(1);
+            Event::Attempt { outcome, .. } => count(&self.attempts, outcome),
+            Event::Action { action, .. } => count(&self.actions, action),
+            Event::Rejected(rejected) => count(&self.rejections, &rejected.reason()),
+            Event::Budget { share } => {
+                if let Some(gauge) = &self.budget {
+                    gauge.set(*share);
                 }
             }
             Event::StateChanged { from, to, .. } => {
-                self.add(from, -1.0);
-                self.add(to, 1.0);
+                add(from, -1.0);
+                add(to, 1.0);
                 let metric = format!("stanchion_{}_transitions_total", source.module);
+                describe_counter!(metric.clone(), "Changes of state.");
                 counter!(metric, "name" => source.name, "from" => *from, "to" => *to).increment(1);
             }
-            Event::Began { state } => self.add(state, 1.0),
-            Event::Ended { state } => self.add(state, -1.0),
+            Event::Began { state } => add(state, 1.0),
+            Event::Ended { state } => add(state, -1.0),
             Event::WouldChange { .. } => {}
         }
     }

@@ -11,7 +11,7 @@
     feature = "metrics",
     doc = "# Metrics
 
-With the feature `metrics`, for every layer with a state; `<module>` is for instance `circuit_breaker`. Install the
+With the feature `metrics`; `<module>` is for instance `circuit_breaker`. Install the
 recorder before you build the layer: handles are taken once.
 
 | name | kind | labels |
@@ -22,22 +22,32 @@ recorder before you build the layer: handles are taken once.
 | `stanchion_<module>_call_duration_seconds` | histogram | `name`, `outcome`: `success`, `failure` |
 | `stanchion_<module>_state` | gauge, how many circuits are in the state: of one circuit, 1 for its state and 0 for all others | `name`, `state` |
 | `stanchion_<module>_transitions_total` | counter | `name`, `from`, `to` |
+| `stanchion_<module>_attempts_total` | counter | `name`, `outcome` |
+| `stanchion_<module>_actions_total` | counter | `name`, `action`: see [`Action`] |
+| `stanchion_<module>_budget_balance_ratio` | gauge, the share of the budget that was left when it was last asked | `name` |
 
-All series but those of the transitions exist from the start. The Prometheus exporter renders histograms as summaries
+A module has the series of what it does: those that come with a state or a duration are the circuit breaker's, attempts
+and a budget are those of `retry` and `hedge`. All series but those of the transitions exist from the start. The Prometheus exporter renders histograms as summaries
 unless it is given buckets (`set_buckets`)."
 )]
 
+mod action;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod span;
 #[cfg(feature = "tracing")]
 mod tracing;
+
+pub use action::Action;
+pub(crate) use span::AttemptSpan;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::Rejected;
+use crate::error::{Reason, Rejected};
+use crate::sync::{AtomicU64, Ordering};
 
 /// Where an event comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,8 +102,31 @@ pub enum Event<'a> {
         /// How long it took.
         latency: Duration,
     },
-    /// A call was refused.
+    /// A call was refused, or given up.
     Rejected(&'a Rejected),
+    /// An attempt at a call ended, in a layer that makes several.
+    Attempt {
+        /// Which one, counted from 1.
+        number: u32,
+        /// How.
+        outcome: Outcome,
+    },
+    /// A layer did something about a call, or could not.
+    Action {
+        /// What.
+        action: Action,
+        /// The attempt that it follows, counted from 1; zero where nothing is attempted.
+        attempt: u32,
+        /// How long it waits until it does so.
+        wait: Duration,
+        /// Whether it is the first time that this layer does so, of an action that should be seen.
+        is_news: bool,
+    },
+    /// A retry or a hedge was asked of a budget.
+    Budget {
+        /// The share of it that is left, 0 to 1.
+        share: f64,
+    },
     /// A layer's state began to exist.
     Began {
         /// The name of the state it is in.
@@ -136,6 +169,11 @@ impl fmt::Debug for Event<'_> {
             Self::Began { state } => write!(f, "Began({state})"),
             Self::Ended { state } => write!(f, "Ended({state})"),
             Self::Rejected(rejected) => f.debug_tuple("Rejected").field(rejected).finish(),
+            Self::Attempt { number, outcome } => write!(f, "Attempt({number}: {})", outcome.as_str()),
+            Self::Action { action, attempt, wait, .. } => {
+                write!(f, "Action({} after attempt {attempt}, in {wait:?})", action.as_str())
+            }
+            Self::Budget { share } => write!(f, "Budget({share})"),
             Self::StateChanged { from, to, cause, .. } => write!(f, "StateChanged({from} -> {to}: {cause})"),
             Self::WouldChange { to, cause } => write!(f, "WouldChange({to}: {cause})"),
         }
@@ -162,31 +200,47 @@ impl<F: Fn(&Source, &Event<'_>) + Send + Sync> Observer for F {
     }
 }
 
+/// What the layers of a module report, so that each series of their metrics exists from the start.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "only metrics are registered"))]
+pub(crate) struct Vocabulary<'a> {
+    pub(crate) module: &'static str,
+    pub(crate) states: &'a [&'static str],
+    pub(crate) reasons: &'a [Reason],
+    pub(crate) actions: &'a [Action],
+    /// Whether they report calls, attempts, a budget.
+    pub(crate) calls: bool,
+    pub(crate) attempts: bool,
+    pub(crate) budget: bool,
+}
+
+impl<'a> Vocabulary<'a> {
+    /// Nothing but refusals for `reasons`.
+    pub(crate) const fn new(module: &'static str, reasons: &'a [Reason]) -> Self {
+        Self { module, states: &[], reasons, actions: &[], calls: false, attempts: false, budget: false }
+    }
+}
+
 /// The observers of one layer.
 pub(crate) struct Telemetry {
     source: Source,
     observers: Box<[Arc<dyn Observer>]>,
     wants_calls: bool,
+    /// The actions that have been reported as news, one bit each.
+    told: AtomicU64,
 }
 
 impl Telemetry {
-    /// For a layer whose states have the names `states`.
-    pub(crate) fn new(
-        module: &'static str,
-        name: &'static str,
-        states: &[&'static str],
-        given: &[Arc<dyn Observer>],
-    ) -> Self {
-        let source = Source { module, name };
+    pub(crate) fn new(vocabulary: &Vocabulary<'_>, name: &'static str, given: &[Arc<dyn Observer>]) -> Self {
+        let source = Source { module: vocabulary.module, name };
         #[allow(unused_mut, reason = "only features add to it")]
         let mut observers = given.to_vec();
         #[cfg(feature = "metrics")]
-        observers.push(Arc::new(metrics::Metrics::register(source, states)));
+        observers.push(Arc::new(metrics::Metrics::register(source, vocabulary)));
         #[cfg(feature = "tracing")]
         observers.push(Arc::new(tracing::Tracing));
-        let _ = states;
         let wants_calls = observers.iter().any(|observer| observer.wants_calls());
-        Self { source, observers: observers.into(), wants_calls }
+        Self { source, observers: observers.into(), wants_calls, told: AtomicU64::new(0) }
     }
 
     pub(crate) const fn name(&self) -> &'static str {
@@ -208,6 +262,27 @@ impl Telemetry {
         for observer in &self.observers {
             let _ = catch_unwind(AssertUnwindSafe(|| observer.on_event(&self.source, event)));
         }
+    }
+
+    /// Tells that something was done after `attempt`.
+    pub(crate) fn act(&self, action: Action, attempt: u32, wait: Duration) {
+        if self.is_observed() {
+            let is_news = action.is_mistake() && self.is_first(action);
+            self.emit(&Event::Action { action, attempt, wait, is_news });
+        }
+    }
+
+    fn is_first(&self, action: Action) -> bool {
+        let bit = 1 << (action as u32);
+        let told = self.told.load(Ordering::Relaxed);
+        // Of two threads that find it untold both may tell it.
+        self.told.store(told | bit, Ordering::Relaxed);
+        told & bit == 0
+    }
+
+    /// The span of an attempt at a call, and of its copy number `hedge`.
+    pub(crate) fn attempt(&self, number: u32, hedge: u32) -> AttemptSpan {
+        AttemptSpan::new(&self.source, number, hedge)
     }
 }
 

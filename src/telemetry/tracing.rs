@@ -26,7 +26,16 @@ impl Observer for Tracing {
             Event::Rejected(rejected) => {
                 debug!(target: TARGET, module, name, reason = %rejected.reason(), "call rejected");
             }
-            Event::Call { .. } | Event::Began { .. } | Event::Ended { .. } => {}
+            Event::Action { action, attempt, wait, is_news } => {
+                let action = action.as_str();
+                if *is_news {
+                    warn!(target: TARGET, module, name, action, attempt, "this will go on, and is logged once");
+                } else {
+                    debug!(target: TARGET, module, name, action, attempt, ?wait, "{action}");
+                }
+            }
+            Event::Call { .. } | Event::Attempt { .. } | Event::Budget { .. } => {}
+            Event::Began { .. } | Event::Ended { .. } => {}
         }
     }
 

@@ -1,0 +1,119 @@
+//! What layers know of requests and their answers.
+//!
+//! Most layers take any request and any answer. Some do better if they know more: how long the caller is going to
+//! wait, whether a request may be sent twice and how, what an answer asks of whoever would try again. A *protocol*
+//! tells them, through three traits, each with defaults that know nothing:
+//!
+//! | trait | tells |
+//! |---|---|
+//! | [`Carry`] | what layers say to one another through a request: deadline, timeouts, number of the attempt |
+//! | [`Replay`] | how to send a request again |
+//! | [`Judge`] | whether an answer is good, and what it asks of whoever would try again |
+//!
+//! [`Plain`] is the protocol of all requests that can be cloned, where every error is a failure, and repeating is up to
+//! whoever puts the layer there. With the feature `http` there is `Http` for requests of the `http` crate. For requests
+//! of your own write the traits on a type of your own, or take [`copied`] and a closure for [`Judge`]:
+//!
+//! ```
+//! use stanchion::protocol::{Judgement, copied};
+//! use stanchion::{RetryConfig, RetryLayer};
+//!
+//! struct Query { text: String, writes: bool }
+//!
+//! let layer = RetryLayer::new(RetryConfig::new())
+//!     .over(copied(|query: &Query| {
+//!         (!query.writes).then(|| Query { text: query.text.clone(), writes: false })
+//!     }))
+//!     .judge(|result: Result<&Vec<u8>, &std::io::Error>| match result {
+//!         Ok(_) => Judgement::good(),
+//!         Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Judgement::failed().never(),
+//!         Err(_) => Judgement::failed(),
+//!     });
+//! # let _ = layer;
+//! ```
+
+mod judgement;
+mod plain;
+
+pub use judgement::{Hint, Judge, Judgement, Repeat};
+pub use plain::{Copied, Plain, copied};
+
+use std::time::Duration;
+
+use crate::deadline::Deadline;
+
+/// Which attempt at a call a request is. Layers that send more than one put it into each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Attempt {
+    /// Counted from 1 by a retry layer; 0 if there is none.
+    pub number: u32,
+    /// Counted from 1 by a hedge layer among the copies of this attempt; 0 is the original.
+    pub hedge: u32,
+}
+
+impl Attempt {
+    pub(crate) const fn numbered(number: u32) -> Self {
+        Self { number, hedge: 0 }
+    }
+}
+
+/// Timeouts for one request, in place of those that are configured in the layers that it passes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Timeouts {
+    /// For the call as a whole.
+    pub total: Option<Duration>,
+    /// For each attempt.
+    pub attempt: Option<Duration>,
+}
+
+/// Lets layers read from a request what was said about it, and say something themselves.
+pub trait Carry<Req> {
+    /// The moment by which the caller wants an answer.
+    fn deadline(&self, request: &Req) -> Option<Deadline> {
+        let _ = request;
+        None
+    }
+
+    /// Says by when an answer is wanted.
+    fn set_deadline(&self, request: &mut Req, deadline: Deadline) {
+        let _ = (request, deadline);
+    }
+
+    /// The timeouts that this request asks for.
+    fn timeouts(&self, request: &Req) -> Timeouts {
+        let _ = request;
+        Timeouts::default()
+    }
+
+    /// Which attempt this is.
+    fn attempt(&self, request: &Req) -> Option<Attempt> {
+        let _ = request;
+        None
+    }
+
+    /// Says which attempt this is.
+    fn set_attempt(&self, request: &mut Req, attempt: Attempt) {
+        let _ = (request, attempt);
+    }
+
+    /// Whether executing the request twice does no harm.
+    fn is_idempotent(&self, request: &Req) -> bool {
+        let _ = request;
+        true
+    }
+}
+
+/// Sends a request more than once.
+pub trait Replay<Req> {
+    /// What the service inside is called with: `Req`, unless something must travel with it.
+    type Request;
+    /// What is kept of a request while it is under way.
+    type Kept;
+
+    /// Makes the first request, and keeps what it takes to make another if `is_wanted`.
+    fn keep(&self, request: Req, is_wanted: bool) -> (Self::Request, Option<Self::Kept>);
+
+    /// Makes another one; `None` if that cannot be done.
+    fn again(&self, kept: &mut Self::Kept) -> Option<Self::Request>;
+}

@@ -1,0 +1,63 @@
+use super::{Carry, Judge, Judgement, Replay};
+
+/// The protocol of all requests that can be cloned: every error is a failure, every answer is good, and any request may
+/// be repeated, since nothing is known of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Plain;
+
+impl<Req> Carry<Req> for Plain {}
+
+impl<Req: Clone> Replay<Req> for Plain {
+    type Request = Req;
+    type Kept = Req;
+
+    #[inline]
+    fn keep(&self, request: Req, is_wanted: bool) -> (Req, Option<Req>) {
+        let kept = is_wanted.then(|| request.clone());
+        (request, kept)
+    }
+
+    fn again(&self, kept: &mut Req) -> Option<Req> {
+        Some(kept.clone())
+    }
+}
+
+impl<Res, E> Judge<Res, E> for Plain {
+    #[inline]
+    fn judge(&self, result: Result<&Res, &E>) -> Judgement {
+        if result.is_ok() { Judgement::good() } else { Judgement::failed() }
+    }
+}
+
+/// The protocol of requests that only `copy` can make another of, or none: see [`copied`].
+#[derive(Clone, Copy, Debug)]
+pub struct Copied<F>(F);
+
+/// Like [`Plain`], for requests of which `copy` makes another one; those of which it makes none are not repeated.
+pub const fn copied<F>(copy: F) -> Copied<F> {
+    Copied(copy)
+}
+
+impl<F, Req> Carry<Req> for Copied<F> {}
+
+impl<F: Fn(&Req) -> Option<Req>, Req> Replay<Req> for Copied<F> {
+    type Request = Req;
+    type Kept = Req;
+
+    #[inline]
+    fn keep(&self, request: Req, is_wanted: bool) -> (Req, Option<Req>) {
+        let kept = if is_wanted { (self.0)(&request) } else { None };
+        (request, kept)
+    }
+
+    fn again(&self, kept: &mut Req) -> Option<Req> {
+        (self.0)(kept)
+    }
+}
+
+impl<F, Res, E> Judge<Res, E> for Copied<F> {
+    #[inline]
+    fn judge(&self, result: Result<&Res, &E>) -> Judgement {
+        Plain.judge(result)
+    }
+}

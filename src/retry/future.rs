@@ -1,0 +1,191 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use pin_project::pin_project;
+use tower_service::Service;
+
+use super::pause::{Pause, Waited};
+use super::policy::{Attempts, RetryPolicy};
+use super::shared::Shared;
+use super::state::{Ended, Progress};
+use crate::classify::Class;
+use crate::error::Rejected;
+use crate::mark::{Watched, mark};
+use crate::telemetry::{Action, AttemptSpan};
+
+/// The future of a call that may be [tried again](super).
+///
+/// Dropped before it is ready, it cancels the attempt that is under way and makes no other.
+#[pin_project]
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture<Req, S, P>
+where
+    P: RetryPolicy<Req, S::Response, S::Error>,
+    S: Service<<P as Attempts<Req>>::Request>,
+{
+    /// The attempt under way; none between two of them.
+    #[pin]
+    attempt: Option<Watched<S::Future>>,
+    inner: S,
+    policy: P,
+    kept: P::Kept,
+    shared: Arc<Shared>,
+    span: AttemptSpan,
+    progress: Progress,
+    /// The wait for the next attempt, with its request. In a box, since few calls get there.
+    pause: Option<Pin<Box<Pause<P::Wait, P::Request, S::Error>>>>,
+}
+
+impl<Req, S, P> ResponseFuture<Req, S, P>
+where
+    P: RetryPolicy<Req, S::Response, S::Error>,
+    S: Service<<P as Attempts<Req>>::Request>,
+{
+    #[inline]
+    pub(super) fn new(
+        attempt: S::Future,
+        inner: S,
+        policy: P,
+        kept: P::Kept,
+        shared: Arc<Shared>,
+        span: AttemptSpan,
+    ) -> Self {
+        Self {
+            attempt: Some(Watched::new(attempt)),
+            inner,
+            policy,
+            kept,
+            shared,
+            span,
+            progress: Progress::default(),
+            pause: None,
+        }
+    }
+}
+
+type Outcome<S, Req> = Result<<S as Service<Req>>::Response, <S as Service<Req>>::Error>;
+
+impl<Req, S, P> Future for ResponseFuture<Req, S, P>
+where
+    P: RetryPolicy<Req, S::Response, S::Error>,
+    S: Service<<P as Attempts<Req>>::Request>,
+    S::Error: From<Rejected>,
+{
+    type Output = Outcome<S, P::Request>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            let mut this = self.as_mut().project();
+            if let Some(attempt) = this.attempt.as_mut().as_pin_mut() {
+                let (mut result, cause) = ready!(this.span.run(|| attempt.poll(cx)));
+                let judgement = this.policy.judge(this.kept, &mut result);
+                let class = judgement.class();
+                this.shared.ended(this.progress.attempts().saturating_add(1), class, cause);
+                if result.is_ok() && class != Class::Failure {
+                    return Poll::Ready(result);
+                }
+                let ended = Ended { judgement, cause, is_idempotent: true };
+                match self.as_mut().repeat(ended, result) {
+                    Some(result) => return Poll::Ready(result),
+                    None => continue,
+                }
+            }
+            if let Err(error) = ready!(self.as_mut().poll_pause(cx)) {
+                return Poll::Ready(Err(error));
+            }
+        }
+    }
+}
+
+impl<Req, S, P> ResponseFuture<Req, S, P>
+where
+    P: RetryPolicy<Req, S::Response, S::Error>,
+    S: Service<<P as Attempts<Req>>::Request>,
+    S::Error: From<Rejected>,
+{
+    /// Prepares another attempt, or gives back what is to be handed out.
+    #[cold]
+    fn repeat(
+        self: Pin<&mut Self>,
+        ended: Ended,
+        result: Outcome<S, P::Request>,
+    ) -> Option<Outcome<S, P::Request>> {
+        let mut this = self.project();
+        // Gone before the request is made again: what it holds of it, such as a half-sent body, comes back with that.
+        this.attempt.set(None);
+        let facts = this.policy.facts(this.kept);
+        let ended = Ended { is_idempotent: facts.is_idempotent, ..ended };
+        let mut request = None;
+        let next = this.shared.next(this.progress, ended, facts, |number| {
+            request = this.policy.again(this.kept, number);
+            request.is_some()
+        });
+        match next.zip(request) {
+            Some((wait, request)) => {
+                // The answer is dropped now, with its connection, and not after the wait.
+                let last = result.err().map(|error| (error, ended.cause));
+                let own = this.policy.wait(this.kept);
+                let ready_within = this.shared.ready_within();
+                let pause = Pause::new(request, own, wait, facts.deadline, ready_within, last);
+                *this.pause = Some(Box::pin(pause));
+                None
+            }
+            None => {
+                if result.is_err() {
+                    ended.cause.deliver();
+                }
+                Some(result)
+            }
+        }
+    }
+
+    /// Waits until the next attempt can be made, and begins it.
+    #[cold]
+    fn poll_pause(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        let mut this = self.project();
+        let pause = this.pause.as_mut().expect("a future is not polled after it was ready");
+        let before = mark();
+        let waited = ready!(pause.as_mut().poll(cx, |cx| this.inner.poll_ready(cx)));
+        *this.pause = None;
+        let number = this.progress.attempts().saturating_add(1);
+        match waited {
+            Waited::Ready(request) => {
+                *this.span = this.shared.telemetry.attempt(number, 0);
+                let attempt = this.span.run(|| this.inner.call(request));
+                this.attempt.set(Some(Watched::new(attempt)));
+                Poll::Ready(Ok(()))
+            }
+            Waited::Failed(error) => {
+                before.cause_since().deliver();
+                Poll::Ready(Err(error))
+            }
+            Waited::TooLong(last) => {
+                this.shared.telemetry.act(Action::NotReady, number, std::time::Duration::ZERO);
+                Poll::Ready(Err(match last {
+                    Some((error, cause)) => {
+                        cause.deliver();
+                        error
+                    }
+                    None => Rejected::not_ready(this.shared.telemetry.name()).deliver(),
+                }))
+            }
+        }
+    }
+}
+
+impl<Req, S, P> fmt::Debug for ResponseFuture<Req, S, P>
+where
+    P: RetryPolicy<Req, S::Response, S::Error>,
+    S: Service<<P as Attempts<Req>>::Request>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture")
+            .field("attempts", &self.progress.attempts())
+            .field("is_waiting", &self.pause.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,135 @@
+use std::future::{Future, Ready};
+
+use crate::deadline::Deadline;
+use crate::protocol::{Attempt, Carry, Judge, Judgement, Replay};
+
+/// What a retry layer needs to know of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Facts {
+    /// The moment by which the caller wants an answer. No attempt begins after it, and no wait goes past it.
+    pub deadline: Option<Deadline>,
+    /// Whether executing the request twice does no harm.
+    pub is_idempotent: bool,
+    /// Whether a layer further out tries the request again as well.
+    pub is_nested: bool,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self { deadline: None, is_idempotent: true, is_nested: false }
+    }
+}
+
+/// Makes the requests of the attempts at a call.
+pub trait Attempts<Req> {
+    /// What the service inside is called with.
+    type Request;
+    /// What is kept of a call from its first attempt to its last.
+    type Kept;
+
+    /// Makes the first request. None but that one is going to be needed unless `is_repeatable`.
+    fn begin(&self, request: Req, is_repeatable: bool) -> (Self::Request, Self::Kept);
+
+    /// What there is to know of the request. Asked when an attempt has failed.
+    fn facts(&self, kept: &Self::Kept) -> Facts {
+        let _ = kept;
+        Facts::default()
+    }
+
+    /// Makes the request of attempt `number`, counted from 1; `None` if that cannot be done.
+    fn again(&self, kept: &mut Self::Kept, number: u32) -> Option<Self::Request>;
+}
+
+/// Decides what an attempt's end means.
+///
+/// [`Standard`] does so by a [protocol](crate::protocol), which is enough for most. Write a policy of your own where
+/// the decision depends on what happened earlier in the same call, which it can write down in what is
+/// [`Kept`](Attempts::Kept). How many attempts are made, the budget and the deadline are the layer's concern under
+/// every policy.
+pub trait RetryPolicy<Req, Res, E>: Attempts<Req> {
+    /// A wait of the policy's own.
+    type Wait: Future<Output = ()>;
+
+    /// What the end of an attempt means; it may change what is handed out.
+    fn judge(&self, kept: &mut Self::Kept, result: &mut Result<Res, E>) -> Judgement;
+
+    /// The wait before another attempt, if it is not to be the one that is configured or that a server asked for.
+    /// Asked when everything else allows the attempt.
+    fn wait(&self, kept: &mut Self::Kept) -> Option<Self::Wait> {
+        let _ = kept;
+        None
+    }
+}
+
+/// The policy that goes by a [protocol](crate::protocol): `P` for requests, `J` for their ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standard<P, J = P> {
+    protocol: P,
+    judge: J,
+}
+
+impl<P, J> Standard<P, J> {
+    /// By `protocol`, with `judge` for the ends of attempts.
+    pub const fn new(protocol: P, judge: J) -> Self {
+        Self { protocol, judge }
+    }
+
+    pub(super) fn with_judge<K>(self, judge: K) -> Standard<P, K> {
+        Standard { protocol: self.protocol, judge }
+    }
+
+    pub(super) const fn judge(&self) -> &J {
+        &self.judge
+    }
+}
+
+/// What [`Standard`] keeps of a call.
+#[derive(Debug)]
+pub struct Kept<K> {
+    request: Option<K>,
+    facts: Facts,
+}
+
+impl<P, J, Req> Attempts<Req> for Standard<P, J>
+where
+    P: Carry<Req> + Replay<Req> + Carry<<P as Replay<Req>>::Request>,
+{
+    type Request = <P as Replay<Req>>::Request;
+    type Kept = Kept<<P as Replay<Req>>::Kept>;
+
+    #[inline]
+    fn begin(&self, request: Req, is_repeatable: bool) -> (Self::Request, Self::Kept) {
+        let facts = Facts {
+            deadline: self.protocol.deadline(&request),
+            is_idempotent: self.protocol.is_idempotent(&request),
+            is_nested: self.protocol.attempt(&request).is_some_and(|attempt| attempt.number > 0),
+        };
+        let (mut request, kept) = self.protocol.keep(request, is_repeatable);
+        self.protocol.set_attempt(&mut request, Attempt::numbered(1));
+        (request, Kept { request: kept, facts })
+    }
+
+    fn facts(&self, kept: &Self::Kept) -> Facts {
+        kept.facts
+    }
+
+    fn again(&self, kept: &mut Self::Kept, number: u32) -> Option<Self::Request> {
+        let mut request = self.protocol.again(kept.request.as_mut()?)?;
+        self.protocol.set_attempt(&mut request, Attempt::numbered(number));
+        Some(request)
+    }
+}
+
+impl<P, J, Req, Res, E> RetryPolicy<Req, Res, E> for Standard<P, J>
+where
+    Self: Attempts<Req>,
+    J: Judge<Res, E>,
+{
+    type Wait = Ready<()>;
+
+    #[inline]
+    fn judge(&self, _: &mut Self::Kept, result: &mut Result<Res, E>) -> Judgement {
+        self.judge.judge(result.as_ref().map_err(|error| &*error))
+    }
+}

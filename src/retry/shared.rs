@@ -1,0 +1,128 @@
+//! What all services, clones, handles and calls of one layer share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::RetryConfig;
+use super::state::{Ended, Means, Progress};
+use crate::budget::{Budget, Cost};
+use crate::classify::Class;
+use crate::clock::instant;
+use crate::config::{InvalidConfig, Live};
+use crate::mark::Cause;
+use crate::sync::{AtomicU64, Ordering};
+use crate::telemetry::{Action, Event, Outcome, Telemetry};
+
+use super::policy::Facts;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    config: Live<RetryConfig>,
+    /// Apart from the rest of the configuration, since every call asks for it.
+    max_attempts: AtomicU64,
+    pub(super) budget: Budget,
+    pub(super) telemetry: Telemetry,
+}
+
+impl Shared {
+    pub(super) fn new(config: &Arc<RetryConfig>, budget: Budget, telemetry: Telemetry) -> Self {
+        Self {
+            max_attempts: AtomicU64::new(u64::from(config.max_attempts)),
+            config: Live::new(Arc::clone(config)),
+            budget,
+            telemetry,
+        }
+    }
+
+    pub(super) fn config(&self) -> RetryConfig {
+        (**self.config.read()).clone()
+    }
+
+    pub(super) fn reconfigure(&self, config: RetryConfig) -> Result<(), InvalidConfig> {
+        config.validate()?;
+        self.max_attempts.store(u64::from(config.max_attempts), Ordering::Relaxed);
+        self.config.swap(Arc::new(config));
+        Ok(())
+    }
+
+    pub(super) fn ready_within(&self) -> Duration {
+        self.config.read().ready_within
+    }
+
+    /// Takes note of a call that begins; tells whether it may be tried again at all.
+    #[inline]
+    pub(super) fn begin(&self) -> bool {
+        self.budget.deposit();
+        self.max_attempts.load(Ordering::Relaxed) > 1
+    }
+
+    /// Takes note of an attempt that has ended.
+    #[inline]
+    pub(super) fn ended(&self, number: u32, class: Class, cause: Cause) {
+        if self.telemetry.wants_calls() {
+            let outcome = match class {
+                _ if cause == Cause::Refused => Outcome::Ignored,
+                Class::Success => Outcome::Success,
+                Class::Failure => Outcome::Failure,
+                Class::Ignored => Outcome::Ignored,
+            };
+            self.telemetry.emit(&Event::Attempt { number, outcome });
+        }
+    }
+
+    /// The wait before the next attempt, if there is to be one; `replay` makes its request.
+    #[cold]
+    pub(super) fn next(
+        &self,
+        progress: &mut Progress,
+        ended: Ended,
+        facts: Facts,
+        replay: impl FnMut(u32) -> bool,
+    ) -> Option<Duration> {
+        let number = progress.attempts().saturating_add(1);
+        let mut means = Layer { shared: self, facts, replay, number: number.saturating_add(1) };
+        let next = progress.next(&self.config.read(), ended, &mut means);
+        match next {
+            Ok(wait) => {
+                if facts.is_nested {
+                    self.telemetry.act(Action::Nested, number, wait);
+                }
+                self.telemetry.act(Action::Retried, number, wait);
+                Some(wait)
+            }
+            Err(action) => {
+                if let Some(action) = action {
+                    self.telemetry.act(action, number, Duration::ZERO);
+                }
+                None
+            }
+        }
+    }
+}
+
+/// What a layer has to make another attempt with.
+struct Layer<'a, R> {
+    shared: &'a Shared,
+    facts: Facts,
+    replay: R,
+    number: u32,
+}
+
+impl<R: FnMut(u32) -> bool> Means for Layer<'_, R> {
+    fn remaining(&mut self) -> Option<Duration> {
+        self.facts.deadline.map(|deadline| deadline.remaining_at(instant()))
+    }
+
+    fn can_replay(&mut self) -> bool {
+        (self.replay)(self.number)
+    }
+
+    fn pay(&mut self, cost: Cost) -> bool {
+        let Shared { budget, telemetry, .. } = self.shared;
+        let is_paid = budget.withdraw_for(cost);
+        if telemetry.wants_calls() {
+            telemetry.emit(&Event::Budget { share: budget.share() });
+        }
+        is_paid
+    }
+}
