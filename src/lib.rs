@@ -14,6 +14,8 @@ mod deadline;
 pub mod docs;
 pub mod error;
 mod in_flight;
+#[allow(dead_code, reason = "hedging and adaptive timeouts will ask it")]
+mod latency;
 mod macros;
 mod mark;
 mod numbered;

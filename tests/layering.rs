@@ -49,7 +49,7 @@ const WITHIN: &[(&str, &str)] = &[
 
 /// What decides is pure: these modules, and these files of each middleware with all files that they need,
 /// know neither tokio nor tower.
-const PURE_MODULES: &[&str] = &["numbered", "window", "in_flight", "backoff", "budget"];
+const PURE_MODULES: &[&str] = &["numbered", "window", "in_flight", "backoff", "budget", "latency"];
 const PURE_FILES: &[&str] = &["state", "orders", "trial"];
 
 /// The functions of `tokio::time` that arm a timer.
