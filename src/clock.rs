@@ -8,7 +8,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, Sleep};
 
@@ -95,6 +95,13 @@ impl Clock {
     pub(crate) fn sleep_until(&self, at: Timestamp) -> Sleep {
         sleep_until(instant_after(self.origin, Duration::from_nanos(at.0)))
     }
+}
+
+/// What a calendar says. It may jump, and tokio's clock has no say in it: good for reading a date that someone
+/// else wrote, and for nothing that is measured.
+#[allow(dead_code, reason = "dates come with the feature `http`")]
+pub(crate) fn wall() -> SystemTime {
+    SystemTime::now()
 }
 
 /// When and on which thread something happens. Either is found out when it is first asked for, and the time is

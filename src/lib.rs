@@ -13,6 +13,8 @@ mod config;
 mod deadline;
 pub mod docs;
 pub mod error;
+#[cfg(feature = "http")]
+pub mod headers;
 mod in_flight;
 #[allow(dead_code, reason = "hedging and adaptive timeouts will ask it")]
 mod latency;

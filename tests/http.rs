@@ -12,11 +12,12 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::{BodyExt, Empty};
+use httpdate::HttpDate;
 use stanchion::circuit_breaker::{Cause, Permit, State};
 use stanchion::classify::http::{GuardedBody, HttpClassifier};
 use stanchion::classify::{Class, Classify, Guard};
@@ -245,9 +246,9 @@ async fn what_a_429_and_a_503_say_can_be_chosen() {
 }
 
 #[test]
-fn retry_after_in_seconds_is_passed_on_and_everything_else_is_let_be() {
+fn retry_after_is_passed_on_and_everything_else_is_let_be() {
     let most = Duration::from_secs(u64::MAX);
-    let values: [(&[u8], Option<Duration>); 17] = [
+    let values: [(&[u8], Option<Duration>); 18] = [
         (b"0", Some(Duration::ZERO)),
         (b"7", Some(7 * SECOND)),
         (b" 7 ", Some(7 * SECOND)),
@@ -264,7 +265,8 @@ fn retry_after_in_seconds_is_passed_on_and_everything_else_is_let_be() {
         (b"7, 8", None),
         (b"\xff\xfe", None),
         ("٧".as_bytes(), None),
-        (b"Wed, 21 Oct 2099 07:28:00 GMT", None),
+        (b"Thu, 21 Oct 2099 07:28:00 GMT", None),
+        (b"Wed, 21 Oct 2015 07:28:00 GMT", Some(Duration::ZERO)),
     ];
     for (value, wait) in values {
         let (_, told) = settle(HttpClassifier::new(), Ok(respond(503, Some(value))));
@@ -434,6 +436,31 @@ async fn retry_after_lengthens_the_opening_up_to_what_is_allowed_and_never_short
         assert!(handle.try_acquire().is_err(), "too early");
         advance(Duration::from_nanos(1)).await;
         assert!(handle.try_acquire().is_ok(), "too late");
+    }
+}
+
+/// The date is the machine's, which a paused clock does not hold: it is read before and after.
+#[tokio::test(start_paused = true)]
+async fn a_retry_after_that_is_a_date_lengthens_the_opening_until_then() {
+    let before = SystemTime::now();
+    let date = HttpDate::from(before + 40 * SECOND);
+    let (handle, open_for) = opened_by(config(), date.to_string().as_bytes()).await;
+    let until = SystemTime::from(date);
+    let wait = |from| until.duration_since(from).unwrap();
+    let (most, least) = (wait(before), wait(SystemTime::now()));
+    assert!((least..=most).contains(&open_for), "{open_for:?} is not in {least:?}..={most:?}");
+
+    advance(open_for - Duration::from_nanos(1)).await;
+    assert!(handle.try_acquire().is_err(), "too early");
+    advance(Duration::from_nanos(1)).await;
+    assert!(handle.try_acquire().is_ok(), "too late");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_after_that_is_a_date_is_limited_like_any_other() {
+    for (date, seconds) in [("Wed, 21 Oct 2015 07:28:00 GMT", 5), ("Fri, 31 Dec 9999 23:59:59 GMT", 60)] {
+        let (_, open_for) = opened_by(config(), date.as_bytes()).await;
+        assert_eq!(open_for, seconds * SECOND, "{date}");
     }
 }
 

@@ -17,7 +17,18 @@ use source::Source;
 /// From the bottom up. `lib.rs` stands above all of them.
 const LAYERS: &[&[&str]] = &[
     &["sync", "clock", "macros", "numbered", "mark"],
-    &["error", "config", "deadline", "window", "in_flight", "latency", "permits", "backoff", "budget"],
+    &[
+        "error",
+        "config",
+        "deadline",
+        "window",
+        "in_flight",
+        "latency",
+        "permits",
+        "backoff",
+        "budget",
+        "headers",
+    ],
     &["classify", "telemetry", "protocol", "replay_body"],
     &[
         "circuit_breaker",
@@ -49,7 +60,7 @@ const WITHIN: &[(&str, &str)] = &[
 
 /// What decides is pure: these modules, and these files of each middleware with all files that they need,
 /// know neither tokio nor tower.
-const PURE_MODULES: &[&str] = &["numbered", "window", "in_flight", "backoff", "budget", "latency"];
+const PURE_MODULES: &[&str] = &["numbered", "window", "in_flight", "backoff", "budget", "latency", "headers"];
 const PURE_FILES: &[&str] = &["state", "orders", "trial"];
 
 /// The functions of `tokio::time` that arm a timer.

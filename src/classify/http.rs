@@ -14,17 +14,19 @@
 //! | body dropped before its end | cancelled |
 //! | body stalls | slow while it does, in a breaker with `slow_after` |
 //!
-//! The `Retry-After` of a failed response, in seconds, is passed on to the guard.
+//! The [`Retry-After`](crate::headers::retry_after) of a failed response is passed on to the guard. A date in it
+//! is compared with the clock of this machine.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use http::{HeaderMap, Response, StatusCode, header};
+use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
 use super::{Class, Classify, Guard};
+use crate::clock::wall;
+use crate::headers::retry_after_by;
 
 /// Classifies responses by their status, and the rest of the call by their body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +86,7 @@ impl<B: Body, E> Classify<Response<B>, E> for HttpClassifier {
         let guard = match self.class(response.status()) {
             // What follows cannot make it better, and may take long.
             class @ (Class::Failure | Class::Ignored) => {
-                match retry_after(response.headers()) {
+                match retry_after_by(response.headers(), wall) {
                     Some(wait) => guard.finish_and_wait(class, wait),
                     None => guard.finish(class),
                 }
@@ -104,14 +106,6 @@ fn end_of<B: Body, G: Guard>(body: &B, guard: G) -> Option<G> {
     } else {
         Some(guard)
     }
-}
-
-/// The seconds of a `Retry-After`. A date is left to the layers that know the time.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-    // More seconds than fit are still a number of seconds.
-    is_number.then(|| Duration::from_secs(value.parse().unwrap_or(u64::MAX)))
 }
 
 /// A response body that ends the call when it ends.
