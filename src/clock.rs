@@ -88,7 +88,13 @@ impl Clock {
 
     #[inline]
     pub(crate) fn now(&self) -> Timestamp {
-        Timestamp(nanos(Instant::now().saturating_duration_since(self.origin)))
+        self.at(Instant::now())
+    }
+
+    /// The reading at `instant`.
+    #[inline]
+    pub(crate) fn at(&self, instant: Instant) -> Timestamp {
+        Timestamp(nanos(instant.saturating_duration_since(self.origin)))
     }
 
     /// A timer that fires at `at`.

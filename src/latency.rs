@@ -14,9 +14,10 @@
 //! and less than 1/32 (3.2 %) above it: whoever waits that long waits rather too long. Latencies below 1 us
 //! and above 18 minutes count as these.
 //!
-//! What threads that run at the same time may do to each other: a record that stalls between its load and its
-//! addition, until the slice is over and its word used again, is counted in the later slice; one that is late by a
-//! slice or more when it begins may be dropped. Nobody waits for anybody.
+//! Threads that run at the same time lose nothing, unless one stalls for long. A record that stalls between its
+//! load and its addition, until its word is used for the next round of slices, is counted there. One that comes
+//! a window late is dropped, and one that comes later still is taken for a clock that jumped back: it starts its
+//! bucket over.
 
 #![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
 
@@ -49,8 +50,9 @@ pub(crate) struct Latencies {
     octaves: [OnceLock<Box<Octave>>; OCTAVES],
 }
 
-/// The buckets of one slice are neighbours.
-type Octave = [AtomicU64; BUCKETS_IN_OCTAVE * SLICES as usize];
+/// For each slice the buckets, with the latencies from one power of two to the next.
+#[allow(clippy::cast_possible_truncation, reason = "there are three")]
+type Octave = [[AtomicU64; BUCKETS_IN_OCTAVE]; SLICES as usize];
 
 impl Latencies {
     /// Nothing yet. `quantile` is between 0 and 1, and unknown until the window holds `min_samples` (zero is
@@ -65,7 +67,7 @@ impl Latencies {
             min_samples: u64::from(min_samples.max(1)),
             slice,
             period: slice.saturating_mul(SLICES).div_ceil(PERIODS),
-            // No moment is in this period, so the first who asks finds the quantile.
+            // Years away, so the first who asks finds the quantile.
             cached: AtomicU64::new(Numbered::new(u64::MAX, 0).pack()),
             octaves: std::array::from_fn(|_| OnceLock::new()),
         }
@@ -77,8 +79,10 @@ impl Latencies {
         let slice = self.slice_at(now);
         let bucket = Bucket::of(latency);
         let Some(octave) = self.octaves.get(bucket.octave()) else { return };
-        let octave = octave.get().unwrap_or_else(|| allocated(octave));
-        let Some(word) = octave.get(bucket.place(slice)) else { return };
+        let octave = octave.get().map(Box::as_ref).unwrap_or_else(|| allocated(octave));
+        let Some(word) = octave.get(place(slice)).and_then(|buckets| buckets.get(bucket.part())) else {
+            return;
+        };
         let found = Numbered::unpack(word.load(Ordering::Relaxed));
         // Half full leaves room for all who come to this point at the same time.
         const HALF_FULL: u64 = 1 << 27;
@@ -150,8 +154,8 @@ impl Latencies {
     fn counts(&self, slice: u64) -> [u64; BUCKETS] {
         let mut counts = [0_u64; BUCKETS];
         for (octave, counts) in self.octaves.iter().zip(counts.chunks_exact_mut(BUCKETS_IN_OCTAVE)) {
-            for words in octave.get().into_iter().flat_map(|octave| octave.chunks_exact(BUCKETS_IN_OCTAVE)) {
-                for (word, count) in words.iter().zip(counts.iter_mut()) {
+            for buckets in octave.get().into_iter().flat_map(|octave| octave.iter()) {
+                for (word, count) in buckets.iter().zip(counts.iter_mut()) {
                     let found = Numbered::unpack(word.load(Ordering::Relaxed));
                     if found.age(slice) < SLICES {
                         *count = count.saturating_add(found.count);
@@ -168,9 +172,15 @@ impl Latencies {
     }
 }
 
+/// Where an octave keeps `slice`.
+#[inline]
+fn place(slice: u64) -> usize {
+    usize::try_from(slice % SLICES).unwrap_or(0)
+}
+
 #[cold]
-fn allocated(octave: &OnceLock<Box<Octave>>) -> &Box<Octave> {
-    octave.get_or_init(|| Box::new(std::array::from_fn(|_| AtomicU64::new(0))))
+fn allocated(octave: &OnceLock<Box<Octave>>) -> &Octave {
+    octave.get_or_init(|| Box::new(std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0)))))
 }
 
 /// Counts one call in `slice` where the word belongs to another one, or is filled by half.
@@ -243,11 +253,9 @@ impl Bucket {
         usize::try_from(self.0 >> PART_BITS).unwrap_or(0)
     }
 
-    /// The index of its word for `slice` in its octave.
     #[inline]
-    fn place(self, slice: u64) -> usize {
-        let place = (slice % SLICES) << PART_BITS | self.0 & (Self::PARTS - 1);
-        usize::try_from(place).unwrap_or(0)
+    fn part(self) -> usize {
+        usize::try_from(self.0 & (Self::PARTS - 1)).unwrap_or(0)
     }
 }
 

@@ -16,7 +16,6 @@ pub mod error;
 #[cfg(feature = "http")]
 pub mod headers;
 mod in_flight;
-#[allow(dead_code, reason = "hedging and adaptive timeouts will ask it")]
 mod latency;
 mod macros;
 mod mark;
@@ -26,6 +25,7 @@ pub mod respond;
 pub mod retry;
 mod sync;
 pub mod telemetry;
+pub mod timeout;
 mod window;
 
 pub use backoff::{Backoff, Jitter};
@@ -38,4 +38,5 @@ pub use deadline::Deadline;
 pub use error::{Error, Reason, Rejected};
 pub use respond::{Respond, RespondLayer, respond};
 pub use retry::{Retry, RetryConfig, RetryHandle, RetryLayer};
+pub use timeout::{Timeout, TimeoutConfig, TimeoutHandle, TimeoutLayer};
 pub use window::Window;

@@ -56,6 +56,7 @@ const WITHIN: &[(&str, &str)] = &[
     ("config", "error"),
     ("telemetry", "classify"),
     ("protocol", "classify"),
+    ("protocol", "telemetry"),
 ];
 
 /// What decides is pure: these modules, and these files of each middleware with all files that they need,

@@ -233,7 +233,31 @@ fn it_is_found_once_per_tenth_of_the_window() {
     }
     assert_close(quantile(&latencies, 3 * SECOND - 1), MS);
     assert_close(quantile(&latencies, 3 * SECOND), 100 * MS);
+    for _ in 0..20 {
+        fill(&latencies, MS, 1);
+    }
     assert_close(quantile(&latencies, 3 * SECOND - 1), 100 * MS);
+    assert_close(quantile(&latencies, 3 * SECOND), 100 * MS);
+    assert_close(quantile(&latencies, 6 * SECOND), MS);
+}
+
+#[test]
+fn a_record_that_is_a_window_late_is_dropped() {
+    let latencies = latencies(0.5);
+    fill(&latencies, MS, 30 * SECOND);
+    record(&latencies, MS, 10 * SECOND - 1);
+    assert_eq!(latencies.counts(3).iter().sum::<u64>(), 1_000);
+    assert_eq!(latencies.counts(0).iter().sum::<u64>(), 0);
+}
+
+#[test]
+fn the_shortest_window_is_30_ms() {
+    for window in [1, 29 * MS, 30 * MS] {
+        let latencies = Latencies::new(0.5, Duration::from_nanos(window), 1);
+        record(&latencies, MS, 0);
+        assert!(quantile(&latencies, 30 * MS - 1).is_some());
+        assert!(quantile(&latencies, 30 * MS).is_none());
+    }
 }
 
 #[test]
@@ -266,7 +290,11 @@ fn a_word_that_is_full_stays_so() {
     let latencies = latencies(0.5);
     record(&latencies, MS, 0);
     let octave = latencies.octaves.iter().find_map(std::sync::OnceLock::get).expect("one is there");
-    let word = octave.iter().find(|word| word.load(super::Ordering::Relaxed) == 1).expect("a count of one");
+    let word = octave
+        .iter()
+        .flatten()
+        .find(|word| word.load(super::Ordering::Relaxed) == 1)
+        .expect("a count of one");
     for _ in 0..3 {
         word.store((1 << 28) - 1, super::Ordering::Relaxed);
         record(&latencies, MS, 0);

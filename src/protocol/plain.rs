@@ -1,4 +1,4 @@
-use super::{Carry, Judge, Judgement, Replay};
+use super::{Carry, Cover, Judge, Judgement, Replay, Watch};
 
 /// The protocol of all requests that can be cloned: every error is a failure, every answer is good, and any request may
 /// be repeated, since nothing is known of it.
@@ -26,6 +26,15 @@ impl<Res, E> Judge<Res, E> for Plain {
     #[inline]
     fn judge(&self, result: Result<&Res, &E>) -> Judgement {
         if result.is_ok() { Judgement::good() } else { Judgement::failed() }
+    }
+}
+
+impl<Res> Cover<Res> for Plain {
+    type Covered = Res;
+
+    #[inline]
+    fn cover(&self, answer: Res, _: Option<Watch>) -> Res {
+        answer
     }
 }
 
@@ -59,5 +68,14 @@ impl<F, Res, E> Judge<Res, E> for Copied<F> {
     #[inline]
     fn judge(&self, result: Result<&Res, &E>) -> Judgement {
         Plain.judge(result)
+    }
+}
+
+impl<F, Res> Cover<Res> for Copied<F> {
+    type Covered = Res;
+
+    #[inline]
+    fn cover(&self, answer: Res, _: Option<Watch>) -> Res {
+        answer
     }
 }

@@ -36,7 +36,7 @@ where
     span: AttemptSpan,
     progress: Progress,
     /// The wait for the next attempt, with its request. In a box, since few calls get there.
-    pause: Option<Pin<Box<Pause<P::Wait, P::Request, S::Error>>>>,
+    pause: Option<Between<Req, P, S::Response, S::Error>>,
 }
 
 impl<Req, S, P> ResponseFuture<Req, S, P>
@@ -66,6 +66,8 @@ where
     }
 }
 
+type Between<Req, P, Res, E> =
+    Pin<Box<Pause<<P as RetryPolicy<Req, Res, E>>::Wait, <P as Attempts<Req>>::Request, E>>>;
 type Outcome<S, Req> = Result<<S as Service<Req>>::Response, <S as Service<Req>>::Error>;
 
 impl<Req, S, P> Future for ResponseFuture<Req, S, P>

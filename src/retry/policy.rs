@@ -130,6 +130,7 @@ where
 
     #[inline]
     fn judge(&self, _: &mut Self::Kept, result: &mut Result<Res, E>) -> Judgement {
-        self.judge.judge(result.as_ref().map_err(|error| &*error))
+        let result: &Result<Res, E> = result;
+        self.judge.judge(result.as_ref())
     }
 }

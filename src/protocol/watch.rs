@@ -1,0 +1,96 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+use crate::clock::{instant, instant_after, sleep_until};
+use crate::error::{Reason, Rejected};
+use crate::telemetry::{Event, Telemetry};
+
+/// Lets a [timeout](crate::timeout) reach into what follows the head of an answer.
+pub trait Cover<Res> {
+    /// What the caller receives instead of `Res`; the same, if nothing follows.
+    type Covered;
+
+    /// Puts an answer under watch, if there is one to be kept.
+    fn cover(&self, answer: Res, watch: Option<Watch>) -> Self::Covered;
+}
+
+/// The limits on what follows the head of an answer, such as its body.
+///
+/// Ask it whenever what follows has been polled.
+pub struct Watch {
+    policy: &'static str,
+    telemetry: Arc<Telemetry>,
+    /// The end of the whole, why that is one, and the time that was given.
+    end: Option<(Instant, Reason, Duration)>,
+    idle: Option<Duration>,
+    /// When nothing may be idle for any longer; unknown while something comes.
+    idle_until: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Watch {
+    pub(crate) fn new(
+        telemetry: Arc<Telemetry>,
+        end: Option<(Instant, Reason, Duration)>,
+        idle: Option<Duration>,
+    ) -> Self {
+        let policy = telemetry.name();
+        Self { policy, telemetry, end, idle, idle_until: None, timer: None }
+    }
+
+    /// Something has come; the refusal if it came too late.
+    ///
+    /// # Errors
+    ///
+    /// If the end has passed.
+    pub fn progress(&mut self) -> Result<(), Rejected> {
+        self.idle_until = None;
+        match self.end {
+            // What is always there never waits, and so would not be seen by a timer.
+            Some((end, reason, limit)) if instant() >= end => Err(self.expired(reason, limit)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Nothing has come; ready when that has been so for too long.
+    pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Rejected> {
+        if let (None, Some(idle)) = (self.idle_until, self.idle) {
+            self.idle_until = Some(instant_after(instant(), idle));
+        }
+        let end = self.end.map(|(end, ..)| end);
+        let Some(at) = self.idle_until.into_iter().chain(end).min() else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if timer.deadline() != at {
+            timer.as_mut().reset(at);
+        }
+        ready!(timer.as_mut().poll(cx));
+        let (reason, limit) = match (self.end, self.idle) {
+            (Some((end, reason, limit)), _) if end == at => (reason, limit),
+            (_, Some(idle)) => (Reason::IdleTimeout, idle),
+            (_, None) => return Poll::Pending,
+        };
+        Poll::Ready(self.expired(reason, limit))
+    }
+
+    fn expired(&self, reason: Reason, limit: Duration) -> Rejected {
+        let rejected = Rejected::timeout(reason, self.policy, limit, true);
+        self.telemetry.emit(&Event::Rejected(&rejected));
+        rejected
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("policy", &self.policy)
+            .field("end", &self.end)
+            .field("idle", &self.idle)
+            .finish_non_exhaustive()
+    }
+}
