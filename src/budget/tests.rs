@@ -182,8 +182,6 @@ fn configs() -> impl Strategy<Value = BudgetConfig> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
-
     /// The naive bucket adds what comes with time in every step, in floating point.
     #[test]
     fn it_holds_what_a_naive_bucket_holds(config in configs(), steps in steps(0)) {
