@@ -182,15 +182,15 @@ impl Default for Backoff {
     }
 }
 
-/// A share of `whole`, at most all of it.
+/// A share of `whole`: at least nothing, at most all of it.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::cast_precision_loss,
-    reason = "not negative, and the cast saturates"
+    reason = "the cast saturates, also at zero"
 )]
 fn part(whole: u64, share: f64) -> u64 {
-    ((whole as f64 * share.max(0.0)) as u64).min(whole)
+    ((whole as f64 * share) as u64).min(whole)
 }
 
 /// The waits of a [`Backoff`], one after the other, without end. Small, and made without allocating.

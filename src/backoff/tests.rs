@@ -25,6 +25,7 @@ fn any_backoff() -> impl Strategy<Value = Backoff> {
     let duration = prop_oneof![
         any::<(u64, u32)>().prop_map(|(seconds, nanos)| Duration::new(seconds, nanos % 1_000_000_000)),
         any::<u32>().prop_map(|nanos| Duration::from_nanos(nanos.into())),
+        any::<u64>().prop_map(Duration::from_nanos),
         Just(Duration::ZERO),
         Just(Duration::MAX),
     ];
@@ -141,6 +142,27 @@ fn around_lies_evenly_about_the_wait_below_the_cap() {
     let range = Duration::from_millis(320)..=Duration::from_millis(480);
     assert!(shortest.is_some_and(|wait| range.contains(&wait)), "{shortest:?}");
     assert!(longest.is_some_and(|wait| range.contains(&wait)), "{longest:?}");
+}
+
+#[test]
+fn a_decorrelated_wait_begins_between_the_base_and_three_times_that() {
+    let backoff = Backoff::exponential(BASE).jitter(Jitter::Decorrelated);
+    let (mean, deviation) = distribution((0..1_000).filter_map(|seed| backoff.delays_seeded(seed).next()));
+    assert!((mean - 0.2).abs() < 0.006 && (deviation - 0.0577).abs() < 0.003, "{mean}, {deviation}");
+}
+
+#[test]
+fn what_is_out_of_range_counts_as_the_nearest_that_is_not() {
+    let backoff = Backoff::exponential(BASE);
+    for (given, nearest) in [(5.0, 1.0), (f64::INFINITY, 1.0), (-1.0, 0.0), (f64::NAN, 0.0)] {
+        let range = |share| backoff.jitter(Jitter::Around(share)).range(3, 0);
+        assert_eq!(range(given), range(nearest), "{given}");
+    }
+    for (given, nearest) in [(0.5, 1.0), (-2.0, 1.0), (f64::NAN, 1.0), (f64::INFINITY, f64::MAX)] {
+        let wait = |factor| backoff.factor(factor).nominal(3);
+        assert_eq!(wait(given), wait(nearest), "{given}");
+    }
+    assert_eq!(backoff.cap(BASE / 2).nominal(0), nanos(BASE / 2));
 }
 
 #[test]

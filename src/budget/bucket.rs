@@ -19,7 +19,7 @@ use crate::sync::{AtomicU64, Ordering};
 
 #[derive(Debug)]
 pub(super) struct Bucket {
-    tokens: AtomicU64,
+    pub(super) tokens: AtomicU64,
     paid: AtomicU64,
     settings: Settings,
 }
@@ -34,7 +34,7 @@ impl Bucket {
     pub(super) fn deposit(&self) {
         let Settings { deposit, cap, .. } = self.settings;
         let mut seen = self.tokens.load(Ordering::Relaxed);
-        while seen < cap && deposit > 0 {
+        while seen < cap {
             let added = seen.saturating_add(deposit).min(cap);
             match self.change(seen, added) {
                 Ok(_) => return,

@@ -73,6 +73,14 @@ fn of_ten_thousand_calls_exactly_the_share_is_retried() {
 }
 
 #[test]
+fn every_thousandth_is_exact() {
+    for thousandths in 0..10_000_u32 {
+        let settings = Settings::new(&ratio(f64::from(thousandths) / 1_000.0)).expect("it is valid");
+        assert_eq!(settings.deposit, u64::from(thousandths) * TOKEN / 1_000);
+    }
+}
+
+#[test]
 fn a_full_bucket_takes_no_more() {
     let bucket = full(&ratio(1.0));
     assert_eq!(bucket.units(START), 10 * TOKEN);
@@ -208,6 +216,7 @@ proptest! {
                 }
             }
             let balance = bucket.balance(Timestamp(now));
+            prop_assert!(bucket.tokens.load(Ordering::Relaxed) <= (config.cap * TOKEN as f64) as u64 + 1);
             prop_assert!((balance - tokens).abs() < ROUNDING, "{balance}, and by hand {tokens}");
         }
     }
