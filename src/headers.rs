@@ -64,7 +64,9 @@ pub(crate) fn retry_after_by(headers: &HeaderMap, now: impl FnOnce() -> SystemTi
         // More seconds than fit are still a number of seconds.
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
-    let date = httpdate::parse_http_date(value).ok()?;
+    // In the format of RFC 850 the parser takes any character for the space before the time; each format has three.
+    let has_spaces = value.bytes().filter(|byte| *byte == b' ').count() >= 3;
+    let date = httpdate::parse_http_date(value).ok().filter(|_| has_spaces)?;
     Some(date.duration_since(now()).unwrap_or(Duration::ZERO))
 }
 

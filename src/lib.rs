@@ -21,6 +21,8 @@ mod macros;
 mod mark;
 mod numbered;
 pub mod protocol;
+#[cfg(feature = "http")]
+pub mod replay_body;
 pub mod respond;
 pub mod retry;
 mod sync;

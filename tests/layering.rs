@@ -28,8 +28,9 @@ const LAYERS: &[&[&str]] = &[
         "backoff",
         "budget",
         "headers",
+        "replay_body",
     ],
-    &["classify", "telemetry", "protocol", "replay_body"],
+    &["classify", "telemetry", "protocol"],
     &[
         "circuit_breaker",
         "retry",

@@ -111,6 +111,7 @@ fn a_retry_after_that_is_neither_is_none() {
         b"Wed, 21 Oct 2015 07:28:60 GMT",
         b"Mon, 30 Feb 2015 07:28:00 GMT",
         b"2015-10-21T07:28:00Z",
+        b"Wednesday, 21-Oct-15007:28:00 GMT",
     ] {
         retry_after_is(&[value], None);
     }
