@@ -375,3 +375,73 @@ async fn no_call_allocates_whose_permit_is_in_the_body() {
         }
     }
 }
+
+#[cfg(feature = "http")]
+mod replay {
+    use std::convert::Infallible;
+    use std::pin::Pin;
+
+    use bytes::Bytes;
+    use http_body::{Body, Frame};
+    use http_body_util::{Empty, Full};
+    use stanchion::replay_body::ReplayBody;
+
+    use super::{ALLOCATIONS, Context, Poll, Waker, black_box, pin};
+
+    /// Reads all frames, and says how often something was allocated meanwhile.
+    fn read<B: Body<Data = Bytes>>(body: B) -> u64 {
+        let before = ALLOCATIONS.get();
+        let mut body = pin!(body);
+        let mut cx = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Some(frame)) = body.as_mut().poll_frame(&mut cx) {
+            black_box(frame.is_ok());
+        }
+        ALLOCATIONS.get() - before
+    }
+
+    #[test]
+    fn an_empty_body_is_sent_and_sent_again_without_an_allocation() {
+        let before = ALLOCATIONS.get();
+        let (first, replay) = ReplayBody::new(Empty::<Bytes>::new(), 65_536);
+        read(first);
+        read(replay.again().unwrap());
+        assert_eq!(ALLOCATIONS.get() - before, 0);
+    }
+
+    #[test]
+    fn a_body_that_announces_too_much_passes_without_an_allocation() {
+        let long = Bytes::from_static(&[1; 10_000]);
+        let before = ALLOCATIONS.get();
+        let (first, replay) = ReplayBody::new(Full::new(long), 9_999);
+        read(first);
+        assert!(replay.again().is_none());
+        assert_eq!(ALLOCATIONS.get() - before, 0);
+    }
+
+    /// Yields its bytes one by one.
+    #[derive(Debug)]
+    struct Singly(Bytes);
+
+    impl Body for Singly {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let has_more = !self.0.is_empty();
+            Poll::Ready(has_more.then(|| Ok(Frame::data(self.0.split_to(1)))))
+        }
+    }
+
+    #[test]
+    fn a_body_of_single_bytes_is_kept_in_few_allocations_and_read_again_in_none() {
+        let (first, replay) = ReplayBody::new(Singly(Bytes::from_static(&[1; 65_536])), 65_536);
+        let made = read(first);
+        assert!(made < 25, "{made} allocations");
+        // The first to share it makes its count of owners.
+        assert!(read(replay.again().unwrap()) <= 1);
+        assert_eq!(read(replay.again().unwrap()), 0);
+    }
+}

@@ -57,10 +57,10 @@ impl Plan {
         [(http::header::ETAG, HeaderValue::from_static("1"))].into_iter().collect()
     }
 
-    fn body(&self) -> (Planned, Arc<Mutex<Read>>) {
+    fn body(&self, data: &Bytes) -> (Planned, Arc<Mutex<Read>>) {
         let read = Arc::default();
         let planned = Planned {
-            data: self.data().into(),
+            data: data.clone(),
             frames: self.frames.iter().copied().collect(),
             end: Some(self.end),
             is_sized: self.is_sized,
@@ -133,12 +133,13 @@ impl Body for Planned {
 
 /// Follows the steps and compares each attempt with the plan, and the handle with a naive account of it.
 pub(crate) fn follow(plan: &Plan, steps: &[Step]) {
-    let (body, read) = plan.body();
+    let whole = plan.data().into();
+    let (body, read) = plan.body(&whole);
     let was_empty = body.is_end_stream();
     let was_too_long = plan.is_sized && plan.length() > plan.cap;
     let (first, replay) = ReplayBody::new(body, plan.cap);
     let mut replay = Some(replay);
-    let mut attempts = vec![Some(Attempt::new(plan, first, true))];
+    let mut attempts = vec![Some(Attempt::new(plan, &whole, first, true))];
     let expected = |attempts: &[Option<Attempt<'_>>]| {
         let read = read.lock().unwrap();
         if was_empty {
@@ -171,7 +172,7 @@ pub(crate) fn follow(plan: &Plan, steps: &[Step]) {
                     let reads_original = !read.lock().unwrap().has_ended && !was_empty;
                     let body = replay.again();
                     assert_eq!(body.is_some(), can);
-                    attempts.extend(body.map(|body| Some(Attempt::new(plan, body, reads_original))));
+                    attempts.extend(body.map(|body| Some(Attempt::new(plan, &whole, body, reads_original))));
                 }
             }
             Step::DropHandle => replay = None,
@@ -184,12 +185,13 @@ pub(crate) fn follow(plan: &Plan, steps: &[Step]) {
     attempts.iter_mut().flatten().for_each(Attempt::finish);
     drop(attempts);
     if let Some(last) = replay.as_ref().and_then(Replay::again) {
-        Attempt::new(plan, last, false).finish();
+        Attempt::new(plan, &whole, last, false).finish();
     }
 }
 
 struct Attempt<'a> {
     plan: &'a Plan,
+    whole: &'a Bytes,
     body: ReplayBody<Planned>,
     data: Vec<u8>,
     has_trailers: bool,
@@ -198,9 +200,9 @@ struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    fn new(plan: &'a Plan, body: ReplayBody<Planned>, reads_original: bool) -> Self {
+    fn new(plan: &'a Plan, whole: &'a Bytes, body: ReplayBody<Planned>, reads_original: bool) -> Self {
         let (data, has_trailers, has_ended) = (vec![], false, false);
-        Self { plan, body, data, has_trailers, has_ended, reads_original }
+        Self { plan, whole, body, data, has_trailers, has_ended, reads_original }
     }
 
     fn finish(&mut self) {
@@ -211,8 +213,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn poll(&mut self) {
-        let whole = self.plan.data();
-        let left = (whole.len() - self.data.len()) as u64;
+        let left = (self.whole.len() - self.data.len()) as u64;
         let hint = self.body.size_hint();
         let allowed = hint.lower()..=hint.upper().unwrap_or(u64::MAX);
         assert!(allowed.contains(&left), "{left} bytes are left, the hint is {hint:?}");
@@ -238,8 +239,9 @@ impl<'a> Attempt<'a> {
                 self.has_trailers = true;
             }
             Some(Ok(frame)) => {
-                self.data.extend_from_slice(&frame.into_data().unwrap());
-                assert!(whole.starts_with(&self.data), "other data than what was sent");
+                let data = frame.into_data().unwrap();
+                self.data.extend_from_slice(&data);
+                assert!(self.whole.starts_with(&self.data), "other data than what was sent");
                 assert!(!self.has_trailers, "data after trailers");
             }
             Some(Err(error)) => {
