@@ -12,7 +12,7 @@
 //! | [`Cover`] | what follows the head of an answer, such as a body, and how to limit the time it takes |
 //!
 //! [`Plain`] is the protocol of all requests that can be cloned, where every error is a failure, and repeating is up to
-//! whoever puts the layer there. With the feature `http` there is `Http` for requests of the `http` crate. For requests
+//! whoever puts the layer there. With the feature `http` there is `http::Http` for requests of the `http` crate. For requests
 //! of your own write the traits on a type of your own, or take [`copied`] and a closure for [`Judge`]:
 //!
 //! ```
@@ -33,6 +33,8 @@
 //! # let _ = layer;
 //! ```
 
+#[cfg(feature = "http")]
+pub mod http;
 mod judgement;
 mod plain;
 mod watch;

@@ -1,0 +1,200 @@
+//! HTTP, and gRPC over it: which requests may be repeated and how, and what answers say.
+//!
+//! [`Http`] is given to a layer with `over`:
+//!
+//! ```
+//! use stanchion::protocol::http::Http;
+//! use stanchion::{RetryConfig, RetryLayer};
+//!
+//! let layer = RetryLayer::new(RetryConfig::new()).over(Http::new());
+//! # let _ = layer;
+//! ```
+//!
+//! # Requests
+//!
+//! | in the request's extensions | says |
+//! |---|---|
+//! | [`Deadline`] | by when an answer is wanted; without it, so does the header `grpc-timeout` |
+//! | [`Timeouts`] | timeouts for this request, in place of those that are configured |
+//! | [`Idempotent`] | whether executing it twice does no harm |
+//! | [`Attempt`] | which attempt it is; written by the layers that make several |
+//!
+//! Without [`Idempotent`] the methods GET, HEAD, OPTIONS, TRACE, PUT and DELETE are idempotent (RFC 9110, section
+//! 9.2.2), and every request with an `Idempotency-Key`. That key stays the same over all attempts.
+//!
+//! A body is sent again by means of a [`ReplayBody`], within a cap: see there. The service inside is called with
+//! `http::Request<ReplayBody<B>>`. What an attempt is still sending when it fails is not sent again.
+//!
+//! For requests of gRPC (by their `content-type`) the time that is left is written to `grpc-timeout`, and the number
+//! of attempts before to `grpc-previous-rpc-attempts`.
+//!
+//! # Answers
+//!
+//! | answer | is | tried again |
+//! |---|---|---|
+//! | 408, 425, 429, 500, 502, 503, 504 | a failure | if idempotent; not before `Retry-After` |
+//! | another 5xx | a failure | no |
+//! | any other status | good | |
+//! | `grpc-status` in the head: 8, 14 | a failure | if idempotent; as `grpc-retry-pushback-ms` has it |
+//! | 2, 4, 10, 12, 13, 15 | a failure | no, unless pushback asks for it |
+//! | any other `grpc-status` | good: the call was wrong | |
+//! | an error | a failure | if idempotent |
+//! | an error that says it was [not processed](is_unprocessed) | a failure | once, whatever the request |
+//!
+//! Answers with 429 are failures here and not for [`HttpClassifier`](crate::classify::http::HttpClassifier): for the
+//! caller it has failed, though the service works.
+
+mod answer;
+mod timed_body;
+mod unprocessed;
+
+pub use timed_body::TimedBody;
+pub use unprocessed::{ByChain, Unprocessed, is_unprocessed};
+
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+use http_body::Body;
+
+use super::{Attempt, Carry, Replay, Timeouts};
+use crate::deadline::Deadline;
+use crate::headers::{grpc_timeout, write_grpc_timeout};
+use crate::replay_body::{self, ReplayBody, Replayable};
+
+/// The protocol of requests of the `http` crate: see the [module](self).
+///
+/// `F` tells the errors that say a request was not processed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http<F = ByChain> {
+    max_replayed: usize,
+    unprocessed: F,
+}
+
+/// Whether executing a request twice does no harm, whatever its method. Put it into the request's extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Idempotent(pub bool);
+
+impl Http {
+    /// Bodies of up to 64 KiB are sent again, and errors are judged by [their chain](ByChain).
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { max_replayed: 64 * 1024, unprocessed: ByChain }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<F> Http<F> {
+    /// Sets how many bytes of a body are kept to be sent again; of a request with more, none are kept, and it is not
+    /// repeated. Each request under way may take as much memory. Default: 65,536.
+    #[must_use]
+    pub fn max_replayed(self, bytes: usize) -> Self {
+        Self { max_replayed: bytes, ..self }
+    }
+
+    /// Sets which errors say that a request was not processed, so that any may be repeated. For errors of a known type,
+    /// such as those of a client: `.unprocessed(|error: &Error<reqwest::Error>| ..)`.
+    #[must_use]
+    pub fn unprocessed<G>(self, unprocessed: G) -> Http<G> {
+        Http { max_replayed: self.max_replayed, unprocessed }
+    }
+}
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const GRPC_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+impl<F, B> Carry<Request<B>> for Http<F> {
+    fn deadline(&self, request: &Request<B>) -> Option<Deadline> {
+        let given = request.extensions().get().copied();
+        given.or_else(|| grpc_timeout(request.headers()).map(Deadline::after))
+    }
+
+    fn set_deadline(&self, request: &mut Request<B>, deadline: Deadline) {
+        put(request, deadline);
+        if is_grpc(request.headers()) {
+            let timeout = write_grpc_timeout(deadline.remaining());
+            request.headers_mut().insert(GRPC_TIMEOUT, timeout);
+        }
+    }
+
+    fn timeouts(&self, request: &Request<B>) -> Timeouts {
+        request.extensions().get().copied().unwrap_or_default()
+    }
+
+    fn attempt(&self, request: &Request<B>) -> Option<Attempt> {
+        request.extensions().get().copied()
+    }
+
+    fn set_attempt(&self, request: &mut Request<B>, attempt: Attempt) {
+        put(request, attempt);
+        let before = attempt.number.saturating_sub(1).saturating_add(attempt.hedge);
+        if before > 0 && is_grpc(request.headers()) {
+            request.headers_mut().insert(GRPC_ATTEMPTS, HeaderValue::from(before));
+        }
+    }
+
+    fn is_idempotent(&self, request: &Request<B>) -> bool {
+        match request.extensions().get() {
+            Some(Idempotent(is_idempotent)) => *is_idempotent,
+            None => is_safe_twice(request.method()) || request.headers().contains_key(IDEMPOTENCY_KEY),
+        }
+    }
+}
+
+/// Puts a value into the extensions, into the place of the one that is there: a new one is allocated.
+fn put<B, T: Clone + Send + Sync + 'static>(request: &mut Request<B>, value: T) {
+    match request.extensions_mut().get_mut() {
+        Some(place) => *place = value,
+        None => {
+            request.extensions_mut().insert(value);
+        }
+    }
+}
+
+const fn is_safe_twice(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
+}
+
+/// What is kept of a request to send it again.
+#[derive(Debug)]
+pub struct Kept<B> {
+    parts: Parts,
+    body: replay_body::Replay<B>,
+}
+
+impl<F, B: Body> Replay<Request<B>> for Http<F> {
+    type Request = Request<ReplayBody<B>>;
+    type Kept = Kept<B>;
+
+    fn keep(&self, request: Request<B>, is_wanted: bool) -> (Self::Request, Option<Kept<B>>) {
+        if !is_wanted {
+            return (request.map(ReplayBody::from), None);
+        }
+        let (parts, body) = request.into_parts();
+        let (first, body) = ReplayBody::new(body, self.max_replayed);
+        let kept = (body.replayable() != Replayable::TooLong).then(|| Kept { parts: parts.clone(), body });
+        (Request::from_parts(parts, first), kept)
+    }
+
+    fn again(&self, kept: &mut Kept<B>) -> Option<Self::Request> {
+        let body = kept.body.again()?;
+        let mut request = Request::from_parts(kept.parts.clone(), body);
+        // Less is left than when the first was sent.
+        if let Some(deadline) = request.extensions().get::<Deadline>().copied() {
+            self.set_deadline(&mut request, deadline);
+        }
+        Some(request)
+    }
+}

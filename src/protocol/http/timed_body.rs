@@ -1,0 +1,76 @@
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http_body::{Body, Frame, SizeHint};
+use pin_project::pin_project;
+
+use crate::error::{Error, Rejected};
+use crate::protocol::Watch;
+
+/// The body of a response to a call with a [timeout](crate::timeout), which ends in an error when that is over.
+///
+/// Then the body inside is dropped at once.
+#[pin_project]
+#[derive(Debug)]
+pub struct TimedBody<B> {
+    /// None once the time was over.
+    #[pin]
+    inner: Option<B>,
+    /// None if there is no limit, or it has served.
+    watch: Option<Watch>,
+}
+
+impl<B> TimedBody<B> {
+    pub(super) const fn new(inner: B, watch: Option<Watch>) -> Self {
+        Self { inner: Some(inner), watch }
+    }
+}
+
+/// A body without a limit, for responses that are made on the way.
+impl<B> From<B> for TimedBody<B> {
+    fn from(inner: B) -> Self {
+        Self::new(inner, None)
+    }
+}
+
+impl<B: Default> Default for TimedBody<B> {
+    fn default() -> Self {
+        Self::from(B::default())
+    }
+}
+
+impl<B: Body> Body for TimedBody<B> {
+    type Data = B::Data;
+    type Error = Error<B::Error>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let mut this = self.project();
+        let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+        let polled = inner.poll_frame(cx);
+        let expired: Option<Rejected> = match (this.watch.as_mut(), &polled) {
+            (Some(watch), Poll::Ready(Some(Ok(_)))) => watch.progress().err(),
+            (Some(watch), Poll::Pending) => match watch.poll_expired(cx) {
+                Poll::Ready(rejected) => Some(rejected),
+                Poll::Pending => None,
+            },
+            _ => None,
+        };
+        if let Some(rejected) = expired {
+            this.inner.set(None);
+            *this.watch = None;
+            return Poll::Ready(Some(Err(Error::Rejected(rejected))));
+        }
+        polled.map_err(Error::Inner)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
