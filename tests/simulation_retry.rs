@@ -21,7 +21,8 @@ use tower::retry::budget::{Budget, TpsBudget};
 use tower::retry::{Policy, Retry};
 use tower::util::rng::Rng;
 use virtual_server::{
-    Answer, Failed, Latency, MILLISECOND, Mode, Random, Request, SECOND, Server, Traffic, seed, simulate,
+    Answer, Failed, Latency, MILLISECOND, Mode, Orphans, Random, Request, SECOND, Server, Traffic, seed,
+    simulate,
 };
 
 const RETRIES: u32 = 3;
@@ -109,10 +110,7 @@ impl Chance {
 
 impl Figures for Chance {
     fn misses(&self) -> Vec<&'static str> {
-        out_of_bounds([
-            ("success", self.success >= 0.998),
-            ("amplification", self.amplification <= 1.12),
-        ])
+        out_of_bounds([("success", self.success >= 0.998), ("amplification", self.amplification <= 1.12)])
     }
 }
 
@@ -126,8 +124,8 @@ struct Metastable {
 }
 
 impl Metastable {
-    /// `rate`: of a server that can serve 1,000 calls per second. `cancels`: work that no client waits for.
-    fn of<S>(client: impl Fn(Server) -> S, rate: u32, cancels: bool) -> Self
+    /// `rate`: of a server that can serve 1,000 calls per second.
+    fn of<S>(client: impl Fn(Server) -> S, rate: u32, orphans: Orphans) -> Self
     where
         S: Service<Request, Response = Answer, Error: 'static> + Clone + 'static,
     {
@@ -135,7 +133,7 @@ impl Metastable {
         let end = trouble.end + 40 * SECOND;
         simulate(async {
             let server = Server::of_ten_workers()
-                .cancelling(cancels)
+                .orphans(orphans)
                 .weather([(trouble.start, Mode::Slow(5.0)), (trouble.end, Mode::Well)]);
             let clients = [client(server.clone())];
             let calls = Traffic::random(rate, end).drive(&server, &clients).await;
@@ -240,12 +238,12 @@ fn a_tenth_of_failures_is_hidden() {
 #[test]
 fn a_brown_out_is_over_when_it_is_over() {
     for rate in [700, 800] {
-        for cancels in [false, true] {
-            let name = |client| format!("brown-out at {rate}, cancels {cancels}, {client}");
-            show(&name("without retries"), Metastable::of(without_retries, rate, cancels));
-            show(&name("naive"), Metastable::of(naive, rate, cancels));
-            show(&name("naive with jitter"), Metastable::of(naive_with_jitter, rate, cancels));
-            show(&name("tower"), Metastable::of(towers, rate, cancels));
+        for orphans in [Orphans::Served, Orphans::Skipped, Orphans::Stopped] {
+            let name = |client| format!("brown-out at {rate}, orphans {orphans:?}, {client}");
+            show(&name("without retries"), Metastable::of(without_retries, rate, orphans));
+            show(&name("naive"), Metastable::of(naive, rate, orphans));
+            show(&name("naive with jitter"), Metastable::of(naive_with_jitter, rate, orphans));
+            show(&name("tower"), Metastable::of(towers, rate, orphans));
         }
     }
 }

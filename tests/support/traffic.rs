@@ -117,7 +117,8 @@ impl<E> Calls<E> {
 
     /// The latency which this share of the answered calls does not exceed, by the times of the server.
     pub(crate) fn quantile(&self, during: Range<Duration>, share: f64) -> Duration {
-        let answers = self.of(during).iter().filter_map(|call| Some((call.start, call.result.as_ref().ok()?)));
+        let answers =
+            self.of(during).iter().filter_map(|call| Some((call.start, call.result.as_ref().ok()?)));
         let mut latencies: Vec<_> = answers.map(|(start, answer)| answer.ready - start).collect();
         latencies.sort_unstable();
         let place = (share * latencies.len() as f64).ceil().max(1.0) as usize - 1;

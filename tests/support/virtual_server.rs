@@ -64,8 +64,13 @@ pub(crate) struct Answer {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Latency {
     Fixed(Duration),
-    Exponential { mean: Duration },
-    Lognormal { median: Duration, sigma: f64 },
+    Exponential {
+        mean: Duration,
+    },
+    Lognormal {
+        median: Duration,
+        sigma: f64,
+    },
     /// 5 ms and exponential 5 ms more, but for a fiftieth of the requests another 200 ms.
     Stragglers,
 }
@@ -98,6 +103,17 @@ pub(crate) enum Mode {
     Hangs(Duration),
 }
 
+/// What becomes of the work for a client that has gone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Orphans {
+    /// It is done.
+    Served,
+    /// It is not begun.
+    Skipped,
+    /// It is not begun, or stopped.
+    Stopped,
+}
+
 /// Cheap to clone; all clones are one server.
 #[derive(Clone, Debug)]
 pub(crate) struct Server(Rc<Shared>);
@@ -114,8 +130,7 @@ struct State {
     latency: Latency,
     /// Idle ones.
     workers: usize,
-    /// Whether it stops working for a client that has gone.
-    cancels: bool,
+    orphans: Orphans,
     /// From when on; in order.
     weather: Vec<(Duration, Mode)>,
     queue: VecDeque<Rc<Job>>,
@@ -173,7 +188,7 @@ impl Server {
             random: Random::of("server"),
             latency,
             workers,
-            cancels: false,
+            orphans: Orphans::Served,
             weather: vec![],
             queue: VecDeque::new(),
             working: BTreeMap::new(),
@@ -185,9 +200,8 @@ impl Server {
         Self(Rc::new(Shared { start: Instant::now(), state: RefCell::new(state) }))
     }
 
-    /// Stops working for clients that have gone.
-    pub(crate) fn cancelling(self, cancels: bool) -> Self {
-        self.0.state.borrow_mut().cancels = cancels;
+    pub(crate) fn orphans(self, orphans: Orphans) -> Self {
+        self.0.state.borrow_mut().orphans = orphans;
         self
     }
 
@@ -383,11 +397,15 @@ impl State {
         }
         self.awaited -= 1;
         self.log.push((now, Event::Cancelled));
-        job.stage.set(if self.cancels { Stage::Done } else { Stage::Pointless });
-        if let (true, Stage::Working(until)) = (self.cancels, stage) {
-            self.working.remove(&(until, job.number));
-            self.workers += 1;
-            self.begin(now);
+        match (self.orphans, stage) {
+            (Orphans::Served, _) | (Orphans::Skipped, Stage::Working(_)) => job.stage.set(Stage::Pointless),
+            (_, Stage::Working(until)) => {
+                job.stage.set(Stage::Done);
+                self.working.remove(&(until, job.number));
+                self.workers += 1;
+                self.begin(now);
+            }
+            _ => job.stage.set(Stage::Done),
         }
     }
 }
