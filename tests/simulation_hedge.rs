@@ -12,7 +12,6 @@ mod virtual_server;
 
 use std::cell::RefCell;
 use std::fmt;
-use std::ops::Range;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -24,12 +23,11 @@ use tower::hedge::{Hedge, Policy};
 use tower::{BoxError, Service, ServiceExt};
 use virtual_server::{Answer, Latency, MILLISECOND, Mode, Request, SECOND, Server, Traffic, seed, simulate};
 
-const RUN: Range<Duration> = Duration::ZERO..Duration::from_secs(120);
 const RATE: u32 = 500;
 /// Of [`Latency::Stragglers`]: 5 ms and 5 ms times the logarithm of 0.98 over 0.48.
 const MEDIAN: Duration = Duration::from_micros(8_569);
 
-/// What two minutes cost, by how the server behaves.
+/// What a client makes of a server, for 120 s with [`Latency::Stragglers`] and for 60 s with others.
 #[derive(Debug)]
 struct Figures {
     median: Duration,
@@ -64,27 +62,28 @@ impl Figures {
     where
         S: Service<Request, Response = Answer, Error: 'static> + Clone + 'static,
     {
-        let run = |latency, slow| {
+        let run = |latency, slow, seconds: u32| {
             simulate(async {
                 let server = Server::without_queue(latency);
-                let server = server.weather([(50 * SECOND, Mode::Slow(slow)), (70 * SECOND, Mode::Well)]);
+                let server = server.weather([(20 * SECOND, Mode::Slow(slow)), (40 * SECOND, Mode::Well)]);
+                let all = Duration::ZERO..seconds * SECOND;
                 let clients = [client(server.clone())];
-                let calls = Traffic::random(RATE, RUN.end).drive(&server, &clients).await;
+                let calls = Traffic::random(RATE, all.end).drive(&server, &clients).await;
                 let extra = Extra {
-                    mean: calls.amplification(&server, RUN) - 1.0,
-                    worst_5s: calls.worst(&server, RUN, 5 * SECOND) - 1.0,
+                    mean: calls.amplification(&server, all.clone()) - 1.0,
+                    worst_5s: calls.worst(&server, all.clone(), 5) - 1.0,
                 };
-                (extra, calls.quantile(RUN, 0.5), calls.quantile(RUN, 0.99))
+                (extra, calls.quantile(all.clone(), 0.5), calls.quantile(all, 0.99))
             })
         };
         let lognormal = Latency::Lognormal { median: 10 * MILLISECOND, sigma: 1.0 };
-        let (stragglers, median, p99) = run(Latency::Stragglers, 1.0);
+        let (stragglers, median, p99) = run(Latency::Stragglers, 1.0, 120);
         Self {
             median,
             p99,
             stragglers,
-            lognormal: run(lognormal, 1.0).0,
-            slowdown: run(Latency::Stragglers, 10.0).0,
+            lognormal: run(lognormal, 1.0, 60).0,
+            slowdown: run(Latency::Stragglers, 10.0, 60).0,
             manners: Manners::of(&client),
         }
     }
@@ -135,7 +134,7 @@ impl Manners {
         simulate(async {
             let server = Server::without_queue(Latency::Stragglers);
             let client = client(server.clone());
-            Traffic::random(RATE, 20 * SECOND).drive(&server, &[client.clone()]).await;
+            Traffic::random(RATE, 20 * SECOND).drive(&server, std::slice::from_ref(&client)).await;
             let one = async |hedge: Mode| {
                 let start = server.now();
                 server.set(Mode::Slow(100.0));

@@ -101,9 +101,9 @@ impl<E> Calls<E> {
         server.arrived(during.clone()) as f64 / self.of(during).len() as f64
     }
 
-    /// The most that [`amplification`](Self::amplification) is in any of the whole spans of this length.
-    pub(crate) fn worst(&self, server: &Server, during: Range<Duration>, span: Duration) -> f64 {
-        let spans = spans(during, span).map(|span| self.amplification(server, span));
+    /// The most that [`amplification`](Self::amplification) is in any span of so many whole seconds.
+    pub(crate) fn worst(&self, server: &Server, during: Range<Duration>, seconds: u32) -> f64 {
+        let spans = spans(during, seconds * SECOND).map(|span| self.amplification(server, span));
         spans.fold(0.0, f64::max)
     }
 
@@ -126,7 +126,8 @@ impl<E> Calls<E> {
     }
 }
 
-fn spans(during: Range<Duration>, span: Duration) -> impl Iterator<Item = Range<Duration>> {
-    let starts = std::iter::successors(Some(during.start), move |start| Some(*start + span));
-    starts.map(move |start| start..start + span).take_while(move |span| span.end <= during.end)
+/// The spans of this length that begin a whole number of seconds after `during` does, and are within it.
+fn spans(during: Range<Duration>, length: Duration) -> impl Iterator<Item = Range<Duration>> {
+    let starts = std::iter::successors(Some(during.start), |start| Some(*start + SECOND));
+    starts.map(move |start| start..start + length).take_while(move |span| span.end <= during.end)
 }

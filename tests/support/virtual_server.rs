@@ -5,7 +5,7 @@
 //! capacity and its latencies are those that are written down. What is random follows from `STANCHION_SEED`.
 
 #![allow(clippy::disallowed_methods, clippy::expect_used, clippy::unwrap_used, reason = "time is paused")]
-#![allow(dead_code, reason = "no simulation uses all of it")]
+#![allow(dead_code, unused_imports, reason = "no simulation uses all of it")]
 
 mod random;
 mod traffic;
@@ -135,7 +135,7 @@ struct State {
     weather: Vec<(Duration, Mode)>,
     queue: VecDeque<Rc<Job>>,
     /// By the time when it will be done, and then by number.
-    working: BTreeMap<(Duration, u64), (Rc<Job>, Option<&'static str>)>,
+    working: BTreeMap<(Duration, u64), Rc<Job>>,
     jobs: u64,
     /// Of those, whose clients are waiting.
     awaited: usize,
@@ -159,6 +159,8 @@ pub(crate) enum Event {
 struct Job {
     number: u64,
     stage: Cell<Stage>,
+    /// Why it is going to fail, if it is.
+    failure: Cell<Option<&'static str>>,
     result: Cell<Option<Result<Answer, &'static str>>>,
     client: RefCell<Option<Waker>>,
 }
@@ -321,11 +323,13 @@ impl State {
         let job = Rc::new(Job {
             number: self.jobs,
             stage: Cell::new(Stage::Queued),
+            failure: Cell::new(None),
             result: Cell::new(None),
             client: RefCell::new(None),
         });
         if self.mode(now) == Mode::Down {
-            self.finish(&job, now, Some("down"));
+            job.failure.set(Some("down"));
+            self.finish(&job, now);
         } else {
             self.queue.push_back(Rc::clone(&job));
             self.begin(now);
@@ -351,13 +355,14 @@ impl State {
                 Mode::Slow(factor) => (times(time, factor), None),
                 Mode::Hangs(time) => (time, Some("timed out")),
             };
+            job.failure.set(failure);
             let until = at + time;
             if job.stage.get() == Stage::Queued {
                 job.stage.set(Stage::Working(until));
             }
             self.workers -= 1;
             let key = (until, job.number);
-            self.working.insert(key, (job, failure));
+            self.working.insert(key, job);
             if self.working.first_key_value().is_some_and(|(first, _)| *first == key) {
                 self.clockwork.iter().for_each(Waker::wake_by_ref);
             }
@@ -367,14 +372,15 @@ impl State {
     /// Does what there was to do until now.
     fn advance(&mut self, now: Duration) {
         while let Some(first) = self.working.first_entry().filter(|first| first.key().0 <= now) {
-            let ((until, _), (job, failure)) = first.remove_entry();
+            let ((until, _), job) = first.remove_entry();
             self.workers += 1;
-            self.finish(&job, until, failure);
+            self.finish(&job, until);
             self.begin(until);
         }
     }
 
-    fn finish(&mut self, job: &Job, at: Duration, failure: Option<&'static str>) {
+    fn finish(&mut self, job: &Job, at: Duration) {
+        let failure = job.failure.get();
         let event = match (job.stage.replace(Stage::Done), failure) {
             (Stage::Pointless, _) => Event::Wasted,
             (_, None) => Event::Served,
