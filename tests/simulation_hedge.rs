@@ -1,7 +1,7 @@
 //! Hedging in a moment: how much of a long tail it cuts off, and what it costs, under paused time.
 //!
-//! Beside our own run naive clients, which must fail, so that each figure is known to bite; and tower's, which
-//! reads tokio's clock as well.
+//! Naive clients must fail, so that each figure is known to bite. tower's hedging is driven as well, since it
+//! reads tokio's clock.
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "time is paused; helpers of a test")]
 
@@ -14,6 +14,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::pin::pin;
 use std::rc::Rc;
+use std::slice::from_ref;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -134,8 +135,12 @@ impl Manners {
         simulate(async {
             let server = Server::without_queue(Latency::Stragglers);
             let client = client(server.clone());
-            Traffic::random(RATE, 20 * SECOND).drive(&server, std::slice::from_ref(&client)).await;
+            Traffic::random(RATE, 20 * SECOND).drive(&server, from_ref(&client)).await;
             let one = async |hedge: Mode| {
+                // So that there is a budget for it.
+                server.set(Mode::Slow(0.01));
+                Traffic::random(RATE, SECOND).drive(&server, from_ref(&client)).await;
+
                 let start = server.now();
                 server.set(Mode::Slow(100.0));
                 let mut client = client.clone();

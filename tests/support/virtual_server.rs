@@ -7,11 +7,14 @@
 #![allow(clippy::disallowed_methods, clippy::expect_used, clippy::unwrap_used, reason = "time is paused")]
 #![allow(dead_code, unused_imports, reason = "no simulation uses all of it")]
 
+#[path = "virtual_server/random.rs"]
 mod random;
+#[path = "virtual_server/traffic.rs"]
 mod traffic;
+#[path = "virtual_server/workers.rs"]
+mod workers;
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::ops::Range;
 use std::pin::{Pin, pin};
@@ -24,8 +27,10 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep_until};
 use tower::Service;
 
-pub(crate) use random::{Random, seed, times};
+pub(crate) use random::{Latency, Random, seed, times};
 pub(crate) use traffic::Traffic;
+pub(crate) use workers::{Event, Mode, Orphans};
+use workers::{Job, State};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
@@ -60,60 +65,6 @@ pub(crate) struct Answer {
     pub(crate) ready: Duration,
 }
 
-/// How long a request takes once a worker has it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Latency {
-    Fixed(Duration),
-    Exponential {
-        mean: Duration,
-    },
-    Lognormal {
-        median: Duration,
-        sigma: f64,
-    },
-    /// 5 ms and exponential 5 ms more, but for a fiftieth of the requests another 200 ms.
-    Stragglers,
-}
-
-impl Latency {
-    fn draw(self, random: &mut Random) -> Duration {
-        match self {
-            Self::Fixed(time) => time,
-            Self::Exponential { mean } => random.exponential(mean),
-            Self::Lognormal { median, sigma } => random.lognormal(median, sigma),
-            Self::Stragglers => {
-                let straggles = if random.chance(0.02) { 200 } else { 0 };
-                (5 + straggles) * MILLISECOND + random.exponential(5 * MILLISECOND)
-            }
-        }
-    }
-}
-
-/// What happens to requests: to those that arrive, if the server is down, and to those that are begun otherwise.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Mode {
-    Well,
-    /// Fails at once.
-    Down,
-    /// Fails this share of the requests, after as much work as for an answer.
-    Fails(f64),
-    /// Takes so many times as long.
-    Slow(f64),
-    /// Fails after so long a time.
-    Hangs(Duration),
-}
-
-/// What becomes of the work for a client that has gone.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Orphans {
-    /// It is done.
-    Served,
-    /// It is not begun.
-    Skipped,
-    /// It is not begun, or stopped.
-    Stopped,
-}
-
 /// Cheap to clone; all clones are one server.
 #[derive(Clone, Debug)]
 pub(crate) struct Server(Rc<Shared>);
@@ -122,56 +73,6 @@ pub(crate) struct Server(Rc<Shared>);
 struct Shared {
     start: Instant,
     state: RefCell<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    random: Random,
-    latency: Latency,
-    /// Idle ones.
-    workers: usize,
-    orphans: Orphans,
-    /// From when on; in order.
-    weather: Vec<(Duration, Mode)>,
-    queue: VecDeque<Rc<Job>>,
-    /// By the time when it will be done, and then by number.
-    working: BTreeMap<(Duration, u64), Rc<Job>>,
-    jobs: u64,
-    /// Of those, whose clients are waiting.
-    awaited: usize,
-    clockwork: Option<Waker>,
-    /// In the order of time.
-    log: Vec<(Duration, Event)>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
-    Arrived,
-    Served,
-    Failed,
-    /// The client has gone.
-    Cancelled,
-    /// Work was done for a client that had gone.
-    Wasted,
-}
-
-#[derive(Debug)]
-struct Job {
-    number: u64,
-    stage: Cell<Stage>,
-    /// Why it is going to fail, if it is.
-    failure: Cell<Option<&'static str>>,
-    result: Cell<Option<Result<Answer, &'static str>>>,
-    client: RefCell<Option<Waker>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Stage {
-    Queued,
-    Working(Duration),
-    Done,
-    /// The client has gone, and the work will be done nevertheless.
-    Pointless,
 }
 
 impl Server {
@@ -186,19 +87,7 @@ impl Server {
     }
 
     fn new(workers: usize, latency: Latency) -> Self {
-        let state = State {
-            random: Random::of("server"),
-            latency,
-            workers,
-            orphans: Orphans::Served,
-            weather: vec![],
-            queue: VecDeque::new(),
-            working: BTreeMap::new(),
-            jobs: 0,
-            awaited: 0,
-            clockwork: None,
-            log: vec![],
-        };
+        let state = State::new(workers, latency);
         Self(Rc::new(Shared { start: Instant::now(), state: RefCell::new(state) }))
     }
 
@@ -213,7 +102,7 @@ impl Server {
         self
     }
 
-    /// From now on.
+    /// From now on, after all that is planned.
     pub(crate) fn set(&self, mode: Mode) {
         let now = self.now();
         self.0.state.borrow_mut().weather.push((now, mode));
@@ -233,11 +122,9 @@ impl Server {
         self.0.state.borrow().awaited
     }
 
+    /// How often it happened, by the exact times.
     pub(crate) fn count(&self, event: Event, during: Range<Duration>) -> usize {
-        let state = self.0.state.borrow();
-        let after = |time| state.log.partition_point(|(at, _)| *at < time);
-        let log = state.log.get(after(during.start)..after(during.end)).unwrap_or_default();
-        log.iter().filter(|(_, which)| *which == event).count()
+        self.0.state.borrow().count(event, during)
     }
 
     pub(crate) fn arrived(&self, during: Range<Duration>) -> usize {
@@ -248,9 +135,9 @@ impl Server {
     fn turn(&self, clockwork: &Waker) -> Option<Instant> {
         let state = &mut *self.0.state.borrow_mut();
         state.advance(self.now());
-        let next = state.working.first_key_value().map(|((until, _), _)| self.at(*until));
+        let next = state.next();
         state.clockwork = next.map(|_| clockwork.clone());
-        next
+        next.map(|next| self.at(next))
     }
 
     /// Ends when there is nothing to do.
@@ -279,7 +166,7 @@ impl Service<Request> for Server {
     fn call(&mut self, _: Request) -> Call {
         let state = &mut *self.0.state.borrow_mut();
         let job = state.arrive(self.now());
-        if state.clockwork.is_none() && !state.working.is_empty() {
+        if state.clockwork.is_none() && state.next().is_some() {
             state.clockwork = Some(Waker::noop().clone());
             spawn_local(self.clone().clockwork());
         }
@@ -308,110 +195,6 @@ impl Future for Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if self.job.stage.get() != Stage::Done {
-            self.server.0.state.borrow_mut().leave(&self.job, self.server.now());
-        }
-    }
-}
-
-impl State {
-    fn arrive(&mut self, now: Duration) -> Rc<Job> {
-        self.advance(now);
-        self.log.push((now, Event::Arrived));
-        self.jobs += 1;
-        self.awaited += 1;
-        let job = Rc::new(Job {
-            number: self.jobs,
-            stage: Cell::new(Stage::Queued),
-            failure: Cell::new(None),
-            result: Cell::new(None),
-            client: RefCell::new(None),
-        });
-        if self.mode(now) == Mode::Down {
-            job.failure.set(Some("down"));
-            self.finish(&job, now);
-        } else {
-            self.queue.push_back(Rc::clone(&job));
-            self.begin(now);
-        }
-        job
-    }
-
-    fn mode(&self, at: Duration) -> Mode {
-        self.weather.iter().rev().find(|(from, _)| *from <= at).map_or(Mode::Well, |(_, mode)| *mode)
-    }
-
-    /// Gives the idle workers something to do.
-    fn begin(&mut self, at: Duration) {
-        while self.workers > 0 {
-            let Some(job) = self.queue.pop_front() else { return };
-            if job.stage.get() == Stage::Done {
-                continue;
-            }
-            let time = self.latency.draw(&mut self.random);
-            let (time, failure) = match self.mode(at) {
-                Mode::Well | Mode::Down => (time, None),
-                Mode::Fails(share) => (time, self.random.chance(share).then_some("failed")),
-                Mode::Slow(factor) => (times(time, factor), None),
-                Mode::Hangs(time) => (time, Some("timed out")),
-            };
-            job.failure.set(failure);
-            let until = at + time;
-            if job.stage.get() == Stage::Queued {
-                job.stage.set(Stage::Working(until));
-            }
-            self.workers -= 1;
-            let key = (until, job.number);
-            self.working.insert(key, job);
-            if self.working.first_key_value().is_some_and(|(first, _)| *first == key) {
-                self.clockwork.iter().for_each(Waker::wake_by_ref);
-            }
-        }
-    }
-
-    /// Does what there was to do until now.
-    fn advance(&mut self, now: Duration) {
-        while let Some(first) = self.working.first_entry().filter(|first| first.key().0 <= now) {
-            let ((until, _), job) = first.remove_entry();
-            self.workers += 1;
-            self.finish(&job, until);
-            self.begin(until);
-        }
-    }
-
-    fn finish(&mut self, job: &Job, at: Duration) {
-        let failure = job.failure.get();
-        let event = match (job.stage.replace(Stage::Done), failure) {
-            (Stage::Pointless, _) => Event::Wasted,
-            (_, None) => Event::Served,
-            (_, Some(_)) => Event::Failed,
-        };
-        self.log.push((at, event));
-        if event != Event::Wasted {
-            self.awaited -= 1;
-            job.result.set(Some(failure.map_or(Ok(Answer { ready: at }), Err)));
-            job.client.take().into_iter().for_each(Waker::wake);
-        }
-    }
-
-    /// The client of a job has gone.
-    fn leave(&mut self, job: &Job, now: Duration) {
-        self.advance(now);
-        let stage = job.stage.get();
-        if stage == Stage::Done {
-            return;
-        }
-        self.awaited -= 1;
-        self.log.push((now, Event::Cancelled));
-        match (self.orphans, stage) {
-            (Orphans::Served, _) | (Orphans::Skipped, Stage::Working(_)) => job.stage.set(Stage::Pointless),
-            (_, Stage::Working(until)) => {
-                job.stage.set(Stage::Done);
-                self.working.remove(&(until, job.number));
-                self.workers += 1;
-                self.begin(now);
-            }
-            _ => job.stage.set(Stage::Done),
-        }
+        self.server.0.state.borrow_mut().leave(&self.job, self.server.now());
     }
 }

@@ -9,6 +9,8 @@
 
 use std::time::Duration;
 
+use super::MILLISECOND;
+
 /// The seed of a run: what the environment says in `STANCHION_SEED`, or 1.
 pub(crate) fn seed() -> u64 {
     let given = std::env::var("STANCHION_SEED").ok();
@@ -54,6 +56,35 @@ impl Random {
     pub(crate) fn lognormal(&mut self, median: Duration, sigma: f64) -> Duration {
         let normal = (-2.0 * self.share().ln()).sqrt() * (std::f64::consts::TAU * self.share()).cos();
         times(median, (sigma * normal).exp())
+    }
+}
+
+/// How long a request takes once a worker has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Latency {
+    Fixed(Duration),
+    Exponential {
+        mean: Duration,
+    },
+    Lognormal {
+        median: Duration,
+        sigma: f64,
+    },
+    /// 5 ms and exponential 5 ms more, but for a fiftieth of the requests another 200 ms.
+    Stragglers,
+}
+
+impl Latency {
+    pub(super) fn draw(self, random: &mut Random) -> Duration {
+        match self {
+            Self::Fixed(time) => time,
+            Self::Exponential { mean } => random.exponential(mean),
+            Self::Lognormal { median, sigma } => random.lognormal(median, sigma),
+            Self::Stragglers => {
+                let straggles = if random.chance(0.02) { 200 } else { 0 };
+                (5 + straggles) * MILLISECOND + random.exponential(5 * MILLISECOND)
+            }
+        }
     }
 }
 
