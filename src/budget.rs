@@ -21,7 +21,7 @@
 //!
 //! A bucket holds up to `cap` tokens, and begins full. Each call [deposits](Budget::deposit) `ratio` of a token,
 //! once, however many attempts it makes; `per_second` tokens come with time. Each retry and each hedge takes
-//! a token, and is not made if there is none. At a rate of `rate` calls per second there are in any `T`
+//! a token, unless another cost is set, and is not made if there is none. At a rate of `rate` calls per second there are in any `T`
 //! seconds, for each call, at most
 //!
 //! ```text

@@ -8,7 +8,7 @@ use crate::config::InvalidConfig;
 #[non_exhaustive]
 pub struct BudgetConfig {
     /// So many tokens come with each call; 0 to 1,000. Default: 0.1, a tenth more load in an outage, with which a
-    /// service that was used to 90 % still gets up.
+    /// service that was used to 80 % gets up again.
     pub ratio: f64,
     /// So many tokens come with each second; 0 to 1,000,000,000. Default: 1, so that a client that calls a few
     /// times a minute may retry, and a hundred clients do not make a storm of it.

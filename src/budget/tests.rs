@@ -247,6 +247,31 @@ proptest! {
     }
 }
 
+/// Attempts per call in each second of an outage of 40 s, in which every call wants three retries.
+fn outage(budgets: &[Bucket], calls_per_second: u64) -> Vec<f64> {
+    let second = |second: u64| {
+        let call = |call: u64| {
+            let now = Timestamp(second * SECOND + call * SECOND / calls_per_second);
+            let budget = &budgets[call as usize % budgets.len()];
+            budget.deposit();
+            1 + (0..3).take_while(|_| budget.withdraw(Cost::Retry, now)).count()
+        };
+        (0..calls_per_second).map(call).sum::<usize>() as f64 / calls_per_second as f64
+    };
+    (0..40).map(second).collect()
+}
+
+#[test]
+fn an_outage_makes_a_tenth_more_calls_without_bursts() {
+    let one = outage(&[full(&BudgetConfig::new())], 1_000);
+    assert!(one.iter().sum::<f64>() / 40.0 <= 1.12, "{one:?}");
+    assert!(one[1..].iter().all(|attempts| *attempts <= 1.105), "{one:?}");
+
+    let clients: Vec<_> = (0..100).map(|_| full(&BudgetConfig::new())).collect();
+    let many = outage(&clients, 1_000);
+    assert!(many.iter().sum::<f64>() / 40.0 <= 1.25, "{many:?}");
+}
+
 #[test]
 fn many_threads_lose_and_mint_no_token() {
     const THREADS: u64 = 8;
