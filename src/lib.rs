@@ -28,6 +28,8 @@ pub mod retry;
 mod sync;
 pub mod telemetry;
 pub mod timeout;
+#[cfg(feature = "tower-retry")]
+mod tower_policy;
 mod window;
 
 pub use backoff::{Backoff, Jitter};
@@ -41,4 +43,6 @@ pub use error::{Error, Reason, Rejected};
 pub use respond::{Respond, RespondLayer, respond};
 pub use retry::{Retry, RetryConfig, RetryHandle, RetryLayer};
 pub use timeout::{Timeout, TimeoutConfig, TimeoutHandle, TimeoutLayer};
+#[cfg(feature = "tower-retry")]
+pub use tower_policy::TowerPolicy;
 pub use window::Window;

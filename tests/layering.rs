@@ -45,7 +45,7 @@ const LAYERS: &[&[&str]] = &[
         "outlier",
         "respond",
     ],
-    &["registry", "stack", "balance", "docs"],
+    &["registry", "stack", "balance", "tower_policy", "docs"],
 ];
 
 /// The imports within a layer that are right nevertheless: of the second module by the first. A `*` stands
