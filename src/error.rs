@@ -23,7 +23,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-use crate::clock::{Rounded, nanos};
+use crate::clock::Rounded;
 use crate::mark::Cause;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
@@ -120,14 +120,14 @@ impl Rejected {
         Self { reason, reached_service: false, policy, time: wait.unwrap_or(Self::UNKNOWN) }
     }
 
-    /// The end of a call that was given no more than `limit`.
-    pub(crate) fn timeout(
+    /// The end of a call that was given no more than `limit` nanoseconds.
+    pub(crate) const fn timeout(
         reason: Reason,
         policy: &'static str,
-        limit: Duration,
+        limit: u64,
         reached_service: bool,
     ) -> Self {
-        Self { reason, reached_service, policy, time: nanos(limit) }
+        Self { reason, reached_service, policy, time: limit }
     }
 
     /// The end of a call whose attempt failed, and could not be followed by another.

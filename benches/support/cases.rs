@@ -9,6 +9,7 @@ use stanchion::{CircuitBreakerConfig, CircuitBreakerLayer, Window};
 use tower::{Layer, service_fn};
 
 use super::floors::{Clocks, Line, Striped, leaked, passing, refusing};
+use super::layers;
 use super::{ByHand, Case, Contestant, Expect, Tower, echo, mostly_fail};
 
 pub(crate) const BARE: &str = "bare service";
@@ -20,7 +21,7 @@ pub(crate) const OPEN: &str = "open";
 
 /// All of them, each with a circuit of its own.
 pub(crate) fn all() -> Vec<Case> {
-    vec![
+    let mut cases = vec![
         Case::new(BARE, Expect::Success, Tower(service_fn(echo))),
         Case::new("floor: load, 1 RMW", Expect::Success, passing(Clocks::None, leaked())),
         Case::new(COUNTING, Expect::Success, passing(Clocks::None, Arc::<Line>::default())),
@@ -52,7 +53,9 @@ pub(crate) fn all() -> Vec<Case> {
         Case::new(REFUSING, Expect::Refusal, refusing()),
         Case::new(OPEN, Expect::Refusal, opened()).above(REFUSING),
         Case::new("open, permit by hand", Expect::Refusal, opened_by_hand()).above(REFUSING),
-    ]
+    ];
+    cases.extend(layers::all());
+    cases
 }
 
 /// The last 100 calls, half of them.

@@ -5,6 +5,7 @@
 
 pub(crate) mod cases;
 mod floors;
+mod layers;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -17,6 +18,12 @@ use tower::{Service, ServiceExt};
 /// What the service says when it fails.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Failed;
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("failed")
+    }
+}
 
 pub(crate) type Error = stanchion::Error<Failed>;
 
@@ -134,7 +141,7 @@ fn lap(name: &'static str, expect: Expect, mut contestant: impl Contestant) -> L
 }
 
 pub(crate) fn runtime() -> Runtime {
-    Builder::new_current_thread().build().expect("a runtime for one thread")
+    Builder::new_current_thread().enable_time().build().expect("a runtime for one thread")
 }
 
 /// Nanoseconds for each of `calls`.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-use crate::clock::{instant, instant_after, sleep_until};
+use crate::clock::{instant, instant_after, nanos, sleep_until};
 use crate::error::{Reason, Rejected};
 use crate::telemetry::{Event, Telemetry};
 
@@ -26,8 +26,8 @@ pub trait Cover<Res> {
 pub struct Watch {
     policy: &'static str,
     telemetry: Arc<Telemetry>,
-    /// The end of the whole, why that is one, and the time that was given.
-    end: Option<(Instant, Reason, Duration)>,
+    /// The end of the whole, why that is one, and the nanoseconds that were given.
+    end: Option<(Instant, Reason, u64)>,
     idle: Option<Duration>,
     /// When nothing may be idle for any longer; unknown while something comes.
     idle_until: Option<Instant>,
@@ -37,7 +37,7 @@ pub struct Watch {
 impl Watch {
     pub(crate) fn new(
         telemetry: Arc<Telemetry>,
-        end: Option<(Instant, Reason, Duration)>,
+        end: Option<(Instant, Reason, u64)>,
         idle: Option<Duration>,
     ) -> Self {
         let policy = telemetry.name();
@@ -72,13 +72,13 @@ impl Watch {
         ready!(timer.as_mut().poll(cx));
         let (reason, limit) = match (self.end, self.idle) {
             (Some((end, reason, limit)), _) if end == at => (reason, limit),
-            (_, Some(idle)) => (Reason::IdleTimeout, idle),
+            (_, Some(idle)) => (Reason::IdleTimeout, nanos(idle)),
             (_, None) => return Poll::Pending,
         };
         Poll::Ready(self.expired(reason, limit))
     }
 
-    fn expired(&self, reason: Reason, limit: Duration) -> Rejected {
+    fn expired(&self, reason: Reason, limit: u64) -> Rejected {
         let rejected = Rejected::timeout(reason, self.policy, limit, true);
         self.telemetry.emit(&Event::Rejected(&rejected));
         rejected

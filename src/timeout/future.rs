@@ -2,6 +2,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use pin_project::pin_project;
 use tokio::time::{Instant, Sleep};
@@ -9,8 +10,8 @@ use tokio::time::{Instant, Sleep};
 use super::config::Covers;
 use super::shared::Shared;
 use super::state::Bound;
-use crate::clock::{instant, sleep_until};
-use crate::error::Rejected;
+use crate::clock::{instant, instant_after, sleep_until};
+use crate::error::{Reason, Rejected};
 use crate::protocol::{Cover, Watch};
 
 /// The future of a call that ends by a [timeout](super), if not before.
@@ -32,32 +33,47 @@ pub struct ResponseFuture<F, P> {
     /// Where the end of the call is of interest.
     shared: Option<Arc<Shared>>,
     name: &'static str,
-    refused: Option<Rejected>,
 }
 
 /// When a call has to end, and why then.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call {
-    pub(super) began: Instant,
     pub(super) end: Instant,
-    pub(super) bound: Bound,
+    /// The limit, in nanoseconds. The call began so long before its end.
+    limit: u64,
+    reason: Reason,
+}
+
+impl Call {
+    /// A call that is made at `now`.
+    #[inline]
+    pub(super) fn new(now: Instant, bound: Bound) -> Self {
+        let end = instant_after(now, Duration::from_nanos(bound.within));
+        Self { end, limit: bound.limit, reason: bound.reason }
+    }
+
+    pub(super) const fn rejected(&self, name: &'static str, reached_service: bool) -> Rejected {
+        Rejected::timeout(self.reason, name, self.limit, reached_service)
+    }
+
+    /// How long it has taken at `now`.
+    fn taken(&self, now: Instant) -> Duration {
+        let limit = Duration::from_nanos(self.limit);
+        instant_after(now, limit).saturating_duration_since(self.end)
+    }
 }
 
 impl<F, P> ResponseFuture<F, P> {
+    /// Of a call that `inner` makes, or that is not made.
     #[inline]
-    pub(super) const fn calling(
-        inner: F,
+    pub(super) const fn new(
+        inner: Option<F>,
         protocol: P,
         call: Option<Call>,
         shared: Option<Arc<Shared>>,
         name: &'static str,
     ) -> Self {
-        Self { inner: Some(inner), protocol, call, timer: None, shared, name, refused: None }
-    }
-
-    pub(super) const fn refused(rejected: Rejected, protocol: P) -> Self {
-        let name = rejected.policy();
-        Self { inner: None, protocol, call: None, timer: None, shared: None, name, refused: Some(rejected) }
+        Self { inner, protocol, call, timer: None, shared, name }
     }
 }
 
@@ -69,57 +85,76 @@ where
 {
     type Output = Result<P::Covered, E>;
 
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    // Always, as `call` is.
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.as_mut().project();
+        if let Some(inner) = this.inner.as_mut().as_pin_mut() {
+            // The service first: an answer that is there is not too late.
+            if let Poll::Ready(result) = inner.poll(cx) {
+                let watch = match this.shared {
+                    Some(shared) => shared.watch(this.call.as_ref(), result.is_ok()),
+                    None => None,
+                };
+                return Poll::Ready(result.map(|answer| this.protocol.cover(answer, watch)));
+            }
+        }
+        self.poll_rejected(cx).map(|rejected| Err(rejected.deliver()))
+    }
+}
+
+impl<F, P> ResponseFuture<F, P> {
+    /// Ready when the call is over without an answer.
+    #[inline(never)]
+    fn poll_rejected(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Rejected> {
         let mut this = self.project();
-        let Some(inner) = this.inner.as_mut().as_pin_mut() else {
-            let rejected = this.refused.take().expect("a future is not polled after it was ready");
-            return Poll::Ready(Err(rejected.deliver()));
-        };
-        // The service first: an answer that is there is not too late.
-        if let Poll::Ready(result) = inner.poll(cx) {
-            let watch = match this.shared {
-                Some(shared) => shared.watch(this.call.as_ref(), result.is_ok()),
-                None => None,
-            };
-            return Poll::Ready(result.map(|answer| this.protocol.cover(answer, watch)));
+        let reached_service = this.inner.is_some();
+        if reached_service {
+            let Some(call) = this.call else { return Poll::Pending };
+            if this.timer.is_none() {
+                this.timer.set(Some(sleep_until(call.end)));
+            }
+            let mut timer = this.timer.as_mut().as_pin_mut().expect("it was set just now");
+            // A service that has used up its task's budget leaves none for the timer, which is over all the same.
+            if timer.as_mut().poll(cx).is_pending() && !timer.is_elapsed() {
+                return Poll::Pending;
+            }
+            // What the service holds is free before the caller goes on.
+            this.inner.set(None);
         }
-        let Some(Call { began, end, bound }) = *this.call else { return Poll::Pending };
-        if this.timer.is_none() {
-            this.timer.set(Some(sleep_until(end)));
-        }
-        let mut timer = this.timer.as_mut().as_pin_mut().expect("it was set just now");
-        // A service that has used up its task's budget leaves none for the timer, which is over all the same.
-        if timer.as_mut().poll(cx).is_pending() && !timer.is_elapsed() {
-            return Poll::Pending;
-        }
-        // What the service holds is free before the caller goes on.
-        this.inner.set(None);
-        let rejected = Rejected::timeout(bound.reason, this.name, bound.limit, true);
-        if let Some(shared) = this.shared {
-            let now = instant();
-            shared.ended(now.saturating_duration_since(began), now);
+        let call = this.call.take().expect("a future is not polled after it was ready");
+        let rejected = call.rejected(this.name, reached_service);
+        if let Some(shared) = this.shared.as_ref().filter(|_| reached_service) {
+            shared.ended(&call);
             shared.rejected(&rejected);
         }
-        Poll::Ready(Err(rejected.deliver()))
+        Poll::Ready(rejected)
     }
 }
 
 impl Shared {
+    /// Takes note of how long a call took, or was waited for.
+    fn ended(&self, call: &Call) {
+        let settings = self.settings();
+        if settings.measures() {
+            let now = instant();
+            self.record(&settings, call.taken(now), now);
+        }
+    }
+
     /// Takes note of a call that has ended by itself, and puts what follows the answer under watch.
     #[cold]
     fn watch(self: &Arc<Self>, call: Option<&Call>, is_ok: bool) -> Option<Watch> {
         if !is_ok {
             return None;
         }
-        let settings = self.settings();
-        if let Some(call) = call.filter(|_| settings.measures()) {
-            let now = instant();
-            self.ended(now.saturating_duration_since(call.began), now);
+        if let Some(call) = call {
+            self.ended(call);
         }
+        let settings = self.settings();
         let end = call
             .filter(|_| settings.config.covers == Covers::Body)
-            .map(|Call { end, bound, .. }| (*end, bound.reason, bound.limit));
+            .map(|call| (call.end, call.reason, call.limit));
         let idle = settings.config.idle;
         (end.is_some() || idle.is_some()).then(|| Watch::new(Arc::clone(&self.telemetry), end, idle))
     }

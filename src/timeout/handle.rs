@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::config::TimeoutConfig;
 use super::future::{Call, ResponseFuture};
 use super::shared::Shared;
-use crate::clock::{instant, instant_after};
+use super::state::bind;
+use crate::clock::{instant, nanos};
 use crate::config::InvalidConfig;
 use crate::protocol::Plain;
 
@@ -63,12 +64,12 @@ impl TimeoutHandle {
     pub fn run<F: Future>(&self, future: F) -> ResponseFuture<F, Plain> {
         let settings = self.shared.settings();
         let now = instant();
-        let own = self.shared.limit(&settings, now);
         // Without a deadline nothing is refused.
-        let bound = self.shared.bind(&settings, own, Duration::ZERO, None, now).ok().flatten();
-        let call = bound.map(|bound| Call { began: now, end: instant_after(now, bound.within), bound });
+        let own = self.shared.limit(&settings, now).map(nanos);
+        let bound = bind(settings.config.scope, own, 0, None, 0).ok().flatten();
+        let call = bound.map(|bound| Call::new(now, bound));
         let shared = self.shared.wants_ends(&settings).then(|| Arc::clone(&self.shared));
-        ResponseFuture::calling(future, Plain, call, shared, self.shared.telemetry.name())
+        ResponseFuture::new(Some(future), Plain, call, shared, self.shared.telemetry.name())
     }
 }
 

@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
-use super::config::{Limit, Scope};
+use super::config::Scope;
 use super::future::{Call, ResponseFuture};
 use super::shared::{Settings, Shared};
-use super::state::Bound;
-use crate::clock::{instant, instant_after, sleep_until};
+use super::state::{Bound, bind};
+use crate::clock::{instant, instant_after, nanos, sleep_until};
 use crate::deadline::Deadline;
 use crate::error::Rejected;
 use crate::protocol::{Carry, Cover, Plain, Timeouts};
@@ -58,32 +58,57 @@ impl<S, P> Timeout<S, P> {
         if waiting.is_over { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// What ends a call of `request`; `None` if nothing does.
+    /// What ends a call of `request` that is not made before `now`, by a limit that is all there is to the settings.
     #[inline]
-    fn bind<Req>(&mut self, settings: &Settings, request: &Req) -> Result<Option<Call>, Bound>
+    fn bind_plainly<Req>(&self, request: &Req, scope: Scope, limit: u64, now: Instant) -> Result<Bound, Bound>
+    where
+        P: Carry<Req>,
+    {
+        let own = self.protocol.timeouts(request).of(scope).map_or(limit, nanos);
+        let left = self.protocol.deadline(request).map(|deadline| nanos(deadline.remaining_at(now)));
+        let bound = Bound::new(scope.reason(), own);
+        bind(scope, Some(own), 0, left, 0).map(|earlier| earlier.unwrap_or(bound))
+    }
+
+    /// The same in every other case; `None` if nothing ends the call.
+    fn bind<Req>(&mut self, settings: &Settings, request: &Req, now: Instant) -> Result<Option<Bound>, Bound>
     where
         P: Carry<Req>,
     {
         let scope = settings.config.scope;
-        let deadline = self.protocol.deadline(request);
-        let asked = self.protocol.timeouts(request).of(scope);
         let waiting = self.waiting.take();
-        if deadline.is_none() && asked.is_none() && matches!(settings.config.limit, Limit::Deadline) {
-            return Ok(None);
-        }
-        let now = instant();
-        let began = waiting.as_ref().map_or(now, |waiting| waiting.since);
+        let asked = self.protocol.timeouts(request).of(scope);
         let own = asked.or_else(|| match &waiting {
             Some(waiting) => Some(waiting.limit),
             None => self.shared.limit(settings, now),
         });
-        if waiting.is_some_and(|waiting| waiting.is_over) {
-            let limit = own.unwrap_or_default();
-            return Err(Bound { reason: scope.reason(), limit, within: Duration::ZERO });
+        let own = own.map(nanos);
+        if waiting.as_ref().is_some_and(|waiting| waiting.is_over) {
+            return Err(Bound::new(scope.reason(), own.unwrap_or(0)));
         }
-        let left = deadline.map(|deadline| deadline.remaining_at(now));
-        let bound = self.shared.bind(settings, own, now.saturating_duration_since(began), left, now)?;
-        Ok(bound.map(|bound| Call { began, end: instant_after(now, bound.within), bound }))
+        let used = waiting.map_or(0, |waiting| nanos(now.saturating_duration_since(waiting.since)));
+        let left = self.protocol.deadline(request).map(|deadline| nanos(deadline.remaining_at(now)));
+        bind(scope, own, used, left, self.shared.needed(settings, now))
+    }
+
+    /// What ends a call that is made now, and whether its end is of interest; or why it is not made.
+    #[inline(never)]
+    fn begin_slowly<Req>(&mut self, request: &Req) -> (Result<Option<Call>, Bound>, bool)
+    where
+        P: Carry<Req>,
+    {
+        let settings = self.shared.settings();
+        let now = instant();
+        let bound = self.bind(&settings, request, now);
+        (bound.map(|bound| bound.map(|bound| Call::new(now, bound))), self.shared.wants_ends(&settings))
+    }
+
+    /// The end of a call that is not made.
+    #[cold]
+    fn refuse(&self, bound: Bound) -> Call {
+        let call = Call::new(instant(), bound);
+        self.shared.rejected(&call.rejected(self.shared.telemetry.name(), false));
+        call
     }
 }
 
@@ -110,21 +135,30 @@ where
         }
     }
 
-    #[inline]
+    // Always, since the compiler takes it for too large, and copies the future then; it is half of what the layer costs.
+    #[inline(always)]
     fn call(&mut self, mut request: Req) -> Self::Future {
-        let settings = self.shared.settings();
-        let call = match self.bind(&settings, &request) {
-            Ok(call) => call,
-            Err(bound) => return ResponseFuture::refused(self.shared.refuse(bound), self.protocol.clone()),
-        };
-        if let Some(Call { end, bound, .. }) = &call {
-            if bound.reason == settings.config.scope.reason() {
-                self.protocol.set_deadline(&mut request, Deadline::at(*end));
-            }
-        }
-        let shared = self.shared.wants_ends(&settings).then(|| Arc::clone(&self.shared));
         let name = self.shared.telemetry.name();
-        ResponseFuture::calling(self.inner.call(request), self.protocol.clone(), call, shared, name)
+        let (begun, wants_end) = match self.shared.plain() {
+            Some((scope, limit)) => {
+                let now = instant();
+                let bound = self.bind_plainly(&request, scope, limit, now);
+                (bound.map(|bound| Some(Call::new(now, bound))), self.shared.telemetry.is_observed())
+            }
+            None => self.begin_slowly(&request),
+        };
+        // One expression makes the future, in its place: it is large, and copying it would cost more than all the rest.
+        let (inner, call) = match begun {
+            Ok(call) => {
+                if let Some(call) = &call {
+                    self.protocol.set_deadline(&mut request, Deadline::at(call.end));
+                }
+                (Some(self.inner.call(request)), call)
+            }
+            Err(bound) => (None, Some(self.refuse(bound))),
+        };
+        let shared = if wants_end { Some(Arc::clone(&self.shared)) } else { None };
+        ResponseFuture::new(inner, self.protocol.clone(), call, shared, name)
     }
 }
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::config::{Covers, Limit, MinRemaining, TimeoutConfig};
-use super::state::{Bound, bind};
-use crate::clock::Clock;
+use super::config::{Covers, Limit, MinRemaining, Scope, TimeoutConfig};
+use crate::clock::{Clock, nanos};
 use crate::config::{InvalidConfig, Live};
 use crate::error::Rejected;
 use crate::latency::Latencies;
+use crate::sync::{AtomicU64, Ordering};
 use crate::telemetry::{Event, Telemetry};
 
 /// What is measured is what happened of late.
@@ -20,6 +20,8 @@ const MIN_SAMPLES: u32 = 100;
 
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// The limit and its scope, if that is all there is to the settings: most of the time. See [`Settings::plain`].
+    plain: AtomicU64,
     settings: Live<Settings>,
     clock: Clock,
     pub(super) telemetry: Arc<Telemetry>,
@@ -58,6 +60,23 @@ impl Settings {
     }
 }
 
+/// Of a limit that needs nothing but itself, in one word: the nanoseconds, and whether it is that of an attempt. The
+/// other settings are read only if it is zero.
+const IS_ATTEMPT: u64 = 1 << 63;
+
+impl Settings {
+    fn plain(&self) -> u64 {
+        const PLAIN: TimeoutConfig = TimeoutConfig::new();
+        let TimeoutConfig { limit, scope, .. } = self.config;
+        let Limit::Fixed(fixed) = limit else { return 0 };
+        if self.config != (TimeoutConfig { limit, scope, ..PLAIN }) {
+            return 0;
+        }
+        let bit = if scope == Scope::Attempt { IS_ATTEMPT } else { 0 };
+        nanos(fixed).min(IS_ATTEMPT.saturating_sub(1)) | bit
+    }
+}
+
 impl Limit {
     const fn quantile(self) -> Option<f64> {
         match self {
@@ -79,6 +98,7 @@ impl MinRemaining {
 impl Shared {
     pub(super) fn new(settings: &Arc<Settings>, telemetry: Telemetry) -> Self {
         Self {
+            plain: AtomicU64::new(settings.plain()),
             settings: Live::new(Arc::clone(settings)),
             clock: Clock::start(),
             telemetry: Arc::new(telemetry),
@@ -92,8 +112,18 @@ impl Shared {
 
     pub(super) fn reconfigure(&self, config: TimeoutConfig) -> Result<(), InvalidConfig> {
         let settings = Settings::new(config, Some(&self.settings()))?;
+        // A call that begins in between goes by either.
+        self.plain.store(settings.plain(), Ordering::Relaxed);
         self.settings.swap(Arc::new(settings));
         Ok(())
+    }
+
+    /// The scope and the limit, if that is all there is to the settings.
+    #[inline]
+    pub(super) fn plain(&self) -> Option<(Scope, u64)> {
+        let plain = self.plain.load(Ordering::Relaxed);
+        let scope = if plain & IS_ATTEMPT == 0 { Scope::Total } else { Scope::Attempt };
+        (plain != 0).then_some((scope, plain & !IS_ATTEMPT))
     }
 
     /// The limit for a call at `now`, if the request asks for no other.
@@ -104,25 +134,16 @@ impl Shared {
         settings.config.limit.given(measured)
     }
 
-    /// What ends a call that is made at `now`.
-    #[inline]
-    pub(super) fn bind(
-        &self,
-        settings: &Settings,
-        own: Option<Duration>,
-        used: Duration,
-        left: Option<Duration>,
-        now: Instant,
-    ) -> Result<Option<Bound>, Bound> {
+    /// How much time must be left for a call to be made, in nanoseconds.
+    pub(super) fn needed(&self, settings: &Settings, now: Instant) -> u64 {
         let needed = match settings.config.min_remaining {
-            MinRemaining::Fixed(needed) => needed,
+            MinRemaining::Fixed(needed) => Some(needed),
             MinRemaining::Measured(_) => settings
                 .for_min_remaining
                 .as_ref()
-                .and_then(|latencies| latencies.quantile(self.clock.at(now)))
-                .unwrap_or_default(),
+                .and_then(|latencies| latencies.quantile(self.clock.at(now))),
         };
-        bind(settings.config.scope, own, used, left, needed)
+        needed.map_or(0, nanos)
     }
 
     /// Whether a call has to come back here when it has ended.
@@ -136,19 +157,11 @@ impl Shared {
     }
 
     /// Takes note of how long a call took, or was waited for.
-    pub(super) fn ended(&self, latency: Duration, now: Instant) {
-        let (settings, now) = (self.settings(), self.clock.at(now));
+    pub(super) fn record(&self, settings: &Settings, latency: Duration, now: Instant) {
+        let now = self.clock.at(now);
         for latencies in [&settings.for_limit, &settings.for_min_remaining].into_iter().flatten() {
             latencies.record(latency, now);
         }
-    }
-
-    /// The rejection of a call that is not made.
-    #[cold]
-    pub(super) fn refuse(&self, bound: Bound) -> Rejected {
-        let rejected = Rejected::timeout(bound.reason, self.telemetry.name(), bound.limit, false);
-        self.rejected(&rejected);
-        rejected
     }
 
     pub(super) fn rejected(&self, rejected: &Rejected) {

@@ -8,14 +8,21 @@ use super::config::{Limit, Scope};
 use crate::clock::nanos;
 use crate::error::Reason;
 
-/// The limit that ends a call if nothing else does.
+/// The limit that ends a call if nothing else does, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bound {
     pub(super) reason: Reason,
     /// As it is called in the rejection.
-    pub(super) limit: Duration,
+    pub(super) limit: u64,
     /// What of it is left.
-    pub(super) within: Duration,
+    pub(super) within: u64,
+}
+
+impl Bound {
+    #[inline]
+    pub(super) const fn new(reason: Reason, limit: u64) -> Self {
+        Self { reason, limit, within: limit }
+    }
 }
 
 /// The earlier of the layer's `own` limit, of which `used` has passed, and what is `left` until the deadline; no bound
@@ -24,26 +31,24 @@ pub(super) struct Bound {
 /// # Errors
 ///
 /// The deadline, if it leaves less time than `needed`.
+#[inline]
 pub(super) fn bind(
     scope: Scope,
-    own: Option<Duration>,
-    used: Duration,
-    left: Option<Duration>,
-    needed: Duration,
+    own: Option<u64>,
+    used: u64,
+    left: Option<u64>,
+    needed: u64,
 ) -> Result<Option<Bound>, Bound> {
-    let deadline = left.map(|left| Bound { reason: Reason::DeadlineExceeded, limit: left, within: left });
-    if let Some(deadline) = deadline {
-        // With nothing left there is no call, however little is needed.
-        if deadline.within.is_zero() || deadline.within < needed {
-            return Err(deadline);
-        }
+    let own =
+        own.map(|limit| Bound { within: limit.saturating_sub(used), ..Bound::new(scope.reason(), limit) });
+    let Some(left) = left else { return Ok(own) };
+    let deadline = Bound::new(Reason::DeadlineExceeded, left);
+    // With nothing left there is no call, however little is needed.
+    if left == 0 || left < needed {
+        return Err(deadline);
     }
-    let own = own.map(|limit| Bound { reason: scope.reason(), limit, within: limit.saturating_sub(used) });
-    Ok(match (own, deadline) {
-        // Of two equal ones the layer's own says more.
-        (Some(own), Some(deadline)) if own.within > deadline.within => Some(deadline),
-        (own, deadline) => own.or(deadline),
-    })
+    // Of two equal ones the layer's own says more.
+    Ok(own.filter(|own| own.within <= left).or(Some(deadline)))
 }
 
 impl Scope {
