@@ -103,3 +103,6 @@ pub use handle::RetryHandle;
 pub use layer::RetryLayer;
 pub use policy::{Attempts, Facts, Kept, RetryPolicy, Standard};
 pub use service::Retry;
+
+#[cfg(all(test, not(stanchion_loom)))]
+mod tests;
