@@ -66,7 +66,7 @@ impl Progress {
         } else if !is_idempotent && (judgement.repeat() != Repeat::Always || self.trusted) {
             return Err(Some(Action::NotIdempotent));
         } else {
-            self.trusted = !is_idempotent;
+            self.trusted |= !is_idempotent;
         }
         if self.attempts >= config.max_attempts {
             return Err(Some(Action::Exhausted));

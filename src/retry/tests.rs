@@ -155,6 +155,16 @@ fn a_server_is_trusted_once_that_it_did_nothing() {
 }
 
 #[test]
+fn trust_is_not_given_anew_by_an_attempt_that_needed_none() {
+    let mut progress = Progress::default();
+    let unprocessed = posted(Judgement::unprocessed());
+    assert_eq!(progress.next(&config(), unprocessed, &mut World::plenty()), Ok(100 * MS));
+    assert_eq!(progress.next(&config(), FAILED, &mut World::plenty()), Ok(200 * MS));
+    let again = progress.next(&config(), unprocessed, &mut World::plenty());
+    assert_eq!(again, Err(Some(Action::NotIdempotent)));
+}
+
+#[test]
 fn jitter_may_only_lengthen_what_was_asked_for() {
     let config = config().backoff(Backoff::exponential(100 * MS));
     for wait in [0, 1, 50, 99, 100, 5_000] {
