@@ -56,6 +56,11 @@ impl Judgement {
         Self { class: Class::Failure, repeat: Repeat::Always, hint: None }
     }
 
+    /// A refusal by a layer of this crate, which nobody is asked about.
+    pub(crate) const fn refused() -> Self {
+        Self { class: Class::Ignored, repeat: Repeat::Always, hint: None }
+    }
+
     /// The same, not to be tried again.
     #[must_use]
     pub const fn never(mut self) -> Self {

@@ -13,7 +13,8 @@ use super::shared::Shared;
 use super::state::{Ended, Progress};
 use crate::classify::Class;
 use crate::error::Rejected;
-use crate::mark::{Watched, mark};
+use crate::mark::{Cause, Watched, mark};
+use crate::protocol::Judgement;
 use crate::telemetry::{Action, AttemptSpan};
 
 /// The future of a call that may be [tried again](super).
@@ -84,9 +85,12 @@ where
             let mut this = self.as_mut().project();
             if let Some(attempt) = this.attempt.as_mut().as_pin_mut() {
                 let (mut result, cause) = ready!(this.span.run(|| attempt.poll(cx)));
-                let judgement = this.policy.judge(this.kept, &mut result);
+                let judgement = match cause {
+                    Cause::Refused => Judgement::refused(),
+                    _ => this.policy.judge(this.kept, &mut result),
+                };
                 let class = judgement.class();
-                this.shared.ended(this.progress.attempts().saturating_add(1), class, cause);
+                this.shared.ended(this.progress.attempts().saturating_add(1), class);
                 if result.is_ok() && class != Class::Failure {
                     return Poll::Ready(result);
                 }

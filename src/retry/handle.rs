@@ -9,8 +9,8 @@ use super::state::{Ended, Progress};
 use crate::budget::Budget;
 use crate::clock::{instant, instant_after, sleep_until};
 use crate::config::InvalidConfig;
-use crate::mark::Watched;
-use crate::protocol::Judge;
+use crate::mark::{Cause, Watched};
+use crate::protocol::{Judge, Judgement};
 
 /// Changes what a [retry](super) layer does, and retries what is no service.
 pub struct RetryHandle<P> {
@@ -82,8 +82,11 @@ impl<P, J> RetryHandle<Standard<P, J>> {
         loop {
             let number = progress.attempts().saturating_add(1);
             let (result, cause) = Watched::new(attempt()).await;
-            let judgement = self.policy.judge().judge(result.as_ref());
-            self.shared.ended(number, judgement.class(), cause);
+            let judgement = match cause {
+                Cause::Refused => Judgement::refused(),
+                _ => self.policy.judge().judge(result.as_ref()),
+            };
+            self.shared.ended(number, judgement.class());
             let ended = Ended { judgement, cause, is_idempotent: true };
             let Some(wait) = self.shared.next(&mut progress, ended, Facts::default(), |_| true) else {
                 return result;

@@ -51,7 +51,8 @@ pub trait RetryPolicy<Req, Res, E>: Attempts<Req> {
     /// A wait of the policy's own.
     type Wait: Future<Output = ()>;
 
-    /// What the end of an attempt means; it may change what is handed out.
+    /// What the end of an attempt means; it may change what is handed out. Refusals by layers of this crate further in
+    /// are not put before it.
     fn judge(&self, kept: &mut Self::Kept, result: &mut Result<Res, E>) -> Judgement;
 
     /// The wait before another attempt, if it is not to be the one that is configured or that a server asked for.

@@ -9,7 +9,6 @@ use crate::budget::{Budget, Cost};
 use crate::classify::Class;
 use crate::clock::instant;
 use crate::config::{InvalidConfig, Live};
-use crate::mark::Cause;
 use crate::sync::{AtomicU64, Ordering};
 use crate::telemetry::{Action, Event, Outcome, Telemetry};
 
@@ -58,10 +57,9 @@ impl Shared {
 
     /// Takes note of an attempt that has ended.
     #[inline]
-    pub(super) fn ended(&self, number: u32, class: Class, cause: Cause) {
+    pub(super) fn ended(&self, number: u32, class: Class) {
         if self.telemetry.wants_calls() {
             let outcome = match class {
-                _ if cause == Cause::Refused => Outcome::Ignored,
                 Class::Success => Outcome::Success,
                 Class::Failure => Outcome::Failure,
                 Class::Ignored => Outcome::Ignored,
