@@ -96,6 +96,9 @@ where
         if !matches!(polled, Poll::Ready(Ok(_))) {
             *this.cause = before.cause_since_or(*this.cause);
         }
-        Poll::Ready((ready!(polled), *this.cause))
+        let result = ready!(polled);
+        // What was refused on the way to an answer is not the answer.
+        let cause = if result.is_ok() { Cause::Failed } else { *this.cause };
+        Poll::Ready((result, cause))
     }
 }
