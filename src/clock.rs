@@ -8,6 +8,9 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, Sleep};
@@ -49,6 +52,17 @@ pub(crate) fn instant_after(instant: Instant, duration: Duration) -> Instant {
 /// A timer that fires at `at`.
 pub(crate) fn sleep_until(at: Instant) -> Sleep {
     tokio::time::sleep_until(at)
+}
+
+/// Ready when `timer` is over. Unlike the timer itself also in a task that has used up its budget, in which nothing of
+/// tokio's is ready: for timers that end what would go on like that. They need to be [armed](arm).
+pub(crate) fn poll_elapsed(mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
+    if timer.as_mut().poll(cx).is_ready() || timer.is_elapsed() { Poll::Ready(()) } else { Poll::Pending }
+}
+
+/// Lets `timer` fire at `at`. A new one would begin to run only once it is polled within a budget.
+pub(crate) fn arm(timer: Pin<&mut Sleep>, at: Instant) {
+    timer.reset(at);
 }
 
 /// A duration in nanoseconds, saturating at 584 years.

@@ -127,7 +127,9 @@ impl Rejected {
         limit: u64,
         reached_service: bool,
     ) -> Self {
-        Self { reason, reached_service, policy, time: limit }
+        // A limit of for ever is one too.
+        let time = if limit == Self::UNKNOWN { limit - 1 } else { limit };
+        Self { reason, reached_service, policy, time }
     }
 
     /// The end of a call whose attempt failed, and could not be followed by another.

@@ -1,5 +1,4 @@
 use std::fmt;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -7,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-use crate::clock::{instant, instant_after, nanos, sleep_until};
+use crate::clock::{arm, instant, instant_after, nanos, poll_elapsed, sleep_until};
 use crate::error::{Reason, Rejected};
 use crate::telemetry::{Event, Telemetry};
 
@@ -65,11 +64,12 @@ impl Watch {
         }
         let end = self.end.map(|(end, ..)| end);
         let Some(at) = self.idle_until.into_iter().chain(end).min() else { return Poll::Pending };
+        let is_armed = self.timer.as_ref().is_some_and(|timer| timer.deadline() == at);
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
-        if timer.deadline() != at {
-            timer.as_mut().reset(at);
+        if !is_armed {
+            arm(timer.as_mut(), at);
         }
-        ready!(timer.as_mut().poll(cx));
+        ready!(poll_elapsed(timer.as_mut(), cx));
         let (reason, limit) = match (self.end, self.idle) {
             (Some((end, reason, limit)), _) if end == at => (reason, limit),
             (_, Some(idle)) => (Reason::IdleTimeout, nanos(idle)),

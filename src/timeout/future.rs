@@ -1,7 +1,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project::pin_project;
@@ -10,7 +10,7 @@ use tokio::time::{Instant, Sleep};
 use super::config::Covers;
 use super::shared::Shared;
 use super::state::Bound;
-use crate::clock::{instant, instant_after, sleep_until};
+use crate::clock::{arm, instant, instant_after, poll_elapsed, sleep_until};
 use crate::error::{Reason, Rejected};
 use crate::protocol::{Cover, Watch};
 
@@ -25,7 +25,7 @@ pub struct ResponseFuture<F, P> {
     #[pin]
     inner: Option<F>,
     protocol: P,
-    /// What ends the call, if anything does.
+    /// None if the call is neither limited nor measured.
     call: Option<Call>,
     /// Made when the service is first found not ready: most need none.
     #[pin]
@@ -35,10 +35,10 @@ pub struct ResponseFuture<F, P> {
     name: &'static str,
 }
 
-/// When a call has to end, and why then.
+/// A call that is limited or measured: when it has to end, and why then.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call {
-    pub(super) end: Instant,
+    end: Instant,
     /// The limit, in nanoseconds. The call began so long before its end.
     limit: u64,
     reason: Reason,
@@ -50,6 +50,19 @@ impl Call {
     pub(super) fn new(now: Instant, bound: Bound) -> Self {
         let end = instant_after(now, Duration::from_nanos(bound.within));
         Self { end, limit: bound.limit, reason: bound.reason }
+    }
+
+    /// A call that is only measured.
+    pub(super) fn unlimited(now: Instant) -> Self {
+        Self::new(now, Bound::new(Reason::DeadlineExceeded, Self::FOR_EVER))
+    }
+
+    const FOR_EVER: u64 = u64::MAX;
+
+    /// When it has to end, if ever.
+    #[inline]
+    pub(super) fn end(&self) -> Option<Instant> {
+        (self.limit != Self::FOR_EVER).then_some(self.end)
     }
 
     pub(super) const fn rejected(&self, name: &'static str, reached_service: bool) -> Rejected {
@@ -111,14 +124,15 @@ impl<F, P> ResponseFuture<F, P> {
         let reached_service = this.inner.is_some();
         if reached_service {
             let Some(call) = this.call else { return Poll::Pending };
-            if this.timer.is_none() {
+            let is_new = this.timer.is_none();
+            if is_new {
                 this.timer.set(Some(sleep_until(call.end)));
             }
             let mut timer = this.timer.as_mut().as_pin_mut().expect("it was set just now");
-            // A service that has used up its task's budget leaves none for the timer, which is over all the same.
-            if timer.as_mut().poll(cx).is_pending() && !timer.is_elapsed() {
-                return Poll::Pending;
+            if is_new {
+                arm(timer.as_mut(), call.end);
             }
+            ready!(poll_elapsed(timer, cx));
             // What the service holds is free before the caller goes on.
             this.inner.set(None);
         }
@@ -154,7 +168,7 @@ impl Shared {
         let settings = self.settings();
         let end = call
             .filter(|_| settings.config.covers == Covers::Body)
-            .map(|call| (call.end, call.reason, call.limit));
+            .and_then(|call| call.end().map(|end| (end, call.reason, call.limit)));
         let idle = settings.config.idle;
         (end.is_some() || idle.is_some()).then(|| Watch::new(Arc::clone(&self.telemetry), end, idle))
     }

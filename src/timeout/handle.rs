@@ -67,9 +67,9 @@ impl TimeoutHandle {
         // Without a deadline nothing is refused.
         let own = self.shared.limit(&settings, now).map(nanos);
         let bound = bind(settings.config.scope, own, 0, None, 0).ok().flatten();
-        let call = bound.map(|bound| Call::new(now, bound));
+        let call = bound.map_or_else(|| Call::unlimited(now), |bound| Call::new(now, bound));
         let shared = self.shared.wants_ends(&settings).then(|| Arc::clone(&self.shared));
-        ResponseFuture::new(Some(future), Plain, call, shared, self.shared.telemetry.name())
+        ResponseFuture::new(Some(future), Plain, Some(call), shared, self.shared.telemetry.name())
     }
 }
 

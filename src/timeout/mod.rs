@@ -55,7 +55,8 @@
 //! # Readiness
 //!
 //! That of the service inside. With [`includes_readiness`](TimeoutConfig::includes_readiness) the limit begins when it is
-//! first found not ready; if it still is not when the limit is over, the layer is ready, to refuse the call.
+//! first found not ready; if it still is not when the limit is over, the layer is ready, to refuse the call. The time from
+//! readiness to the call is the caller's own, and not counted.
 //!
 //! # Sharing
 //!
@@ -93,3 +94,6 @@ pub use future::ResponseFuture;
 pub use handle::TimeoutHandle;
 pub use layer::TimeoutLayer;
 pub use service::Timeout;
+
+#[cfg(all(test, not(stanchion_loom)))]
+mod tests;

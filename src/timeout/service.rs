@@ -1,5 +1,5 @@
 use std::fmt;
-use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,7 +12,7 @@ use super::config::Scope;
 use super::future::{Call, ResponseFuture};
 use super::shared::{Settings, Shared};
 use super::state::{Bound, bind};
-use crate::clock::{instant, instant_after, nanos, sleep_until};
+use crate::clock::{arm, instant, instant_after, nanos, poll_elapsed, sleep_until};
 use crate::deadline::Deadline;
 use crate::error::Rejected;
 use crate::protocol::{Carry, Cover, Plain, Timeouts};
@@ -22,21 +22,33 @@ pub struct Timeout<S, P = Plain> {
     inner: S,
     protocol: P,
     shared: Arc<Shared>,
-    /// For `inner` to become ready, if that counts.
-    waiting: Option<Waiting>,
+    wait: Wait,
 }
 
-#[derive(Debug)]
-struct Waiting {
-    since: Instant,
-    limit: Duration,
-    timer: Pin<Box<Sleep>>,
-    is_over: bool,
+/// How long `inner` takes to become ready, if that counts.
+#[derive(Debug, Default)]
+enum Wait {
+    /// It was ready at once, or has not been asked.
+    #[default]
+    None,
+    /// It is not ready yet.
+    GoesOn { since: Instant, limit: Duration, timer: Pin<Box<Sleep>>, is_over: bool },
+    /// It took so long.
+    Took(Duration),
+}
+
+impl Wait {
+    #[cold]
+    fn end(&mut self) {
+        if let Self::GoesOn { since, .. } = self {
+            *self = Self::Took(instant().saturating_duration_since(*since));
+        }
+    }
 }
 
 impl<S, P> Timeout<S, P> {
     pub(super) const fn new(inner: S, protocol: P, shared: Arc<Shared>) -> Self {
-        Self { inner, protocol, shared, waiting: None }
+        Self { inner, protocol, shared, wait: Wait::None }
     }
 
     crate::macros::inner_accessors!();
@@ -44,18 +56,25 @@ impl<S, P> Timeout<S, P> {
     /// Ready when the service has not been so for as long as a call may take, if that counts.
     #[cold]
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.waiting.is_none() {
-            let settings = self.shared.settings();
-            let since = instant();
-            let limit = self.shared.limit(&settings, since).filter(|_| settings.config.includes_readiness);
-            self.waiting = limit.map(|limit| {
-                let timer = Box::pin(sleep_until(instant_after(since, limit)));
-                Waiting { since, limit, timer, is_over: false }
-            });
+        if !matches!(self.wait, Wait::GoesOn { .. }) {
+            self.wait = self.begin_to_wait();
         }
-        let Some(waiting) = &mut self.waiting else { return Poll::Pending };
-        waiting.is_over = waiting.timer.as_mut().poll(cx).is_ready();
-        if waiting.is_over { Poll::Ready(()) } else { Poll::Pending }
+        let Wait::GoesOn { timer, is_over, .. } = &mut self.wait else { return Poll::Pending };
+        *is_over = poll_elapsed(timer.as_mut(), cx).is_ready();
+        if *is_over { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn begin_to_wait(&self) -> Wait {
+        let settings = self.shared.settings();
+        if !settings.config.includes_readiness {
+            return Wait::None;
+        }
+        let since = instant();
+        let Some(limit) = self.shared.limit(&settings, since) else { return Wait::None };
+        let at = instant_after(since, limit);
+        let mut timer = Box::pin(sleep_until(at));
+        arm(timer.as_mut(), at);
+        Wait::GoesOn { since, limit, timer, is_over: false }
     }
 
     /// What ends a call of `request` that is not made before `now`, by a limit that is all there is to the settings.
@@ -76,22 +95,20 @@ impl<S, P> Timeout<S, P> {
         P: Carry<Req>,
     {
         let scope = settings.config.scope;
-        let waiting = self.waiting.take();
+        let used = match mem::take(&mut self.wait) {
+            Wait::GoesOn { limit, is_over: true, .. } => {
+                return Err(Bound::new(scope.reason(), nanos(limit)));
+            }
+            Wait::Took(waited) => nanos(waited),
+            Wait::GoesOn { .. } | Wait::None => 0,
+        };
         let asked = self.protocol.timeouts(request).of(scope);
-        let own = asked.or_else(|| match &waiting {
-            Some(waiting) => Some(waiting.limit),
-            None => self.shared.limit(settings, now),
-        });
-        let own = own.map(nanos);
-        if waiting.as_ref().is_some_and(|waiting| waiting.is_over) {
-            return Err(Bound::new(scope.reason(), own.unwrap_or(0)));
-        }
-        let used = waiting.map_or(0, |waiting| nanos(now.saturating_duration_since(waiting.since)));
+        let own = asked.or_else(|| self.shared.limit(settings, now)).map(nanos);
         let left = self.protocol.deadline(request).map(|deadline| nanos(deadline.remaining_at(now)));
         bind(scope, own, used, left, self.shared.needed(settings, now))
     }
 
-    /// What ends a call that is made now, and whether its end is of interest; or why it is not made.
+    /// What limits and measures a call that is made now, and whether its end is of interest; or why it is not made.
     #[inline(never)]
     fn begin_slowly<Req>(&mut self, request: &Req) -> (Result<Option<Call>, Bound>, bool)
     where
@@ -99,8 +116,11 @@ impl<S, P> Timeout<S, P> {
     {
         let settings = self.shared.settings();
         let now = instant();
-        let bound = self.bind(&settings, request, now);
-        (bound.map(|bound| bound.map(|bound| Call::new(now, bound))), self.shared.wants_ends(&settings))
+        let begun = self.bind(&settings, request, now).map(|bound| match bound {
+            Some(bound) => Some(Call::new(now, bound)),
+            None => settings.measures().then(|| Call::unlimited(now)),
+        });
+        (begun, self.shared.wants_ends(&settings))
     }
 
     /// The end of a call that is not made.
@@ -125,11 +145,15 @@ where
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         match self.inner.poll_ready(cx) {
-            Poll::Ready(result) => {
-                if let Some(waiting) = &mut self.waiting {
-                    waiting.is_over = false;
+            Poll::Ready(Ok(())) => {
+                if !matches!(self.wait, Wait::None) {
+                    self.wait.end();
                 }
-                Poll::Ready(result)
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => {
+                self.wait = Wait::None;
+                Poll::Ready(Err(error))
             }
             Poll::Pending => self.poll_waiting(cx).map(Ok),
         }
@@ -150,8 +174,8 @@ where
         // One expression makes the future, in its place: it is large, and copying it would cost more than all the rest.
         let (inner, call) = match begun {
             Ok(call) => {
-                if let Some(call) = &call {
-                    self.protocol.set_deadline(&mut request, Deadline::at(call.end));
+                if let Some(end) = call.as_ref().and_then(Call::end) {
+                    self.protocol.set_deadline(&mut request, Deadline::at(end));
                 }
                 (Some(self.inner.call(request)), call)
             }

@@ -73,7 +73,8 @@ impl Settings {
             return 0;
         }
         let bit = if scope == Scope::Attempt { IS_ATTEMPT } else { 0 };
-        nanos(fixed).min(IS_ATTEMPT.saturating_sub(1)) | bit
+        // A limit of three hundred years finds no room.
+        if nanos(fixed) < IS_ATTEMPT { nanos(fixed) | bit } else { 0 }
     }
 }
 

@@ -30,7 +30,7 @@ impl Bound {
 ///
 /// # Errors
 ///
-/// The deadline, if it leaves less time than `needed`.
+/// The deadline, if it leaves less time than `needed`; the layer's own limit, if nothing is left of it.
 #[inline]
 pub(super) fn bind(
     scope: Scope,
@@ -41,14 +41,17 @@ pub(super) fn bind(
 ) -> Result<Option<Bound>, Bound> {
     let own =
         own.map(|limit| Bound { within: limit.saturating_sub(used), ..Bound::new(scope.reason(), limit) });
-    let Some(left) = left else { return Ok(own) };
-    let deadline = Bound::new(Reason::DeadlineExceeded, left);
     // With nothing left there is no call, however little is needed.
-    if left == 0 || left < needed {
+    let deadline = left.map(|left| Bound::new(Reason::DeadlineExceeded, left));
+    if let Some(deadline) = deadline.filter(|deadline| deadline.within == 0 || deadline.within < needed) {
         return Err(deadline);
     }
+    if let Some(used_up) = own.filter(|own| own.within == 0) {
+        return Err(used_up);
+    }
+    let Some(deadline) = deadline else { return Ok(own) };
     // Of two equal ones the layer's own says more.
-    Ok(own.filter(|own| own.within <= left).or(Some(deadline)))
+    Ok(own.filter(|own| own.within <= deadline.within).or(Some(deadline)))
 }
 
 impl Scope {

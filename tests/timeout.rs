@@ -1,0 +1,735 @@
+//! Timeouts through the public API, under paused time: what ends a call, when, and what it is called.
+
+#![allow(clippy::disallowed_methods, reason = "a test moves the clock, and its services take time")]
+#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+
+use std::future::{Future, pending, poll_fn, ready};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use stanchion::protocol::{Carry, Cover, Timeouts, Watch};
+use stanchion::telemetry::{Event, Source};
+use stanchion::timeout::{Limit, MinRemaining};
+use stanchion::{Deadline, Error, Reason, Rejected, TimeoutConfig, TimeoutLayer};
+use tokio::time::{Instant, advance, sleep};
+use tokio_test::{assert_pending, assert_ready, task};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
+type Failure = Error<&'static str>;
+
+/// A request that says how long it takes, with everything that layers say to one another.
+#[derive(Clone, Copy, Debug, Default)]
+struct Query {
+    takes: Duration,
+    deadline: Option<Deadline>,
+    timeouts: Timeouts,
+}
+
+impl Query {
+    fn of(takes: Duration) -> Self {
+        Self { takes, ..Self::default() }
+    }
+
+    fn within(self, left: Duration) -> Self {
+        Self { deadline: Some(Deadline::after(left)), ..self }
+    }
+
+    fn total(mut self, limit: Duration) -> Self {
+        self.timeouts.total = Some(limit);
+        self
+    }
+
+    fn attempt(mut self, limit: Duration) -> Self {
+        self.timeouts.attempt = Some(limit);
+        self
+    }
+}
+
+/// The protocol of these.
+#[derive(Clone, Copy, Debug)]
+struct Queries;
+
+impl Carry<Query> for Queries {
+    fn deadline(&self, query: &Query) -> Option<Deadline> {
+        query.deadline
+    }
+
+    fn set_deadline(&self, query: &mut Query, deadline: Deadline) {
+        query.deadline = Some(deadline);
+    }
+
+    fn timeouts(&self, query: &Query) -> Timeouts {
+        query.timeouts
+    }
+}
+
+impl<Res> Cover<Res> for Queries {
+    type Covered = Res;
+
+    fn cover(&self, answer: Res, _: Option<Watch>) -> Res {
+        answer
+    }
+}
+
+/// Answers a query with the deadline that it came with, after the time that it takes.
+#[derive(Clone, Debug, Default)]
+struct Backend {
+    calls: Arc<AtomicU32>,
+    alive: Arc<()>,
+}
+
+impl Backend {
+    fn calls(&self) -> u32 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    fn in_flight(&self) -> usize {
+        Arc::strong_count(&self.alive)
+    }
+}
+
+impl Service<Query> for Backend {
+    type Response = Option<Deadline>;
+    type Error = Failure;
+    type Future = Pin<Box<dyn Future<Output = Result<Option<Deadline>, Failure>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, query: Query) -> Self::Future {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let alive = Arc::clone(&self.alive);
+        Box::pin(async move {
+            let _alive = alive;
+            if !query.takes.is_zero() {
+                sleep(query.takes).await;
+            }
+            Ok(query.deadline)
+        })
+    }
+}
+
+/// Takes as long as it is asked to.
+fn takes() -> impl Service<Duration, Response = Duration, Error = Failure, Future: Send> + Clone + use<> {
+    service_fn(|takes: Duration| async move {
+        sleep(takes).await;
+        Ok::<_, Failure>(takes)
+    })
+}
+
+fn after(limit: Duration) -> TimeoutLayer {
+    TimeoutLayer::after(limit).name("outer")
+}
+
+fn per_attempt(limit: Duration) -> TimeoutLayer {
+    TimeoutLayer::per_attempt(limit).name("inner")
+}
+
+#[track_caller]
+fn rejected<T: std::fmt::Debug, E: std::fmt::Debug>(result: Result<T, Error<E>>) -> Rejected {
+    match result {
+        Err(Error::Rejected(rejected)) => rejected,
+        other => panic!("not given up: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn assert_given_up<T: std::fmt::Debug, E: std::fmt::Debug>(
+    result: Result<T, Error<E>>,
+    policy: &str,
+    reason: Reason,
+    limit: Duration,
+) {
+    let rejected = rejected(result);
+    assert_eq!(
+        (rejected.policy(), rejected.reason(), rejected.limit(), rejected.reached_service()),
+        (policy, reason, Some(limit), true)
+    );
+}
+
+#[track_caller]
+fn assert_refused<T: std::fmt::Debug, E: std::fmt::Debug>(
+    result: Result<T, Error<E>>,
+    policy: &str,
+    reason: Reason,
+    limit: Duration,
+) {
+    let rejected = rejected(result);
+    assert_eq!(
+        (rejected.policy(), rejected.reason(), rejected.limit(), rejected.reached_service()),
+        (policy, reason, Some(limit), false)
+    );
+}
+
+async fn call<S: Service<R>, R>(service: &mut S, request: R) -> Result<S::Response, S::Error> {
+    service.ready().await?.call(request).await
+}
+
+// The limit.
+
+#[tokio::test(start_paused = true)]
+async fn a_call_ends_when_its_limit_is_over_and_not_before() {
+    let mut service = after(SECOND).layer(takes());
+    assert_eq!(call(&mut service, SECOND - MS).await, Ok(SECOND - MS));
+    let began = Instant::now();
+    assert_given_up(call(&mut service, 60 * SECOND).await, "outer", Reason::TotalTimeout, SECOND);
+    assert_eq!(began.elapsed(), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_there_at_the_limit_is_not_too_late() {
+    let mut service = after(SECOND).layer(takes());
+    assert_eq!(call(&mut service, SECOND).await, Ok(SECOND));
+    // Also if nobody looked for an hour.
+    let mut late = task::spawn(call(&mut service, 2 * SECOND));
+    assert_pending!(late.poll());
+    advance(3_600 * SECOND).await;
+    assert_eq!(assert_ready!(late.poll()), Ok(2 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_is_counted_from_the_call_and_not_from_the_first_poll() {
+    let mut service = after(SECOND).layer(takes());
+    let call = service.ready().await.unwrap().call(60 * SECOND);
+    let began = Instant::now();
+    advance(SECOND / 2).await;
+    rejected(call.await);
+    assert_eq!(began.elapsed(), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_first_polled_when_its_limit_is_over_has_one_chance() {
+    let mut service = after(SECOND).layer(service_fn(|answers: bool| async move {
+        if answers { Ok::<_, Failure>(()) } else { pending().await }
+    }));
+    for answers in [true, false] {
+        let call = service.ready().await.unwrap().call(answers);
+        advance(2 * SECOND).await;
+        let mut call = task::spawn(call);
+        assert_eq!(assert_ready!(call.poll()).is_ok(), answers);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_service_is_dropped_before_its_caller_hears_of_it() {
+    let backend = Backend::default();
+    for query in [|| Query::of(60 * SECOND), || Query::of(60 * SECOND).within(SECOND / 2)] {
+        let mut service = after(SECOND).over(Queries).layer(backend.clone());
+        let idle = backend.in_flight() + 1;
+        let mut call = task::spawn(service.ready().await.unwrap().call(query()));
+        assert_pending!(call.poll());
+        assert_eq!(backend.in_flight(), idle);
+        advance(SECOND).await;
+        assert!(call.is_woken());
+        rejected(assert_ready!(call.poll()));
+        // The future is still there, and what was in it is not.
+        assert_eq!(backend.in_flight(), idle - 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn observers_hear_of_it_when_the_service_is_dropped() {
+    let backend = Backend::default();
+    let at_event = Arc::new(AtomicU32::new(0));
+    let (alive, seen) = (Arc::clone(&backend.alive), Arc::clone(&at_event));
+    let layer = after(SECOND).observer(move |_: &Source, _: &Event<'_>| {
+        seen.store(u32::try_from(Arc::strong_count(&alive)).unwrap(), Ordering::Relaxed);
+    });
+    let mut service = layer.over(Queries).layer(backend.clone());
+    let idle = backend.in_flight();
+    rejected(call(&mut service, Query::of(60 * SECOND)).await);
+    assert_eq!(at_event.load(Ordering::Relaxed) as usize, idle);
+}
+
+/// Uses up the budget that tokio gives a task for one poll, whenever it is polled.
+async fn spends_all_that_its_task_has<T>() -> T {
+    poll_fn(|cx| {
+        while let Poll::Ready(()) = std::pin::pin!(tokio::task::consume_budget()).poll(cx) {}
+        Poll::Pending
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_spends_the_budget_of_its_task_does_not_hold_up_the_timer() {
+    let mut service =
+        after(SECOND).layer(service_fn(|()| spends_all_that_its_task_has::<Result<(), Failure>>()));
+    service.ready().await.unwrap();
+    let call = tokio::spawn(service.call(()));
+    for _ in 0..5 {
+        tokio::task::yield_now().await;
+        advance(SECOND).await;
+    }
+    assert!(call.is_finished(), "the timer was not heard");
+    assert_given_up(call.await.unwrap(), "outer", Reason::TotalTimeout, SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_can_wait_for_is_no_limit() {
+    for limit in [Duration::MAX, 30 * YEAR, 1_000 * YEAR] {
+        let mut service = after(limit).layer(takes());
+        assert_eq!(call(&mut service, YEAR).await, Ok(YEAR));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_of_for_ever_is_over_after_thirty_years_and_is_told() {
+    let mut service = after(Duration::MAX).layer(service_fn(|()| pending::<Result<(), Failure>>()));
+    let began = Instant::now();
+    let rejected = rejected(call(&mut service, ()).await);
+    assert_eq!(began.elapsed(), 30 * YEAR);
+    assert!(rejected.limit().is_some_and(|limit| limit > 500 * YEAR), "{rejected}");
+    assert_eq!(rejected.retry_after(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_a_year_ahead_ends_what_was_under_way_and_nothing_else() {
+    let layer = after(SECOND);
+    let mut service = layer.layer(takes());
+    let mut under_way = task::spawn(call(&mut service, 2 * YEAR));
+    assert_pending!(under_way.poll());
+    advance(YEAR).await;
+    rejected(assert_ready!(under_way.poll()));
+    drop(under_way);
+    assert_eq!(call(&mut service, MS).await, Ok(MS));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_goes_away_is_no_timeout() {
+    let events = Arc::new(AtomicU32::new(0));
+    let heard = Arc::clone(&events);
+    let layer = after(SECOND).observer(move |_: &Source, _: &Event<'_>| {
+        heard.fetch_add(1, Ordering::Relaxed);
+    });
+    let mut service = layer.layer(takes());
+    for passed in [Duration::ZERO, SECOND / 2, 2 * SECOND] {
+        let mut call = task::spawn(call(&mut service, 60 * SECOND));
+        assert_pending!(call.poll());
+        advance(passed).await;
+        drop(call);
+    }
+    assert_eq!(events.load(Ordering::Relaxed), 0);
+    rejected(call(&mut service, 60 * SECOND).await);
+    assert_eq!(events.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_the_service_passes_as_it_is() {
+    let mut service = after(SECOND).layer(service_fn(|()| ready(Err::<(), _>(Error::Inner("broken")))));
+    assert_eq!(call(&mut service, ()).await, Err(Error::Inner("broken")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_error_may_be_any_that_can_hold_a_rejection() {
+    let mut service = after(SECOND).layer(service_fn(|()| pending::<Result<(), tower::BoxError>>()));
+    let error = call(&mut service, ()).await.unwrap_err();
+    assert_eq!(Rejected::find(&*error).unwrap().reason(), Reason::TotalTimeout);
+}
+
+// Which timeout.
+
+#[tokio::test(start_paused = true)]
+async fn a_rejection_names_the_timeout_that_fired() {
+    let stack = |total, attempt| {
+        ServiceBuilder::new().layer(after(total)).layer(per_attempt(attempt)).service(takes())
+    };
+    let first = call(&mut stack(2 * SECOND, SECOND), 60 * SECOND).await;
+    assert_given_up(first, "inner", Reason::AttemptTimeout, SECOND);
+    let second = call(&mut stack(SECOND, 2 * SECOND), 60 * SECOND).await;
+    assert_given_up(second, "outer", Reason::TotalTimeout, SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_that_fire_at_once_the_inner_one_speaks_and_is_heard_once() {
+    let events = Arc::new(AtomicU32::new(0));
+    let count = || {
+        let heard = Arc::clone(&events);
+        move |_: &Source, _: &Event<'_>| {
+            heard.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let mut service = ServiceBuilder::new()
+        .layer(after(SECOND).observer(count()))
+        .layer(per_attempt(SECOND).observer(count()))
+        .service(takes());
+    assert_given_up(call(&mut service, 60 * SECOND).await, "inner", Reason::AttemptTimeout, SECOND);
+    assert_eq!(events.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_may_ask_for_more_or_less_than_is_configured() {
+    let backend = Backend::default();
+    let mut total = after(SECOND).over(Queries).layer(backend.clone());
+    let mut attempt = per_attempt(SECOND).over(Queries).layer(backend.clone());
+    let slow = Query::of(3 * SECOND);
+
+    assert!(call(&mut total, slow.total(4 * SECOND)).await.is_ok());
+    let result = call(&mut total, slow.total(MS)).await;
+    assert_given_up(result, "outer", Reason::TotalTimeout, MS);
+    assert!(call(&mut attempt, slow.attempt(4 * SECOND)).await.is_ok());
+    let result = call(&mut attempt, slow.attempt(MS)).await;
+    assert_given_up(result, "inner", Reason::AttemptTimeout, MS);
+
+    // Each layer listens to what is meant for it.
+    let result = call(&mut total, slow.attempt(4 * SECOND)).await;
+    assert_given_up(result, "outer", Reason::TotalTimeout, SECOND);
+    let result = call(&mut attempt, slow.total(4 * SECOND)).await;
+    assert_given_up(result, "inner", Reason::AttemptTimeout, SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_asks_for_no_time_is_not_sent() {
+    let backend = Backend::default();
+    let mut service = after(SECOND).over(Queries).layer(backend.clone());
+    let result = call(&mut service, Query::default().total(Duration::ZERO)).await;
+    assert_refused(result, "outer", Reason::TotalTimeout, Duration::ZERO);
+    assert_eq!(backend.calls(), 0);
+    assert!(call(&mut service, Query::of(YEAR).total(Duration::MAX)).await.is_ok());
+}
+
+// Deadlines.
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_is_told_to_the_layers_further_in_as_a_deadline() {
+    let mut service = after(SECOND).over(Queries).layer(Backend::default());
+    let began = Instant::now();
+    let seen = call(&mut service, Query::default()).await.unwrap();
+    assert_eq!(seen, Some(Deadline::at(began + SECOND)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_is_shortened_and_never_put_off() {
+    let mut short = ServiceBuilder::new()
+        .layer(after(5 * SECOND).over(Queries))
+        .layer(per_attempt(SECOND).over(Queries))
+        .service(Backend::default());
+    let mut long = ServiceBuilder::new()
+        .layer(after(SECOND).over(Queries))
+        .layer(per_attempt(5 * SECOND).over(Queries))
+        .service(Backend::default());
+    let began = Instant::now();
+    let at = |left| Some(Deadline::at(began + left));
+    assert_eq!(call(&mut short, Query::default()).await.unwrap(), at(SECOND));
+    assert_eq!(call(&mut long, Query::default()).await.unwrap(), at(SECOND));
+    for own in [SECOND / 2, MS] {
+        assert_eq!(call(&mut short, Query::default().within(own)).await.unwrap(), at(own));
+        assert_eq!(call(&mut long, Query::default().within(own)).await.unwrap(), at(own));
+    }
+    assert_eq!(call(&mut short, Query::default().within(9 * SECOND)).await.unwrap(), at(SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_ends_a_call_that_has_a_longer_limit() {
+    let mut service = after(9 * SECOND).over(Queries).layer(Backend::default());
+    let began = Instant::now();
+    let result = call(&mut service, Query::of(60 * SECOND).within(SECOND)).await;
+    assert_given_up(result, "outer", Reason::DeadlineExceeded, SECOND);
+    assert_eq!(began.elapsed(), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_limit_of_its_own_a_layer_goes_by_the_deadline() {
+    let layer = TimeoutLayer::new(TimeoutConfig::new().limit(Limit::Deadline)).name("outer").over(Queries);
+    assert_eq!(layer.handle().limit(), None);
+    let mut service = layer.layer(Backend::default());
+    assert_eq!(call(&mut service, Query::of(YEAR)).await, Ok(None));
+    let result = call(&mut service, Query::of(60 * SECOND).within(SECOND)).await;
+    assert_given_up(result, "outer", Reason::DeadlineExceeded, SECOND);
+    let result = call(&mut service, Query::of(60 * SECOND).total(2 * SECOND)).await;
+    assert_given_up(result, "outer", Reason::TotalTimeout, 2 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_cannot_be_in_time_is_not_made() {
+    let config = TimeoutConfig::new().min_remaining(MinRemaining::Fixed(SECOND));
+    let backend = Backend::default();
+    let mut service = TimeoutLayer::new(config).name("outer").over(Queries).layer(backend.clone());
+    for left in [Duration::ZERO, MS, SECOND - MS] {
+        let result = call(&mut service, Query::default().within(left)).await;
+        assert_refused(result, "outer", Reason::DeadlineExceeded, left);
+    }
+    assert_eq!(backend.calls(), 0);
+    assert!(call(&mut service, Query::default().within(SECOND)).await.is_ok());
+
+    let mut any = after(SECOND).over(Queries).layer(backend.clone());
+    let passed = Query::default().within(MS);
+    advance(SECOND).await;
+    assert_refused(call(&mut any, passed).await, "outer", Reason::DeadlineExceeded, Duration::ZERO);
+    assert_eq!(backend.calls(), 1);
+    assert!(call(&mut any, Query::default().within(Duration::from_nanos(1))).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_would_likely_be_too_late_is_not_made() {
+    let config = TimeoutConfig::new().min_remaining(MinRemaining::Measured(0.5));
+    let backend = Backend::default();
+    let mut service = TimeoutLayer::new(config).name("outer").over(Queries).layer(backend.clone());
+    // Nothing is known yet.
+    assert!(call(&mut service, Query::default().within(MS)).await.is_ok());
+    for _ in 0..120 {
+        assert!(call(&mut service, Query::of(100 * MS)).await.is_ok());
+    }
+    let before = backend.calls();
+    let result = call(&mut service, Query::default().within(90 * MS)).await;
+    assert_refused(result, "outer", Reason::DeadlineExceeded, 90 * MS);
+    assert_eq!(backend.calls(), before);
+    assert!(call(&mut service, Query::default().within(110 * MS)).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_calls_take_is_known_also_where_only_deadlines_limit_them() {
+    let config = TimeoutConfig::new().limit(Limit::Deadline).min_remaining(MinRemaining::Measured(0.5));
+    let mut service = TimeoutLayer::new(config).name("outer").over(Queries).layer(Backend::default());
+    for _ in 0..120 {
+        assert!(call(&mut service, Query::of(100 * MS)).await.is_ok());
+    }
+    let result = call(&mut service, Query::default().within(90 * MS)).await;
+    assert_refused(result, "outer", Reason::DeadlineExceeded, 90 * MS);
+}
+
+// Readiness.
+
+/// Is not ready before its time, and whenever that is put off again.
+#[derive(Debug)]
+struct Busy {
+    until: Instant,
+    timer: Pin<Box<tokio::time::Sleep>>,
+    calls: u32,
+}
+
+impl Busy {
+    fn for_the_next(busy: Duration) -> Self {
+        Self { until: Instant::now() + busy, timer: Box::pin(sleep(busy)), calls: 0 }
+    }
+
+    fn put_off(&mut self, busy: Duration) {
+        self.until = Instant::now() + busy;
+        self.timer = Box::pin(sleep(busy));
+    }
+}
+
+impl Clone for Busy {
+    fn clone(&self) -> Self {
+        Self::for_the_next(self.until - Instant::now())
+    }
+}
+
+impl Service<Query> for Busy {
+    type Response = ();
+    type Error = Failure;
+    type Future = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        self.timer.as_mut().poll(cx).map(Ok)
+    }
+
+    fn call(&mut self, query: Query) -> Self::Future {
+        assert!(self.timer.is_elapsed(), "called before it was ready");
+        self.calls += 1;
+        Box::pin(async move {
+            sleep(query.takes).await;
+            Ok(())
+        })
+    }
+}
+
+type WithReadiness = stanchion::Timeout<Busy, Queries>;
+
+/// A second for waiting and call.
+fn with_readiness(busy: Duration) -> WithReadiness {
+    let config = TimeoutConfig::new().limit(Limit::Fixed(SECOND)).includes_readiness(true);
+    TimeoutLayer::new(config).name("outer").over(Queries).layer(Busy::for_the_next(busy))
+}
+
+async fn is_ready(service: &mut WithReadiness) {
+    poll_fn(|cx| Service::<Query>::poll_ready(service, cx)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_readiness_is_not_limited_unless_that_is_asked_for() {
+    let mut service = after(SECOND).over(Queries).layer(Busy::for_the_next(3_600 * SECOND));
+    assert_eq!(call(&mut service, Query::of(SECOND / 2)).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_never_ready_holds_nobody_up_for_longer_than_the_limit() {
+    let mut service = with_readiness(YEAR);
+    for _ in 0..3 {
+        let began = Instant::now();
+        let result = call(&mut service, Query::default()).await;
+        assert_refused(result, "outer", Reason::TotalTimeout, SECOND);
+        assert_eq!(began.elapsed(), SECOND);
+    }
+    assert_eq!(service.get_ref().calls, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_waited_for_readiness_is_missing_for_the_call() {
+    let began = Instant::now();
+    let result = call(&mut with_readiness(600 * MS), Query::of(600 * MS)).await;
+    assert_given_up(result, "outer", Reason::TotalTimeout, SECOND);
+    assert_eq!(began.elapsed(), SECOND);
+    assert_eq!(call(&mut with_readiness(600 * MS), Query::of(400 * MS)).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_call_waits_anew() {
+    let mut service = with_readiness(600 * MS);
+    for _ in 0..3 {
+        assert_eq!(call(&mut service, Query::of(300 * MS)).await, Ok(()));
+        service.get_mut().put_off(600 * MS);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_between_readiness_and_call_is_the_callers_own() {
+    for (takes, is_in_time) in [(300 * MS, true), (500 * MS, false)] {
+        let mut service = with_readiness(600 * MS);
+        is_ready(&mut service).await;
+        advance(3_600 * SECOND).await;
+        is_ready(&mut service).await;
+        let result = service.call(Query::of(takes)).await;
+        assert_eq!(result.is_ok(), is_in_time, "{result:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_ready_too_late_is_not_called() {
+    let mut service = with_readiness(1_500 * MS);
+    let mut waiting = task::spawn(());
+    assert_pending!(waiting.enter(|cx, _| Service::<Query>::poll_ready(&mut service, cx)));
+    advance(2 * SECOND).await;
+    is_ready(&mut service).await;
+    let result = service.call(Query::default()).await;
+    assert_refused(result, "outer", Reason::TotalTimeout, SECOND);
+    assert_eq!(service.get_ref().calls, 0);
+    assert_eq!(call(&mut service, Query::of(SECOND / 2)).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_told_that_waiting_is_over_is_told_so_again() {
+    let mut service = with_readiness(1_500 * MS);
+    for _ in 0..3 {
+        is_ready(&mut service).await;
+    }
+    // By now it is ready, but too late for this call.
+    advance(SECOND).await;
+    is_ready(&mut service).await;
+    let result = service.call(Query::default()).await;
+    assert_refused(result, "outer", Reason::TotalTimeout, SECOND);
+    assert_eq!(call(&mut service, Query::default()).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_task_that_waits_is_woken_by_the_limit() {
+    let mut service = with_readiness(YEAR);
+    let [mut first, mut last] = [(); 2].map(task::spawn);
+    for task in [&mut first, &mut last] {
+        assert_pending!(task.enter(|cx, _| Service::<Query>::poll_ready(&mut service, cx)));
+    }
+    advance(SECOND).await;
+    assert!(last.is_woken());
+    assert!(assert_ready!(last.enter(|cx, _| Service::<Query>::poll_ready(&mut service, cx))).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clone_of_a_service_that_waits_has_its_whole_limit() {
+    let mut service = with_readiness(YEAR);
+    let mut waiting = task::spawn(());
+    assert_pending!(waiting.enter(|cx, _| Service::<Query>::poll_ready(&mut service, cx)));
+    advance(SECOND / 2).await;
+    let (mut clone, began) = (service.clone(), Instant::now());
+    rejected(call(&mut clone, Query::default()).await);
+    assert_eq!(began.elapsed(), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_asks_for_more_cannot_have_been_waited_for_any_longer() {
+    let mut service = with_readiness(YEAR);
+    let result = call(&mut service, Query::default().total(60 * SECOND)).await;
+    assert_refused(result, "outer", Reason::TotalTimeout, SECOND);
+    let result = call(&mut with_readiness(600 * MS), Query::default().total(500 * MS)).await;
+    assert_refused(result, "outer", Reason::TotalTimeout, 500 * MS);
+    let result = call(&mut with_readiness(600 * MS), Query::of(5 * SECOND).total(6 * SECOND)).await;
+    assert_eq!(result, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_ends_with_an_error_of_the_service() {
+    /// Busy, broken, busy and ready, each for one poll.
+    #[derive(Debug)]
+    struct Moody(u32);
+
+    impl Service<Duration> for Moody {
+        type Response = ();
+        type Error = Failure;
+        type Future = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+            self.0 += 1;
+            match self.0 {
+                2 => Poll::Ready(Err(Error::Inner("broken"))),
+                1 | 3 => Poll::Pending,
+                _ => Poll::Ready(Ok(())),
+            }
+        }
+
+        fn call(&mut self, takes: Duration) -> Self::Future {
+            Box::pin(async move {
+                sleep(takes).await;
+                Ok(())
+            })
+        }
+    }
+
+    let config = TimeoutConfig::new().limit(Limit::Fixed(SECOND)).includes_readiness(true);
+    let mut service = TimeoutLayer::new(config).layer(Moody(0));
+    let mut task = task::spawn(());
+    let mut poll = |service: &mut _| task.enter(|cx, _| Service::<Duration>::poll_ready(service, cx));
+    assert_pending!(poll(&mut service));
+    advance(600 * MS).await;
+    assert_eq!(assert_ready!(poll(&mut service)), Err(Error::Inner("broken")));
+    advance(3_600 * SECOND).await;
+    assert_pending!(poll(&mut service));
+    assert_eq!(assert_ready!(poll(&mut service)), Ok(()));
+    assert_eq!(service.call(900 * MS).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_spends_the_budget_while_it_is_waited_for_is_given_up() {
+    /// Is never ready.
+    #[derive(Debug)]
+    struct Spends;
+
+    impl Service<()> for Spends {
+        type Response = ();
+        type Error = Failure;
+        type Future = std::future::Ready<Result<(), Failure>>;
+
+        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+            std::pin::pin!(spends_all_that_its_task_has()).poll(cx)
+        }
+
+        fn call(&mut self, (): ()) -> Self::Future {
+            panic!("called before it was ready")
+        }
+    }
+
+    let config = TimeoutConfig::new().limit(Limit::Fixed(SECOND)).includes_readiness(true);
+    let mut service = TimeoutLayer::new(config).name("outer").layer(Spends);
+    let waiting = tokio::spawn(async move { call(&mut service, ()).await });
+    for _ in 0..5 {
+        tokio::task::yield_now().await;
+        advance(SECOND).await;
+    }
+    assert!(waiting.is_finished(), "the timer was not heard");
+    assert_refused(waiting.await.unwrap(), "outer", Reason::TotalTimeout, SECOND);
+}
