@@ -13,6 +13,7 @@ mod config;
 mod deadline;
 pub mod docs;
 pub mod error;
+pub mod fallback;
 #[cfg(feature = "http")]
 pub mod headers;
 mod in_flight;
@@ -40,6 +41,7 @@ pub use circuit_breaker::{
 pub use config::{InvalidConfig, Ratio};
 pub use deadline::Deadline;
 pub use error::{Error, Reason, Rejected};
+pub use fallback::{Fallback, FallbackLayer, StaleConfig, StaleHandle};
 pub use respond::{Respond, RespondLayer, respond};
 pub use retry::{Retry, RetryConfig, RetryHandle, RetryLayer};
 pub use timeout::{Timeout, TimeoutConfig, TimeoutHandle, TimeoutLayer};

@@ -191,7 +191,7 @@ impl Observer for Metrics {
             }
             Event::Began { state } => add(state, 1.0),
             Event::Ended { state } => add(state, -1.0),
-            Event::WouldChange { .. } => {}
+            Event::Stale { .. } | Event::WouldChange { .. } => {}
         }
     }
 }

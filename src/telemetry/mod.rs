@@ -122,6 +122,11 @@ pub enum Event<'a> {
         /// Whether it is the first time that this layer does so, of an action that should be seen.
         is_news: bool,
     },
+    /// A last good answer is given again; the [`Action::ServedStale`] follows.
+    Stale {
+        /// How old it is.
+        age: Duration,
+    },
     /// A retry or a hedge was asked of a budget.
     Budget {
         /// The share of it that is left, 0 to 1.
@@ -173,6 +178,7 @@ impl fmt::Debug for Event<'_> {
             Self::Action { action, attempt, wait, .. } => {
                 write!(f, "Action({} after attempt {attempt}, in {wait:?})", action.as_str())
             }
+            Self::Stale { age } => write!(f, "Stale({age:?})"),
             Self::Budget { share } => write!(f, "Budget({share})"),
             Self::StateChanged { from, to, cause, .. } => write!(f, "StateChanged({from} -> {to}: {cause})"),
             Self::WouldChange { to, cause } => write!(f, "WouldChange({to}: {cause})"),

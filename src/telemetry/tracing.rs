@@ -2,7 +2,7 @@
 
 use tracing::{debug, info, warn};
 
-use super::{Event, Observer, Source};
+use super::{Action, Event, Observer, Source};
 
 /// One target for all layers, with the module and the name as fields: a filter on it is stable.
 const TARGET: &str = "stanchion";
@@ -25,6 +25,11 @@ impl Observer for Tracing {
             // Below the usual level: there is one of these for each call while a dependency is down.
             Event::Rejected(rejected) => {
                 debug!(target: TARGET, module, name, reason = %rejected.reason(), "call rejected");
+            }
+            // Said with its age just before.
+            Event::Action { action: Action::ServedStale, .. } => {}
+            Event::Stale { age } => {
+                debug!(target: TARGET, module, name, action = Action::ServedStale.as_str(), ?age, "served_stale");
             }
             Event::Action { action, attempt, wait, is_news } => {
                 let action = action.as_str();

@@ -1,0 +1,100 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use pin_project::pin_project;
+use tower_service::Service;
+
+use super::answer::Answer;
+use super::failure::Failure;
+use super::keep::Keep;
+use super::rule::Rule;
+use super::shared::{Next, Shared};
+use crate::mark::Watched;
+
+/// The future of a call that has a [fallback](super).
+///
+/// Dropped before it is ready, it cancels the call, or that of the fallback.
+#[pin_project]
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture<Req, S, A, K, R>
+where
+    S: Service<Req>,
+    K: Keep<Req>,
+    A: Answer<K::Kept, S::Response, S::Error>,
+{
+    #[pin]
+    state: State<S::Future, K::Kept, A::Future, Failure<S::Response, S::Error>>,
+    shared: Arc<Shared<A, K, R>>,
+}
+
+#[pin_project(project = Projection)]
+enum State<F, Kept, G, Failed> {
+    Calling {
+        #[pin]
+        call: Watched<F>,
+        kept: Option<Kept>,
+    },
+    FallingBack {
+        #[pin]
+        answer: G,
+        failure: Option<Failed>,
+    },
+}
+
+impl<Req, S, A, K, R> ResponseFuture<Req, S, A, K, R>
+where
+    S: Service<Req>,
+    K: Keep<Req>,
+    A: Answer<K::Kept, S::Response, S::Error>,
+{
+    #[inline]
+    pub(super) const fn new(call: S::Future, kept: K::Kept, shared: Arc<Shared<A, K, R>>) -> Self {
+        Self { state: State::Calling { call: Watched::new(call), kept: Some(kept) }, shared }
+    }
+}
+
+impl<Req, S, A, K, R> Future for ResponseFuture<Req, S, A, K, R>
+where
+    S: Service<Req>,
+    K: Keep<Req>,
+    A: Answer<K::Kept, S::Response, S::Error>,
+    R: Rule<S::Response, S::Error>,
+{
+    type Output = Result<S::Response, S::Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Projection::Calling { call, kept } = this.state.as_mut().project() {
+            let (result, cause) = ready!(call.poll(cx));
+            let kept = kept.take().expect("a future is not polled after it was ready");
+            match this.shared.next(kept, result, cause) {
+                Next::End(result) => return Poll::Ready(result),
+                // The call is gone before the fallback begins, with all that it holds.
+                Next::Wait(answer, failure) => {
+                    this.state.set(State::FallingBack { answer, failure: Some(failure) });
+                }
+            }
+        }
+        let Projection::FallingBack { answer, failure } = this.state.project() else { return Poll::Pending };
+        let answer = ready!(answer.poll(cx));
+        let failure = failure.take().expect("a future is not polled after it was ready");
+        Poll::Ready(this.shared.end(answer, failure))
+    }
+}
+
+impl<Req, S, A, K, R> fmt::Debug for ResponseFuture<Req, S, A, K, R>
+where
+    S: Service<Req>,
+    K: Keep<Req>,
+    A: Answer<K::Kept, S::Response, S::Error>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture")
+            .field("is_falling_back", &matches!(self.state, State::FallingBack { .. }))
+            .finish_non_exhaustive()
+    }
+}

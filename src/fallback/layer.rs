@@ -1,0 +1,281 @@
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tower_layer::Layer;
+
+use super::answer::{Value, With};
+use super::by_service::ByService;
+use super::config::StaleConfig;
+use super::failure::Failure;
+use super::handle::StaleHandle;
+use super::keep::Nothing;
+use super::rule::{Judged, When};
+use super::service::Fallback;
+use super::shared::Shared;
+use super::stale::Stale;
+use crate::config::InvalidConfig;
+use crate::protocol::Plain;
+use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
+
+/// [Answers failed calls otherwise](super).
+///
+/// The layer owns the fallback: all services it makes share it, and so do those of its clones.
+pub struct FallbackLayer<A, K = Nothing, R = Judged<Plain>> {
+    answer: Arc<A>,
+    keep: Arc<K>,
+    rule: Arc<R>,
+    about: About,
+    /// Made when it is first needed, and then by everybody: until then the layer can be given a name.
+    shared: OnceLock<Arc<Shared<A, K, R>>>,
+}
+
+/// What there is to know of a layer besides what it calls.
+#[derive(Clone)]
+struct About {
+    name: &'static str,
+    observers: Vec<Arc<dyn Observer>>,
+    actions: &'static [Action],
+    only_refusals: bool,
+}
+
+impl<A> FallbackLayer<A> {
+    /// Answers with `answer`, and has the name `fallback`.
+    #[must_use]
+    pub fn new(answer: A) -> Self {
+        Self::make(answer, Nothing, &[Action::FellBack, Action::ServedStale, Action::NoFallback])
+    }
+}
+
+impl<A, K> FallbackLayer<A, K> {
+    fn make(answer: A, keep: K, actions: &'static [Action]) -> Self {
+        Self {
+            answer: Arc::new(answer),
+            keep: Arc::new(keep),
+            rule: Arc::new(Judged(Plain)),
+            about: About { name: "fallback", observers: Vec::new(), actions, only_refusals: false },
+            shared: OnceLock::new(),
+        }
+    }
+}
+
+impl<V> FallbackLayer<Value<V>> {
+    /// Answers with a clone of `value`, made when it is needed.
+    #[must_use]
+    pub fn value(value: V) -> Self {
+        Self::make(Value(value), Nothing, &[Action::FellBack])
+    }
+}
+
+impl<F> FallbackLayer<With<F>> {
+    /// Answers with what `answer` makes of what was [kept](Self::keep) of the request and of the failure. Handing the
+    /// failure back leaves it as it was.
+    ///
+    /// `answer` is not called on a task of its own: it must not block. What takes time is a
+    /// [service](FallbackLayer::service).
+    #[must_use]
+    pub fn with<Kept, Res, E>(answer: F) -> Self
+    where
+        F: Fn(Kept, Failure<Res, E>) -> Result<Res, Failure<Res, E>>,
+    {
+        Self::make(With(answer), Nothing, &[Action::FellBack, Action::NoFallback])
+    }
+}
+
+impl<T> FallbackLayer<ByService<T>> {
+    /// Answers with what `service` answers to what was [kept](Self::keep) of the request; `keep(Clone::clone)` gives it the
+    /// same request. Its own error, which may be of any type, is not handed out: that of the first service is, for this
+    /// is what has to be mended.
+    ///
+    /// It is cloned for each call that failed, and for no other, and then asked whether it is ready.
+    #[must_use]
+    pub fn service(service: T) -> Self {
+        Self::make(ByService::new(service), Nothing, &[Action::FellBack, Action::NoFallback])
+    }
+}
+
+impl<T, K, R> FallbackLayer<ByService<T>, K, R> {
+    /// How long a call waits for the service that is the fallback to become ready. Default: 1 s, after which a fallback
+    /// that is overloaded is better left alone.
+    #[must_use]
+    pub fn ready_within(self, wait: Duration) -> Self {
+        let answer = Arc::new(self.answer.ready_within(wait));
+        Self { answer, shared: OnceLock::new(), ..self }
+    }
+}
+
+impl<Key, Res, F> FallbackLayer<Stale<Key, Res>, F> {
+    /// Answers with the last good answer to a request with the same key, if it is not too old. `key` is asked once for
+    /// each call; without a key its answer is neither held nor given.
+    ///
+    /// Each good answer with a key is cloned, and put in its place under a lock that few others want at that moment.
+    ///
+    /// # Panics
+    ///
+    /// If `config` is not valid. Use [`try_stale`](Self::try_stale) for one that is not written in the source.
+    #[must_use]
+    #[track_caller]
+    #[allow(clippy::panic, reason = "a mistake in the source")]
+    pub fn stale<Req>(config: StaleConfig, key: F) -> Self
+    where
+        F: Fn(&Req) -> Option<Key>,
+    {
+        match Self::try_stale(config, key) {
+            Ok(layer) => layer,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    ///
+    /// If `config` is not valid.
+    pub fn try_stale<Req>(config: StaleConfig, key: F) -> Result<Self, InvalidConfig>
+    where
+        F: Fn(&Req) -> Option<Key>,
+    {
+        config.validate()?;
+        Ok(Self::make(Stale::new(config), key, &[Action::ServedStale, Action::NoFallback]))
+    }
+}
+
+impl<Key, Res, M, K, R> FallbackLayer<Stale<Key, Res, M>, K, R> {
+    /// Lets `mark` change each answer that is given again, which is so old: to tell the caller. Default: it is given as
+    /// it was.
+    #[must_use]
+    pub fn mark<N: Fn(&mut Res, Duration)>(self, mark: N) -> FallbackLayer<Stale<Key, Res, N>, K, R> {
+        let answer = Arc::new(Stale { answers: Arc::clone(&self.answer.answers), mark });
+        FallbackLayer { answer, keep: self.keep, rule: self.rule, about: self.about, shared: OnceLock::new() }
+    }
+
+    /// To see and forget the answers that are held.
+    #[must_use]
+    pub fn handle(&self) -> StaleHandle<Key, Res> {
+        StaleHandle::new(Arc::clone(&self.answer.answers))
+    }
+}
+
+impl<A, R> FallbackLayer<A, Nothing, R> {
+    /// Keeps of each request what `keep` takes from it, for the fallback. Default: nothing.
+    #[must_use]
+    pub fn keep<Req, Kept, L: Fn(&Req) -> Kept>(self, keep: L) -> FallbackLayer<A, L, R> {
+        FallbackLayer {
+            answer: self.answer,
+            keep: Arc::new(keep),
+            rule: self.rule,
+            about: self.about,
+            shared: OnceLock::new(),
+        }
+    }
+}
+
+impl<A, K, R> FallbackLayer<A, K, R> {
+    /// Names the layer, after the dependency for which there is a fallback. The name is in metrics and logs, so it must be
+    /// one of few: never a URL or a key.
+    ///
+    /// Like each of these methods it leaves the layers and services that were made before as they are. Call it before
+    /// the layer is cloned or used.
+    #[must_use]
+    pub fn name(self, name: &'static str) -> Self {
+        self.about(|about| about.name = name)
+    }
+
+    /// Falls back for refusals by layers of this crate only, so not where the service may have been at work.
+    #[must_use]
+    pub fn on_rejections(self) -> Self {
+        self.about(|about| about.only_refusals = true)
+    }
+
+    /// Falls back for everything that is a failure: refusals, timeouts, and what the service did not do well. The default.
+    #[must_use]
+    pub fn on_failures(self) -> Self {
+        self.about(|about| about.only_refusals = false)
+    }
+
+    /// Decides by `judge` which ends of the service's own are failures; refusals and timeouts are. Default: every error,
+    /// and no answer. Of `judge` and [`when`](Self::when) the last one counts.
+    #[must_use]
+    pub fn judge<J>(self, judge: J) -> FallbackLayer<A, K, Judged<J>> {
+        self.rule(Judged(judge))
+    }
+
+    /// Decides by `predicate` which ends are failures, refusals and timeouts among them.
+    #[must_use]
+    pub fn when<Res, E, F>(self, predicate: F) -> FallbackLayer<A, K, When<F>>
+    where
+        F: Fn(Result<&Res, &E>) -> bool,
+    {
+        self.rule(When(predicate))
+    }
+
+    /// Decides by a rule of your own what is a failure.
+    #[must_use]
+    pub fn rule<Q>(self, rule: Q) -> FallbackLayer<A, K, Q> {
+        FallbackLayer {
+            answer: self.answer,
+            keep: self.keep,
+            rule: Arc::new(rule),
+            about: self.about,
+            shared: OnceLock::new(),
+        }
+    }
+
+    /// Adds an observer.
+    #[must_use]
+    pub fn observer(self, observer: impl Observer + 'static) -> Self {
+        self.about(|about| about.observers.push(Arc::new(observer)))
+    }
+
+    fn about(mut self, change: impl FnOnce(&mut About)) -> Self {
+        change(&mut self.about);
+        Self { shared: OnceLock::new(), ..self }
+    }
+
+    fn shared(&self) -> &Arc<Shared<A, K, R>> {
+        self.shared.get_or_init(|| {
+            let About { name, observers, actions, only_refusals } = &self.about;
+            let vocabulary = Vocabulary { actions, ..Vocabulary::new("fallback", &[]) };
+            Arc::new(Shared {
+                answer: Arc::clone(&self.answer),
+                keep: Arc::clone(&self.keep),
+                rule: Arc::clone(&self.rule),
+                only_refusals: *only_refusals,
+                telemetry: Telemetry::new(&vocabulary, name, observers),
+            })
+        })
+    }
+}
+
+impl<S, A, K, R> Layer<S> for FallbackLayer<A, K, R> {
+    type Service = Fallback<S, A, K, R>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Fallback::new(inner, Arc::clone(self.shared()))
+    }
+}
+
+impl<A, K, R> Clone for FallbackLayer<A, K, R> {
+    /// A clone has the same fallback.
+    fn clone(&self) -> Self {
+        Self {
+            answer: Arc::clone(&self.answer),
+            keep: Arc::clone(&self.keep),
+            rule: Arc::clone(&self.rule),
+            about: self.about.clone(),
+            shared: OnceLock::from(Arc::clone(self.shared())),
+        }
+    }
+}
+
+impl<A, K, R> fmt::Debug for FallbackLayer<A, K, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FallbackLayer")
+            .field("name", &self.about.name)
+            .field("answer", &std::any::type_name::<A>())
+            .field("keep", &std::any::type_name::<K>())
+            .field("rule", &std::any::type_name::<R>())
+            .field("only_refusals", &self.about.only_refusals)
+            .finish_non_exhaustive()
+    }
+}
