@@ -7,18 +7,50 @@
 #[path = "support/contract.rs"]
 mod promises;
 
+use std::future::{Pending, ready};
 use std::time::Duration;
 
+use promises::Request;
 use stanchion::circuit_breaker::{Permit, Readiness};
-use stanchion::{CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer};
+use stanchion::fallback::{Answer, Failure, Reply};
+use stanchion::{
+    CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, FallbackLayer, StaleConfig,
+};
 use tower::layer::util::Identity;
+use tower::service_fn;
 
 /// `contract!(name, makes a layer)`: one module with a test for each promise.
 ///
 /// The layer must bear five failed calls in a row, and admit two calls at a time. With a third argument it is
 /// also tested while it refuses: a function that is given the layer, makes it refuse all calls, and returns a
 /// guard whose drop makes it admit them again.
+///
+/// `contract!(answers name, ..)` is for layers that hold answers of a type, and so cannot be put around services with
+/// others.
 macro_rules! contract {
+    (answers $name:ident, $make:expr) => {
+        mod $name {
+            use super::*;
+
+            contract!(@promises [$make];
+                inner_is_called_only_once_it_is_ready
+                inner_that_is_not_ready_holds_the_layer_back_and_wakes_it
+                the_last_task_that_polled_is_the_one_that_is_woken
+                poll_ready_may_be_repeated
+                a_ready_service_may_be_dropped_without_a_call
+                a_clone_of_a_ready_service_works_beside_it
+                ten_thousand_clones_work_and_leave_nothing_behind
+                answers_and_errors_pass_unchanged
+                a_failed_poll_ready_passes_unchanged_and_is_survived
+                a_pending_call_is_woken_and_may_move_to_another_task
+                a_call_dropped_at_any_poll_gives_everything_back
+                a_panic_in_call_is_survived
+                a_panic_in_the_future_is_survived
+                a_panic_in_poll_ready_is_survived
+                a_layer_is_send_and_sync_as_its_inner_is
+            );
+        }
+    };
     ($name:ident, $make:expr $(, $refuse:expr)?) => {
         mod $name {
             #[allow(unused_imports, reason = "not every line needs them")]
@@ -74,6 +106,33 @@ contract!(
     probing(breaker().readiness(Readiness::Pending)),
     every_slot_taken
 );
+
+contract!(fallback, FallbackLayer::new(Declines));
+contract!(fallback_on_rejections, FallbackLayer::new(Declines).on_rejections());
+contract!(answers fallback_by_value, FallbackLayer::value(7).on_rejections());
+contract!(answers fallback_with_a_function, FallbackLayer::with(|(), failure: Answered| Err(failure)));
+contract!(
+    answers fallback_by_a_service_that_fails,
+    FallbackLayer::service(service_fn(|()| ready(Err::<u32, _>("failed as well"))))
+);
+contract!(
+    answers fallback_by_the_last_answer,
+    FallbackLayer::stale(StaleConfig::new(), |_: &Request| Some(1)).on_rejections()
+);
+
+type Answered = Failure<u32, Error<promises::Failed>>;
+
+/// A fallback that has no answer, whatever the call.
+#[derive(Clone, Copy, Debug)]
+struct Declines;
+
+impl<Kept, Res, E> Answer<Kept, Res, E> for Declines {
+    type Future = Pending<Option<Res>>;
+
+    fn answer(&self, _: Kept, failure: Failure<Res, E>) -> Reply<Res, E, Self::Future> {
+        Reply::Declined(failure)
+    }
+}
 
 /// Probes again at once when a trial call has failed, and lends out no more slots than the contract asks for.
 fn config() -> CircuitBreakerConfig {

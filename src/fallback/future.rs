@@ -68,21 +68,26 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let Projection::Calling { call, kept } = this.state.as_mut().project() {
-            let (result, cause) = ready!(call.poll(cx));
-            let kept = kept.take().expect("a future is not polled after it was ready");
-            match this.shared.next(kept, result, cause) {
-                Next::End(result) => return Poll::Ready(result),
-                // The call is gone before the fallback begins, with all that it holds.
-                Next::Wait(answer, failure) => {
-                    this.state.set(State::FallingBack { answer, failure: Some(failure) });
+        loop {
+            match this.state.as_mut().project() {
+                Projection::Calling { call, kept } => {
+                    let (result, cause) = ready!(call.poll(cx));
+                    let kept = kept.take().expect("a future is not polled after it was ready");
+                    match this.shared.next(kept, result, cause) {
+                        Next::End(result) => return Poll::Ready(result),
+                        // The call is gone before the fallback begins, with all that it holds.
+                        Next::Wait(answer, failure) => {
+                            this.state.set(State::FallingBack { answer, failure: Some(failure) });
+                        }
+                    }
+                }
+                Projection::FallingBack { answer, failure } => {
+                    let answer = ready!(answer.poll(cx));
+                    let failure = failure.take().expect("a future is not polled after it was ready");
+                    return Poll::Ready(this.shared.end(answer, failure));
                 }
             }
         }
-        let Projection::FallingBack { answer, failure } = this.state.project() else { return Poll::Pending };
-        let answer = ready!(answer.poll(cx));
-        let failure = failure.take().expect("a future is not polled after it was ready");
-        Poll::Ready(this.shared.end(answer, failure))
     }
 }
 

@@ -57,7 +57,7 @@ impl<Key, Res> Answers<Key, Res> {
 }
 
 impl<Key: Hash + Eq, Res: Clone> Answers<Key, Res> {
-    fn put(&self, key: Key, answer: &Res) {
+    pub(super) fn put(&self, key: Key, answer: &Res) {
         let hash = self.hasher.hash_one(&key);
         let Some(part) = self.part(hash) else { return };
         // Nothing of the user's runs under the lock: the clone is made before, and what it replaces is dropped after.
@@ -67,7 +67,7 @@ impl<Key: Hash + Eq, Res: Clone> Answers<Key, Res> {
         drop(replaced);
     }
 
-    fn get(&self, key: &Key) -> Option<(Res, Duration)> {
+    pub(super) fn get(&self, key: &Key) -> Option<(Res, Duration)> {
         let hash = self.hasher.hash_one(key);
         let part = lock(self.part(hash)?);
         let (answer, age) = part.get(hash, key, self.clock.now())?;
