@@ -18,8 +18,12 @@ use std::time::Duration;
 
 use stanchion::circuit_breaker::{Permit, State};
 use stanchion::classify::Class;
+use stanchion::fallback::Failure;
 use stanchion::telemetry::{Event, Source};
-use stanchion::{CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, Window};
+use stanchion::{
+    CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, FallbackLayer, StaleConfig,
+    Window,
+};
 use tokio::time::advance;
 use tower::{Layer, Service};
 
@@ -264,6 +268,59 @@ async fn no_call_allocates_while_the_circuit_recovers() {
     .await;
     assert!(admitted > 0 && refused > 0);
     assert_eq!(made, 0);
+}
+
+/// Every kind of call of a service with a fallback.
+async fn assert_no_fallback_allocates<S>(fallback: &str, mut service: S)
+where
+    S: Service<Option<bool>, Response = u32, Error = Error<&'static str>> + Clone,
+{
+    let none = |allocations: u64, kind: &str| {
+        assert_eq!(allocations, 0, "allocations in {CALLS} calls: {kind}, {fallback}");
+    };
+    none(allocations(|| assert!(call(&mut service, Some(true)).is_ready())).await, "success");
+    none(allocations(|| assert!(call(&mut service, Some(false)).is_ready())).await, "failure");
+    none(allocations(|| assert!(call(&mut service, None).is_pending())).await, "cancelled");
+    none(allocations(|| drop(service.clone())).await, "a clone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_call_with_a_fallback_allocates() {
+    let key = |_: &Option<bool>| Some(1);
+    let with = |(), failure: Failure<u32, Error<&'static str>>| Err(failure);
+    let by = |answer: Result<u32, ()>| tower::service_fn(move |()| ready(answer));
+    assert_no_fallback_allocates("a value", FallbackLayer::value(7).layer(Backend)).await;
+    assert_no_fallback_allocates("a function", FallbackLayer::with(with).layer(Backend)).await;
+    assert_no_fallback_allocates("a service", FallbackLayer::service(by(Ok(7))).layer(Backend)).await;
+    assert_no_fallback_allocates("a service that fails", FallbackLayer::service(by(Err(()))).layer(Backend))
+        .await;
+    assert_no_fallback_allocates(
+        "the last answer",
+        FallbackLayer::stale(StaleConfig::new(), key).layer(Backend),
+    )
+    .await;
+    let listens = |_: &Source, _: &Event<'_>| {};
+    let layer = FallbackLayer::stale(StaleConfig::new(), key).observer(listens);
+    assert_no_fallback_allocates("the last answer, observed", layer.layer(Backend)).await;
+}
+
+/// While there is room, the store grows. It stays as large as that.
+#[tokio::test(start_paused = true)]
+async fn an_answer_for_a_new_key_allocates_only_until_the_store_is_full() {
+    let next = Cell::new(0_u32);
+    let key = move |_: &Option<bool>| {
+        next.set(next.get() + 1);
+        Some(next.get())
+    };
+    let layer = FallbackLayer::stale(StaleConfig::new().max_keys(100), key);
+    let mut service = layer.layer(Backend);
+    let mut good = || assert!(call(&mut service, Some(true)).is_ready());
+    assert!(allocations_in(Duration::ZERO, &mut good).await > 0);
+    for _ in 0..10 {
+        allocations_in(Duration::ZERO, &mut good).await;
+    }
+    assert_eq!(layer.handle().len(), 100);
+    assert_eq!(allocations_in(Duration::ZERO, &mut good).await, 0);
 }
 
 #[cfg(feature = "metrics")]

@@ -32,23 +32,7 @@ macro_rules! contract {
         mod $name {
             use super::*;
 
-            contract!(@promises [$make];
-                inner_is_called_only_once_it_is_ready
-                inner_that_is_not_ready_holds_the_layer_back_and_wakes_it
-                the_last_task_that_polled_is_the_one_that_is_woken
-                poll_ready_may_be_repeated
-                a_ready_service_may_be_dropped_without_a_call
-                a_clone_of_a_ready_service_works_beside_it
-                ten_thousand_clones_work_and_leave_nothing_behind
-                answers_and_errors_pass_unchanged
-                a_failed_poll_ready_passes_unchanged_and_is_survived
-                a_pending_call_is_woken_and_may_move_to_another_task
-                a_call_dropped_at_any_poll_gives_everything_back
-                a_panic_in_call_is_survived
-                a_panic_in_the_future_is_survived
-                a_panic_in_poll_ready_is_survived
-                a_layer_is_send_and_sync_as_its_inner_is
-            );
+            contract!(@for_all [$make]);
         }
     };
     ($name:ident, $make:expr $(, $refuse:expr)?) => {
@@ -56,25 +40,11 @@ macro_rules! contract {
             #[allow(unused_imports, reason = "not every line needs them")]
             use super::*;
 
+            contract!(@for_all [$make]);
             contract!(@promises [$make];
-                inner_is_called_only_once_it_is_ready
-                inner_that_is_not_ready_holds_the_layer_back_and_wakes_it
-                the_last_task_that_polled_is_the_one_that_is_woken
-                poll_ready_may_be_repeated
-                a_ready_service_may_be_dropped_without_a_call
-                a_clone_of_a_ready_service_works_beside_it
-                ten_thousand_clones_work_and_leave_nothing_behind
-                answers_and_errors_pass_unchanged
-                a_failed_poll_ready_passes_unchanged_and_is_survived
-                a_pending_call_is_woken_and_may_move_to_another_task
-                a_call_dropped_at_any_poll_gives_everything_back
-                a_panic_in_call_is_survived
-                a_panic_in_the_future_is_survived
-                a_panic_in_poll_ready_is_survived
                 inner_request_and_answer_may_be_neither_send_nor_clone
                 request_answer_and_error_may_borrow
                 inner_may_borrow
-                a_layer_is_send_and_sync_as_its_inner_is
             );
             $(contract!(@promises [$make, $refuse];
                 refuses_without_polling_an_inner_that_is_stuck
@@ -84,6 +54,25 @@ macro_rules! contract {
                 a_refusal_does_not_use_up_the_readiness_of_the_inner
             );)?
         }
+    };
+    (@for_all $arguments:tt) => {
+        contract!(@promises $arguments;
+            inner_is_called_only_once_it_is_ready
+            inner_that_is_not_ready_holds_the_layer_back_and_wakes_it
+            the_last_task_that_polled_is_the_one_that_is_woken
+            poll_ready_may_be_repeated
+            a_ready_service_may_be_dropped_without_a_call
+            a_clone_of_a_ready_service_works_beside_it
+            ten_thousand_clones_work_and_leave_nothing_behind
+            answers_and_errors_pass_unchanged
+            a_failed_poll_ready_passes_unchanged_and_is_survived
+            a_pending_call_is_woken_and_may_move_to_another_task
+            a_call_dropped_at_any_poll_gives_everything_back
+            a_panic_in_call_is_survived
+            a_panic_in_the_future_is_survived
+            a_panic_in_poll_ready_is_survived
+            a_layer_is_send_and_sync_as_its_inner_is
+        );
     };
     (@promises $arguments:tt; $($promise:ident)*) => {
         $(contract!(@promise $promise $arguments);)*
