@@ -334,7 +334,7 @@ impl Service<&'static str> for Second {
         let is_stuck = self.is_stuck;
         Box::pin(async move {
             if is_stuck {
-                pending().await
+                return pending().await;
             }
             request.parse().map_err(|_| fmt::Error)
         })

@@ -26,21 +26,26 @@ where
     A: Answer<K::Kept, S::Response, S::Error>,
 {
     #[pin]
-    state: State<S::Future, K::Kept, A::Future, Failure<S::Response, S::Error>>,
+    state: State<Req, S, A, K>,
     shared: Arc<Shared<A, K, R>>,
 }
 
 #[pin_project(project = Projection)]
-enum State<F, Kept, G, Failed> {
+enum State<Req, S, A, K>
+where
+    S: Service<Req>,
+    K: Keep<Req>,
+    A: Answer<K::Kept, S::Response, S::Error>,
+{
     Calling {
         #[pin]
-        call: Watched<F>,
-        kept: Option<Kept>,
+        call: Watched<S::Future>,
+        kept: Option<K::Kept>,
     },
     FallingBack {
         #[pin]
-        answer: G,
-        failure: Option<Failed>,
+        answer: A::Future,
+        failure: Option<Failure<S::Response, S::Error>>,
     },
 }
 
