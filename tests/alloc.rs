@@ -291,17 +291,35 @@ async fn no_call_with_a_fallback_allocates() {
     let by = |answer: Result<u32, ()>| tower::service_fn(move |()| ready(answer));
     assert_no_fallback_allocates("a value", FallbackLayer::value(7).layer(Backend)).await;
     assert_no_fallback_allocates("a function", FallbackLayer::with(with).layer(Backend)).await;
-    assert_no_fallback_allocates("a service", FallbackLayer::service(by(Ok(7))).layer(Backend)).await;
-    assert_no_fallback_allocates("a service that fails", FallbackLayer::service(by(Err(()))).layer(Backend))
-        .await;
-    assert_no_fallback_allocates(
-        "the last answer",
-        FallbackLayer::stale(StaleConfig::new(), key).layer(Backend),
-    )
-    .await;
+    let service = FallbackLayer::service(by(Ok(7)));
+    assert_no_fallback_allocates("a service", service.layer(Backend)).await;
+    let service = FallbackLayer::service(by(Err(())));
+    assert_no_fallback_allocates("a service that fails", service.layer(Backend)).await;
+    let service = FallbackLayer::service(Busy).ready_within(Duration::ZERO);
+    assert_no_fallback_allocates("a service that is not waited for", service.layer(Backend)).await;
+    let last = FallbackLayer::stale(StaleConfig::new(), key);
+    assert_no_fallback_allocates("the last answer", last.layer(Backend)).await;
     let listens = |_: &Source, _: &Event<'_>| {};
-    let layer = FallbackLayer::stale(StaleConfig::new(), key).observer(listens);
-    assert_no_fallback_allocates("the last answer, observed", layer.layer(Backend)).await;
+    let observed = FallbackLayer::stale(StaleConfig::new(), key).observer(listens);
+    assert_no_fallback_allocates("the last answer, observed", observed.layer(Backend)).await;
+}
+
+/// A service that is never ready.
+#[derive(Clone)]
+struct Busy;
+
+impl Service<()> for Busy {
+    type Response = u32;
+    type Error = ();
+    type Future = Ready<Result<u32, ()>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        Poll::Pending
+    }
+
+    fn call(&mut self, (): ()) -> Self::Future {
+        panic!("it is not ready")
+    }
 }
 
 /// While there is room, the store grows. It stays as large as that.

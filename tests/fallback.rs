@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use stanchion::circuit_breaker::State;
 use stanchion::classify::Class;
 use stanchion::fallback::{Failure, Stale, Why};
 use stanchion::telemetry::{Event, Source};
@@ -189,10 +190,22 @@ async fn a_refusal_that_is_handed_out_after_a_wait_is_still_known_as_one() {
         .service(backend());
     operator.force_open();
     assert!(is_refusal(&service.clone().oneshot(Ok(1)).await));
-    assert_eq!(handle.state(), stanchion::circuit_breaker::State::Closed);
+    assert_eq!(handle.state(), State::Closed);
     operator.close();
     assert_eq!(service.oneshot(failed()).await, failed());
-    assert_eq!(handle.state(), stanchion::circuit_breaker::State::Open);
+    assert_eq!(handle.state(), State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_still_known_as_one_if_the_fallback_is_refused() {
+    let outer = CircuitBreakerLayer::new(CircuitBreakerConfig::new().consecutive_failures(1));
+    let handle = outer.handle();
+    let (open, operator) = breaker();
+    operator.force_open();
+    let refused = open.layer(service_fn(|()| ready(Ok::<u32, Failed>(7))));
+    let service = outer.layer(FallbackLayer::service(refused).layer(backend()));
+    assert_eq!(service.oneshot(failed()).await, failed());
+    assert_eq!(handle.state(), State::Open);
 }
 
 #[tokio::test(start_paused = true)]
@@ -288,7 +301,8 @@ async fn a_call_that_was_given_up_is_a_failure_and_no_refusal() {
     let layer = FallbackLayer::with(|(), failure: Failure<u32, Failed>| {
         assert_eq!(failure.why(), Why::TimedOut);
         Ok(7)
-    });
+    })
+    .judge(|_: Result<&u32, &Failed>| Class::Success);
     assert_eq!(layer.layer(retry.layer(Tired::default())).oneshot(()).await, Ok(7));
     let result = layer.on_rejections().layer(retry.layer(Tired::default())).oneshot(()).await;
     assert!(matches!(result, Err(Error::Rejected(rejected)) if rejected.reason() == Reason::NotReady));
@@ -403,6 +417,20 @@ async fn a_service_that_becomes_ready_in_time_is_called() {
     gate.add_permits(1);
     assert!(call.is_woken());
     assert_eq!(assert_ready!(call.poll()), Ok(12));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_but_the_service_wakes_a_call_that_waits_for_it() {
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let stuck = Second { is_stuck: true, ..Second::default() };
+    let limited = tower::limit::ConcurrencyLimit::with_semaphore(stuck, Arc::clone(&gate));
+    let layer = FallbackLayer::service(limited).keep(|_: &Outcome| "12");
+    let mut call = task::spawn(layer.layer(backend()).oneshot(failed()));
+    assert_pending!(call.poll());
+    gate.add_permits(1);
+    assert_pending!(call.poll());
+    advance(10 * SECOND).await;
+    assert!(!call.is_woken());
 }
 
 #[tokio::test(start_paused = true)]
