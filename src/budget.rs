@@ -154,6 +154,11 @@ impl Budget {
         self.shared.as_ref().is_none_or(|shared| shared.bucket.withdraw(cost, shared.clock.now()))
     }
 
+    /// Whether there are the tokens for it now. Takes none.
+    pub(crate) fn can_pay(&self, cost: Cost) -> bool {
+        self.shared.as_ref().is_none_or(|shared| shared.bucket.can_pay(cost, shared.clock.now()))
+    }
+
     /// How many tokens there are, 0 to `cap`. Infinitely many if it is unlimited.
     #[must_use]
     pub fn balance(&self) -> f64 {

@@ -16,6 +16,7 @@ pub mod error;
 pub mod fallback;
 #[cfg(feature = "http")]
 pub mod headers;
+pub mod hedge;
 mod in_flight;
 mod latency;
 mod macros;
@@ -42,6 +43,7 @@ pub use config::{InvalidConfig, Ratio};
 pub use deadline::Deadline;
 pub use error::{Error, Reason, Rejected};
 pub use fallback::{Fallback, FallbackLayer, StaleConfig, StaleHandle};
+pub use hedge::{Hedge, HedgeConfig, HedgeHandle, HedgeLayer};
 pub use respond::{Respond, RespondLayer, respond};
 pub use retry::{Retry, RetryConfig, RetryHandle, RetryLayer};
 pub use timeout::{Timeout, TimeoutConfig, TimeoutHandle, TimeoutLayer};

@@ -44,10 +44,7 @@ impl Bucket {
     }
 
     pub(super) fn withdraw(&self, cost: Cost, now: Timestamp) -> bool {
-        let cost = match cost {
-            Cost::Retry => self.settings.retry_cost,
-            Cost::Timeout => self.settings.timeout_cost,
-        };
+        let cost = self.price(cost);
         let earned = self.collect(now);
         let mut seen = self.tokens.load(Ordering::Relaxed);
         loop {
@@ -60,6 +57,17 @@ impl Bucket {
                 Ok(_) => return left.is_some(),
                 Err(changed) => seen = changed,
             }
+        }
+    }
+
+    pub(super) fn can_pay(&self, cost: Cost, now: Timestamp) -> bool {
+        self.units(now) >= self.price(cost)
+    }
+
+    const fn price(&self, cost: Cost) -> u64 {
+        match cost {
+            Cost::Retry => self.settings.retry_cost,
+            Cost::Timeout => self.settings.timeout_cost,
         }
     }
 

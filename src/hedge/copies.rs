@@ -1,0 +1,88 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project::pin_project;
+
+use crate::mark::{Cause, Watched};
+use crate::telemetry::AttemptSpan;
+
+/// The copies of a request that are under way, and the failure to hand out if none of them is answered.
+pub(super) struct Copies<F, T, E> {
+    running: Vec<Pin<Box<Running<F>>>>,
+    failure: Option<Failure<T, E>>,
+}
+
+/// What a failed attempt ended with.
+pub(super) type Failure<T, E> = (Result<T, E>, Cause);
+
+#[pin_project]
+struct Running<F> {
+    #[pin]
+    copy: Watched<F>,
+    span: AttemptSpan,
+    number: u32,
+}
+
+/// The number of an attempt, zero for the original, and what it ended with.
+pub(super) type Ended<T, E> = (u32, Result<T, E>, Cause);
+
+impl<F, T, E> Copies<F, T, E> {
+    pub(super) const fn new() -> Self {
+        Self { running: Vec::new(), failure: None }
+    }
+
+    pub(super) fn send(&mut self, copy: F, span: AttemptSpan, number: u32) {
+        self.running.push(Box::pin(Running { copy: Watched::new(copy), span, number }));
+    }
+
+    /// Keeps a failure, unless it says less than the one that is kept: the service's first error comes first, then its last
+    /// answer, then a refusal.
+    pub(super) fn keep(&mut self, failure: Failure<T, E>) {
+        let is_better = match &self.failure {
+            None | Some((Err(_), Cause::Refused)) => true,
+            Some((kept, _)) => kept.is_ok() && !is_refusal(&failure),
+        };
+        if is_better {
+            self.failure = Some(failure);
+        }
+    }
+
+    /// Drops the failure if it is an answer: it may hold a connection that another attempt needs.
+    pub(super) fn drop_answer(&mut self) {
+        self.failure.take_if(|(result, _)| result.is_ok());
+    }
+
+    pub(super) fn take_failure(&mut self) -> Option<Failure<T, E>> {
+        self.failure.take()
+    }
+
+    /// Drops the copies that are under way, and tells their numbers.
+    pub(super) fn drop_all(&mut self) -> impl Iterator<Item = u32> + use<'_, F, T, E> {
+        self.running.drain(..).map(|running| running.number)
+    }
+}
+
+impl<F, T, E> Copies<F, T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    /// Polls the copies until one has ended.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Option<Ended<T, E>> {
+        let polled = self.running.iter_mut().enumerate().find_map(|(index, running)| {
+            let running = running.as_mut().project();
+            match running.span.run(|| running.copy.poll(cx)) {
+                Poll::Ready((result, cause)) => Some((index, (*running.number, result, cause))),
+                Poll::Pending => None,
+            }
+        });
+        polled.map(|(index, ended)| {
+            self.running.remove(index);
+            ended
+        })
+    }
+}
+
+fn is_refusal<T, E>(failure: &Failure<T, E>) -> bool {
+    matches!(failure, (Err(_), Cause::Refused))
+}

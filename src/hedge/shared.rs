@@ -1,0 +1,229 @@
+//! What all services, clones, handles and calls of one layer share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::{HedgeConfig, HedgeDelay};
+use super::state::{Ending, Facts, Plan};
+use crate::budget::{Budget, Cost};
+use crate::classify::Class;
+use crate::clock::{Clock, Timestamp};
+use crate::config::{InvalidConfig, Live};
+use crate::deadline::Deadline;
+use crate::latency::Latencies;
+use crate::protocol::Attempt;
+use crate::telemetry::{Action, Event, Outcome, Telemetry};
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    settings: Live<Settings>,
+    pub(super) clock: Clock,
+    pub(super) budget: Budget,
+    pub(super) telemetry: Telemetry,
+}
+
+#[derive(Debug)]
+struct Settings {
+    config: HedgeConfig,
+    /// Of the originals; `None` if the delay is fixed.
+    latencies: Option<Arc<Latencies>>,
+}
+
+impl Settings {
+    fn new(config: HedgeConfig) -> Self {
+        let latencies = match config.delay {
+            HedgeDelay::Quantile { quantile, .. } => {
+                Some(Arc::new(Latencies::new(quantile, config.window, config.min_samples)))
+            }
+            HedgeDelay::Fixed(_) => None,
+        };
+        Self { config, latencies }
+    }
+
+    /// The same latencies if they are still the right ones.
+    fn replaced_by(&self, config: HedgeConfig) -> Self {
+        let Self { config: old, latencies } = self;
+        let is_same = match (old.delay, config.delay) {
+            (HedgeDelay::Quantile { quantile: old, .. }, HedgeDelay::Quantile { quantile, .. }) => {
+                old == quantile
+            }
+            _ => false,
+        };
+        if is_same && old.window == config.window && old.min_samples == config.min_samples {
+            Self { config, latencies: latencies.clone() }
+        } else {
+            Self::new(config)
+        }
+    }
+
+    /// How long to wait before a hedge, if there is to be any.
+    fn delay(&self, now: Timestamp) -> Option<Duration> {
+        match self.config.delay {
+            HedgeDelay::Fixed(delay) => Some(delay),
+            HedgeDelay::Quantile { min, max, .. } => {
+                let delay = self.latencies.as_ref()?.quantile(now)?.max(min);
+                (delay < max).then_some(delay)
+            }
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn new(config: HedgeConfig, budget: Budget, telemetry: Telemetry) -> Self {
+        let settings = Live::new(Arc::new(Settings::new(config)));
+        Self { settings, clock: Clock::start(), budget, telemetry }
+    }
+
+    pub(super) fn config(&self) -> HedgeConfig {
+        self.settings.read().config.clone()
+    }
+
+    pub(super) fn reconfigure(&self, config: HedgeConfig) -> Result<(), InvalidConfig> {
+        config.validate()?;
+        let settings = self.settings.read().replaced_by(config);
+        self.settings.swap(Arc::new(settings));
+        Ok(())
+    }
+
+    pub(super) fn delay(&self) -> Option<Duration> {
+        self.settings.read().delay(self.clock.now())
+    }
+
+    /// Takes note of a call that begins: what it may do, if it may be hedged, and the watch on it.
+    #[inline]
+    pub(super) fn begin(self: &Arc<Self>, attempt: Attempt) -> (Option<Plan>, Stopwatch) {
+        let is_copy = attempt.hedge > 0;
+        if !is_copy && attempt.number <= 1 {
+            self.budget.deposit();
+        }
+        let settings = self.settings.read();
+        let start = if settings.latencies.is_some() { self.clock.now() } else { Timestamp::NEVER };
+        let max_hedges = if is_copy { 0 } else { settings.config.max_hedges };
+        let delay = if max_hedges > 0 { settings.delay(start) } else { None };
+        let plan = delay.map(|delay| Plan { delay, max_hedges });
+        let stopwatch = Stopwatch { shared: Arc::clone(self), start, delay: delay.unwrap_or(Duration::MAX) };
+        (plan, stopwatch)
+    }
+
+    fn record(&self, latency: Duration, now: Timestamp) {
+        if let Some(latencies) = &self.settings.read().latencies {
+            latencies.record(latency, now);
+        }
+    }
+
+    /// Takes note of an attempt that has ended.
+    #[inline]
+    pub(super) fn ended(&self, number: u32, ending: Ending) {
+        self.attempted(
+            number,
+            match ending {
+                Ending::Good(Class::Success) => Outcome::Success,
+                Ending::Good(_) | Ending::Refused => Outcome::Ignored,
+                Ending::Failed(_) => Outcome::Failure,
+            },
+        );
+    }
+
+    /// Takes note of an attempt that another was faster than.
+    pub(super) fn superseded(&self, number: u32) {
+        self.attempted(number, Outcome::Cancelled);
+    }
+
+    #[inline]
+    fn attempted(&self, number: u32, outcome: Outcome) {
+        if self.telemetry.wants_calls() {
+            self.telemetry.emit(&Event::Attempt { number, outcome });
+        }
+    }
+
+    /// What keeps a copy that is due from being sent; if nothing does, the moment until which to wait for the service.
+    pub(super) fn hindrance(
+        &self,
+        is_idempotent: bool,
+        is_replayable: bool,
+        deadline: Option<Deadline>,
+    ) -> Result<Timestamp, Action> {
+        let (min_remaining, ready_within) = {
+            let config = &self.settings.read().config;
+            (config.min_remaining, config.ready_within)
+        };
+        let remaining = deadline.map(Deadline::remaining);
+        let is_affordable = is_idempotent && is_replayable && self.budget.can_pay(Cost::Retry);
+        let facts = Facts { is_idempotent, is_replayable, remaining, min_remaining, is_affordable };
+        match facts.hindrance() {
+            None => {
+                let left =
+                    remaining.map_or(Duration::MAX, |remaining| remaining.saturating_sub(min_remaining));
+                Ok(self.clock.now().after(ready_within.min(left)))
+            }
+            Some(action) => {
+                if action == Action::BudgetSpent {
+                    self.tell_budget();
+                }
+                Err(action)
+            }
+        }
+    }
+
+    /// Pays for a copy that is about to be sent.
+    pub(super) fn pay(&self) -> bool {
+        let is_paid = self.budget.withdraw();
+        self.tell_budget();
+        is_paid
+    }
+
+    fn tell_budget(&self) {
+        if self.telemetry.wants_calls() {
+            self.telemetry.emit(&Event::Budget { share: self.budget.share() });
+        }
+    }
+}
+
+/// Measures an original, if anybody wants to know how long it takes.
+///
+/// Dropped while it runs, it tells how long the original has taken so far if that is longer than the delay: what was given up for
+/// being late is late, and if it did not count, the quantile would sink until it were that of the fast calls only.
+#[derive(Debug)]
+pub(super) struct Stopwatch {
+    pub(super) shared: Arc<Shared>,
+    start: Timestamp,
+    delay: Duration,
+}
+
+impl Stopwatch {
+    /// When the original began; now, if that was not measured.
+    pub(super) fn start(&self) -> Timestamp {
+        if self.start == Timestamp::NEVER { self.shared.clock.now() } else { self.start }
+    }
+
+    /// The original has ended, or another attempt was faster.
+    #[inline]
+    pub(super) fn stop(&mut self) {
+        self.stop_after(Duration::ZERO);
+    }
+
+    /// The original took no time that says anything.
+    pub(super) const fn forget(&mut self) {
+        self.start = Timestamp::NEVER;
+    }
+
+    #[inline]
+    fn stop_after(&mut self, least: Duration) {
+        if self.start == Timestamp::NEVER {
+            return;
+        }
+        let now = self.shared.clock.now();
+        let latency = now.since(self.start);
+        if latency >= least {
+            self.shared.record(latency, now);
+        }
+        self.forget();
+    }
+}
+
+impl Drop for Stopwatch {
+    #[inline]
+    fn drop(&mut self) {
+        self.stop_after(self.delay);
+    }
+}
