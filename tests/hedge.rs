@@ -1,0 +1,459 @@
+//! What a hedge layer does, through the public interface and under paused time.
+
+#![allow(clippy::disallowed_methods, reason = "a test moves the clock")]
+#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use stanchion::hedge::HedgeDelay;
+use stanchion::protocol::{Attempt, Carry, Hint, Judge, Judgement, Replay};
+use stanchion::telemetry::{Event, Source};
+use stanchion::{
+    Budget, BudgetConfig, CircuitBreakerConfig, CircuitBreakerLayer, Deadline, Error, HedgeConfig, HedgeLayer,
+    RetryConfig, RetryLayer,
+};
+use tokio::time::{Instant, advance, sleep, timeout};
+use tokio_test::{assert_pending, assert_ready, task};
+use tower::limit::ConcurrencyLimit;
+use tower::{Layer, Service, ServiceExt};
+
+const MS: Duration = Duration::from_millis(1);
+const DELAY: Duration = Duration::from_millis(50);
+const LONG: Duration = Duration::from_secs(10);
+
+type Answer = Result<&'static str, Error<&'static str>>;
+
+/// An inner service whose attempts take so long and end so, one after another.
+#[derive(Clone, Debug, Default)]
+struct Script {
+    steps: Arc<Mutex<VecDeque<(Duration, Answer)>>>,
+    attempts: Arc<Mutex<Vec<(Duration, Request)>>>,
+    start: Arc<Mutex<Option<Instant>>>,
+    /// Futures that are alive.
+    alive: Arc<()>,
+}
+
+fn after(time: Duration, answer: Answer) -> (Duration, Answer) {
+    (time, answer)
+}
+
+fn failed(error: &'static str) -> Answer {
+    Err(Error::Inner(error))
+}
+
+impl Script {
+    fn new(steps: impl IntoIterator<Item = (Duration, Answer)>) -> Self {
+        let script = Self::default();
+        script.add(steps);
+        *script.start.lock().unwrap() = Some(Instant::now());
+        script
+    }
+
+    fn add(&self, steps: impl IntoIterator<Item = (Duration, Answer)>) {
+        self.steps.lock().unwrap().extend(steps);
+    }
+
+    /// When the attempts were made.
+    fn times(&self) -> Vec<Duration> {
+        self.attempts.lock().unwrap().iter().map(|(time, _)| *time).collect()
+    }
+
+    fn requests(&self) -> Vec<Request> {
+        self.attempts.lock().unwrap().iter().map(|(_, request)| *request).collect()
+    }
+
+    fn alive(&self) -> usize {
+        // One is held by each instance of the script itself, and those are not counted here.
+        Arc::weak_count(&self.alive)
+    }
+}
+
+impl Service<Request> for Script {
+    type Response = &'static str;
+    type Error = Error<&'static str>;
+    type Future = Pin<Box<dyn Future<Output = Answer> + Send + Sync>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let start = self.start.lock().unwrap().unwrap();
+        self.attempts.lock().unwrap().push((start.elapsed(), request));
+        let (time, answer) = self.steps.lock().unwrap().pop_front().expect("one attempt too many");
+        let alive = Arc::downgrade(&self.alive);
+        Box::pin(async move {
+            let _alive = alive;
+            if !time.is_zero() {
+                sleep(time).await;
+            }
+            answer
+        })
+    }
+}
+
+/// A request that carries everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Request {
+    writes: bool,
+    once: bool,
+    deadline: Option<Deadline>,
+    attempt: Option<Attempt>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Protocol;
+
+impl Carry<Request> for Protocol {
+    fn deadline(&self, request: &Request) -> Option<Deadline> {
+        request.deadline
+    }
+
+    fn attempt(&self, request: &Request) -> Option<Attempt> {
+        request.attempt
+    }
+
+    fn set_attempt(&self, request: &mut Request, attempt: Attempt) {
+        request.attempt = Some(attempt);
+    }
+
+    fn is_idempotent(&self, request: &Request) -> bool {
+        !request.writes
+    }
+}
+
+impl Replay<Request> for Protocol {
+    type Request = Request;
+    type Kept = Request;
+
+    fn keep(&self, request: Request, is_wanted: bool) -> (Request, Option<Request>) {
+        (request, (is_wanted && !request.once).then_some(request))
+    }
+
+    fn again(&self, kept: &mut Request) -> Option<Request> {
+        Some(*kept)
+    }
+}
+
+/// `Ok("503")` is a failure, and errors say what they want.
+impl Judge<&'static str, Error<&'static str>> for Protocol {
+    fn judge(&self, result: Result<&&'static str, &Error<&'static str>>) -> Judgement {
+        match result {
+            Ok(&"503") => Judgement::failed(),
+            Ok(_) => Judgement::good(),
+            Err(Error::Inner("not found")) => stanchion::classify::Class::Ignored.into(),
+            Err(Error::Inner("fatal")) => Judgement::failed().never(),
+            Err(Error::Inner("stop")) => Judgement::failed().hint(Hint::Stop),
+            Err(Error::Inner("later")) => Judgement::failed().hint(Hint::AtLeast(4 * DELAY)),
+            Err(_) => Judgement::failed(),
+        }
+    }
+}
+
+fn config() -> HedgeConfig {
+    HedgeConfig::new().delay(HedgeDelay::Fixed(DELAY))
+}
+
+fn layer() -> HedgeLayer<Protocol> {
+    with(config())
+}
+
+fn with(config: HedgeConfig) -> HedgeLayer<Protocol> {
+    HedgeLayer::new(config).over(Protocol)
+}
+
+/// The answer, and after how long it came.
+async fn call<S>(service: &mut S, request: Request) -> (Answer, Duration)
+where
+    S: Service<Request, Response = &'static str, Error = Error<&'static str>>,
+{
+    let start = Instant::now();
+    let answer = service.ready().await.unwrap().call(request).await;
+    (answer, start.elapsed())
+}
+
+/// Of a new layer around what answers so.
+async fn hedged(
+    layer: &HedgeLayer<Protocol>,
+    steps: impl IntoIterator<Item = (Duration, Answer)>,
+) -> (Answer, Duration, Vec<Duration>) {
+    let script = Script::new(steps);
+    let (answer, time) = call(&mut layer.layer(script.clone()), Request::default()).await;
+    assert_eq!(script.alive(), 0, "an attempt outlives the answer");
+    (answer, time, script.times())
+}
+
+const SOME: Duration = Duration::from_millis(20);
+const NOW: Duration = Duration::ZERO;
+
+// When a copy is sent.
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_answered_in_time_is_not_hedged() {
+    assert_eq!(hedged(&layer(), [after(DELAY - MS, Ok("a"))]).await, (Ok("a"), DELAY - MS, vec![NOW]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_call_is_hedged_and_the_first_good_answer_wins() {
+    let steps = [after(LONG, Ok("slow")), after(SOME, Ok("fast"))];
+    assert_eq!(hedged(&layer(), steps).await, (Ok("fast"), DELAY + SOME, vec![NOW, DELAY]));
+    let steps = [after(DELAY + SOME, Ok("slow")), after(LONG, Ok("slower"))];
+    assert_eq!(hedged(&layer(), steps).await, (Ok("slow"), DELAY + SOME, vec![NOW, DELAY]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn further_copies_follow_one_delay_after_another_up_to_the_limit() {
+    let steps = [LONG, LONG, LONG, LONG].map(|time| after(time, Ok("a")));
+    let answered = hedged(&with(config().max_hedges(3)), steps).await;
+    assert_eq!(answered, (Ok("a"), LONG, vec![NOW, DELAY, 2 * DELAY, 3 * DELAY]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_delay_all_copies_are_sent_at_once() {
+    let none = config().delay(HedgeDelay::Fixed(Duration::ZERO)).max_hedges(2);
+    let steps = [LONG, LONG, SOME].map(|time| after(time, Ok("a")));
+    assert_eq!(hedged(&with(none), steps).await, (Ok("a"), SOME, vec![NOW; 3]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_copies_are_sent_if_none_are_allowed_or_the_delay_never_ends() {
+    for config in [config().max_hedges(0), config().delay(HedgeDelay::Fixed(Duration::MAX))] {
+        assert_eq!(hedged(&with(config), [after(LONG, Ok("a"))]).await, (Ok("a"), LONG, vec![NOW]));
+    }
+}
+
+// Failures.
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_hedge_never_beats_a_later_good_original() {
+    let steps = [after(LONG, Ok("good")), after(SOME, failed("fast"))];
+    assert_eq!(hedged(&layer(), steps).await, (Ok("good"), LONG, vec![NOW, DELAY]));
+    let steps = [after(LONG, Ok("good")), after(SOME, Ok("503"))];
+    assert_eq!(hedged(&layer(), steps).await, (Ok("good"), LONG, vec![NOW, DELAY]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_original_does_not_beat_a_later_good_hedge() {
+    for failure in [failed("original"), Ok("503"), failed("fatal")] {
+        let steps = [after(DELAY + SOME, failure), after(LONG, Ok("good"))];
+        assert_eq!(hedged(&layer(), steps).await, (Ok("good"), DELAY + LONG, vec![NOW, DELAY]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_original_starts_the_hedge_at_once() {
+    for failure in [failed("original"), Ok("503")] {
+        let steps = [after(SOME, failure.clone()), after(SOME, Ok("good"))];
+        assert_eq!(hedged(&layer(), steps).await, (Ok("good"), 2 * SOME, vec![NOW, SOME]));
+        let steps = [after(NOW, failure), after(NOW, Ok("good"))];
+        assert_eq!(hedged(&layer(), steps).await, (Ok("good"), NOW, vec![NOW; 2]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_that_fails_last_starts_the_next_one_at_once() {
+    let steps = [after(SOME, failed("a")), after(SOME, failed("b")), after(SOME, Ok("good"))];
+    let answered = hedged(&with(config().max_hedges(2)), steps).await;
+    assert_eq!(answered, (Ok("good"), 3 * SOME, vec![NOW, SOME, 2 * SOME]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_with_others_under_way_does_not_hasten_the_next_copy() {
+    let steps = [after(LONG, Ok("good")), after(SOME, failed("b")), after(LONG, Ok("good"))];
+    let answered = hedged(&with(config().max_hedges(2)), steps).await;
+    assert_eq!(answered, (Ok("good"), LONG, vec![NOW, DELAY, 2 * DELAY]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_have_failed_the_first_error_is_handed_out() {
+    let steps = [after(DELAY + SOME, failed("original")), after(LONG, failed("hedge"))];
+    assert_eq!(hedged(&layer(), steps).await, (failed("original"), DELAY + LONG, vec![NOW, DELAY]));
+    let steps = [after(LONG, failed("original")), after(SOME, failed("hedge"))];
+    assert_eq!(hedged(&layer(), steps).await, (failed("hedge"), LONG, vec![NOW, DELAY]));
+    let steps = [after(LONG, failed("original")), after(SOME, Ok("503"))];
+    assert_eq!(hedged(&layer(), steps).await, (failed("original"), LONG, vec![NOW, DELAY]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_a_failure_is_handed_out_if_it_came_last() {
+    let steps = [after(SOME, Ok("503")), after(SOME, Ok("503"))];
+    assert_eq!(hedged(&layer(), steps).await, (Ok("503"), 2 * SOME, vec![NOW, SOME]));
+    let steps = [after(SOME, Ok("503")), after(SOME, failed("hedge"))];
+    assert_eq!(hedged(&layer(), steps).await, (failed("hedge"), 2 * SOME, vec![NOW, SOME]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_is_an_answer_wins() {
+    let steps = [after(LONG, Ok("good")), after(SOME, failed("not found"))];
+    assert_eq!(hedged(&layer(), steps).await, (failed("not found"), DELAY + SOME, vec![NOW, DELAY]));
+    let steps = [after(SOME, failed("not found"))];
+    assert_eq!(hedged(&layer(), steps).await, (failed("not found"), SOME, vec![NOW]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_would_fail_again_is_not_hedged() {
+    assert_eq!(hedged(&layer(), [after(SOME, failed("fatal"))]).await, (failed("fatal"), SOME, vec![NOW]));
+    let steps = [after(LONG, Ok("good")), after(SOME, failed("fatal"))];
+    let answered = hedged(&with(config().max_hedges(2)), steps).await;
+    assert_eq!(answered, (Ok("good"), LONG, vec![NOW, DELAY]));
+}
+
+// What the server says.
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_wants_no_more_gets_no_more() {
+    assert_eq!(hedged(&layer(), [after(SOME, failed("stop"))]).await, (failed("stop"), SOME, vec![NOW]));
+    let steps = [after(LONG, Ok("good")), after(SOME, failed("stop"))];
+    let answered = hedged(&with(config().max_hedges(2)), steps).await;
+    assert_eq!(answered, (Ok("good"), LONG, vec![NOW, DELAY]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_wants_to_be_left_alone_is_left_alone_for_so_long() {
+    let steps = [after(LONG, Ok("good")), after(SOME, failed("later")), after(LONG, Ok("good"))];
+    let answered = hedged(&with(config().max_hedges(2)), steps).await;
+    assert_eq!(answered, (Ok("good"), LONG, vec![NOW, DELAY, DELAY + SOME + 4 * DELAY]));
+    let answered = hedged(&layer(), [after(SOME, failed("later"))]).await;
+    assert_eq!(answered, (failed("later"), SOME, vec![NOW]), "waits with nothing under way");
+}
+
+// What may be hedged.
+
+#[tokio::test(start_paused = true)]
+async fn only_what_is_idempotent_can_be_sent_twice_and_is_no_copy_is_hedged() {
+    let requests = [
+        Request { writes: true, ..Request::default() },
+        Request { once: true, ..Request::default() },
+        Request { attempt: Some(copy(1, 1)), ..Request::default() },
+    ];
+    for request in requests {
+        for (time, answer) in [(LONG, Ok("good")), (SOME, failed("original"))] {
+            let script = Script::new([after(time, answer.clone())]);
+            assert_eq!(call(&mut layer().layer(script.clone()), request).await, (answer, time), "{request:?}");
+            assert_eq!(script.times(), [NOW], "{request:?}");
+        }
+    }
+}
+
+fn copy(number: u32, hedge: u32) -> Attempt {
+    let mut attempt = Attempt::default();
+    attempt.number = number;
+    attempt.hedge = hedge;
+    attempt
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_carry_their_number_and_that_of_the_attempt() {
+    for number in [None, Some(1), Some(3)] {
+        let script = Script::new([LONG, LONG, SOME].map(|time| after(time, Ok("a"))));
+        let attempt = number.map(|number| copy(number, 0));
+        let mut service = with(config().max_hedges(2)).layer(script.clone());
+        call(&mut service, Request { attempt, ..Request::default() }).await.0.unwrap();
+        let sent: Vec<_> = script.requests().iter().map(|request| request.attempt).collect();
+        let copy = |hedge| Some(copy(number.unwrap_or(0), hedge));
+        assert_eq!(sent, [attempt, copy(1), copy(2)]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_copy_is_sent_that_cannot_be_answered_before_the_deadline() {
+    for (left, copies) in [(DELAY, 0), (DELAY + SOME, 0), (DELAY + SOME + MS, 1), (LONG, 1)] {
+        let script = Script::new([after(LONG, Ok("a")), after(MS, Ok("b"))]);
+        let mut service = with(config().min_remaining(SOME)).layer(script.clone());
+        let request = Request { deadline: Some(Deadline::after(left)), ..Request::default() };
+        call(&mut service, request).await.0.unwrap();
+        assert_eq!(script.times().len(), 1 + copies, "{left:?}");
+    }
+}
+
+// The budget.
+
+fn tokens(tokens: f64) -> Budget {
+    Budget::new(BudgetConfig::new().ratio(0.0).per_second(0.0).cap(tokens).timeout_cost(1.0))
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_copy_costs_a_token_and_without_one_none_is_sent() {
+    let budget = tokens(3.0);
+    let layer = with(config().max_hedges(2)).budget(budget.clone());
+    let steps = || [LONG, LONG, LONG].map(|time| after(time, Ok("a")));
+    assert_eq!(hedged(&layer, steps()).await.2.len(), 3);
+    assert_eq!(budget.balance(), 1.0);
+    assert_eq!(hedged(&layer, steps()).await.2.len(), 2);
+    assert_eq!(hedged(&layer, steps()).await.2.len(), 1);
+    let answered = hedged(&layer, [after(SOME, failed("original"))]).await;
+    assert_eq!(answered, (failed("original"), SOME, vec![NOW]), "a failed original is free");
+}
+
+#[tokio::test(start_paused = true)]
+async fn budget_spent_leaves_hedges_under_way_alone() {
+    let budget = tokens(1.0);
+    let steps = [after(LONG, failed("original")), after(4 * DELAY, Ok("hedge"))];
+    let answered = hedged(&with(config().max_hedges(2)).budget(budget.clone()), steps).await;
+    assert_eq!(answered, (Ok("hedge"), 5 * DELAY, vec![NOW, DELAY]));
+    assert_eq!(budget.balance(), 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_not_hedged_costs_nothing() {
+    let budget = tokens(1.0);
+    let layer = layer().budget(budget.clone());
+    hedged(&layer, [after(SOME, Ok("a"))]).await.0.unwrap();
+    for request in [
+        Request { writes: true, ..Request::default() },
+        Request { deadline: Some(Deadline::after(DELAY)), ..Request::default() },
+    ] {
+        call(&mut layer.layer(Script::new([after(LONG, Ok("a"))])), request).await.0.unwrap();
+    }
+    assert_eq!(budget.balance(), 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn first_attempts_deposit_and_retries_and_copies_do_not() {
+    let budget = Budget::new(BudgetConfig::new().ratio(0.5).per_second(0.0).cap(100.0));
+    assert!((0..100).all(|_| budget.withdraw()));
+    let layer = layer().budget(budget.clone());
+    let attempts = [(None, 0.5), (Some(copy(1, 0)), 1.0), (Some(copy(2, 0)), 1.0), (Some(copy(1, 1)), 1.0)];
+    for (attempt, balance) in attempts {
+        let request = Request { attempt, ..Request::default() };
+        call(&mut layer.layer(Script::new([after(SOME, Ok("a"))])), request).await.0.unwrap();
+        assert_eq!(budget.balance(), balance, "{attempt:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hedges_of_a_layer_by_itself_are_a_share_of_the_calls() {
+    for delay in [DELAY, Duration::ZERO] {
+        let script = Script::new([]);
+        let mut service = with(config().delay(HedgeDelay::Fixed(delay))).layer(script.clone());
+        for _ in 0..2_000 {
+            script.steps.lock().unwrap().clear();
+            script.add([after(2 * DELAY, Ok("a")), after(2 * DELAY, Ok("b"))]);
+            call(&mut service, Request::default()).await.0.unwrap();
+        }
+        // The ten at first, and a twentieth of the calls, but the first, for which there was no room.
+        assert_eq!(script.times().len(), 2_000 + 109);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_budget_for_retries_and_hedges_bounds_both_together() {
+    let budget = Budget::new(BudgetConfig::new().ratio(0.05).per_second(0.0));
+    let script = Script::new([]);
+    let retry = RetryLayer::new(RetryConfig::new()).over(Protocol).budget(budget.clone());
+    let mut service = retry.layer(layer().budget(budget).layer(script.clone()));
+    let calls = 2_000_usize;
+    for _ in 0..calls {
+        script.steps.lock().unwrap().clear();
+        script.add([(); 10].map(|()| after(2 * DELAY, failed("down"))));
+        let _ = call(&mut service, Request::default()).await;
+    }
+    let extra = script.times().len() - calls;
+    // Each of the two pays a twentieth in for each call.
+    assert!((calls / 10..=calls / 10 + 10).contains(&extra), "{extra}");
+}
