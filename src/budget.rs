@@ -38,7 +38,8 @@
 //! # One budget for all that add calls
 //!
 //! A budget is cheap to clone, and clones share the tokens. Give the same one to the retries and the hedges
-//! that call the same service: two budgets are two times as many extra calls. Services that fail for
+//! that call the same service: two budgets are two times as many extra calls. Each layer pays in for its own calls,
+//! so of two of them, one inside of the other, each adds a `ratio` to the bound. Services that fail for
 //! different reasons need budgets of their own, or one in an outage uses up the tokens of the other.
 //!
 //! # Why no window

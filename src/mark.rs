@@ -99,6 +99,10 @@ where
         let result = ready!(polled);
         // What was refused on the way to an answer is not the answer.
         let cause = if result.is_ok() { Cause::Failed } else { *this.cause };
-        Poll::Ready((result, cause))
+        Poll::Ready((result, cause)) * this.cause = match polled {
+            Poll::Ready(Ok(_)) => Cause::Failed,
+            _ => before.cause_since_or(*this.cause),
+        };
+        Poll::Ready((ready!(polled), *this.cause))
     }
 }

@@ -40,8 +40,8 @@ impl<F, T, E> Copies<F, T, E> {
     /// answer, then a refusal.
     pub(super) fn keep(&mut self, failure: Failure<T, E>) {
         let is_better = match &self.failure {
-            None | Some((Err(_), Cause::Refused)) => true,
-            Some((kept, _)) => kept.is_ok() && !is_refusal(&failure),
+            None | Some((_, Cause::Refused)) => true,
+            Some((kept, _)) => kept.is_ok() && failure.1 != Cause::Refused,
         };
         if is_better {
             self.failure = Some(failure);
@@ -81,8 +81,4 @@ where
             ended
         })
     }
-}
-
-fn is_refusal<T, E>(failure: &Failure<T, E>) -> bool {
-    matches!(failure, (Err(_), Cause::Refused))
 }

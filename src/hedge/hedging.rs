@@ -91,7 +91,7 @@ where
         let mut has_lost = number > 0;
         for loser in copies.drop_all() {
             has_lost = true;
-            shared.superseded(loser);
+            shared.superseded(loser.saturating_add(1));
         }
         if has_lost {
             let action = if number == 0 { Action::OriginalWon } else { Action::HedgeWon };

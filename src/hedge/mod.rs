@@ -114,6 +114,9 @@ mod shared;
 mod state;
 mod timer;
 
+#[cfg(all(test, not(stanchion_loom)))]
+mod tests;
+
 pub use config::{HedgeConfig, HedgeDelay};
 pub use future::ResponseFuture;
 pub use handle::HedgeHandle;

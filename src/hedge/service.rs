@@ -48,9 +48,11 @@ where
         let deadline = if is_idempotent { self.protocol.deadline(&request) } else { None };
         let facts = Facts { is_idempotent, deadline, number: attempt.number };
         let (request, kept) = self.protocol.keep(request, is_idempotent);
+        // Others are only waited for to tell that they were late.
+        let plan = plan.filter(|_| is_idempotent || self.shared.telemetry.is_observed());
         let hedging = plan.map(|plan| {
             // The instance that has said it is ready makes the call, and a clone of it the copies.
-            let spare = kept.filter(|_| is_idempotent).map(|kept| (kept, self.inner.clone()));
+            let spare = kept.map(|kept| (kept, self.inner.clone()));
             Hedging::new(plan, self.protocol.clone(), facts, spare)
         });
         let span = self.shared.telemetry.attempt(attempt.number.max(1), 0);

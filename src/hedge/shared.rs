@@ -101,8 +101,7 @@ impl Shared {
         let max_hedges = if is_copy { 0 } else { settings.config.max_hedges };
         let delay = if max_hedges > 0 { settings.delay(start) } else { None };
         let plan = delay.map(|delay| Plan { delay, max_hedges });
-        let stopwatch = Stopwatch { shared: Arc::clone(self), start, delay: delay.unwrap_or(Duration::MAX) };
-        (plan, stopwatch)
+        (plan, Stopwatch { shared: Arc::clone(self), start, late_after: delay })
     }
 
     fn record(&self, latency: Duration, now: Timestamp) {
@@ -186,8 +185,9 @@ impl Shared {
 #[derive(Debug)]
 pub(super) struct Stopwatch {
     pub(super) shared: Arc<Shared>,
+    /// [`Timestamp::NEVER`] if nobody wants to know.
     start: Timestamp,
-    delay: Duration,
+    late_after: Option<Duration>,
 }
 
 impl Stopwatch {
@@ -224,6 +224,8 @@ impl Stopwatch {
 impl Drop for Stopwatch {
     #[inline]
     fn drop(&mut self) {
-        self.stop_after(self.delay);
+        if let Some(late) = self.late_after {
+            self.stop_after(late);
+        }
     }
 }

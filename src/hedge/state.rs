@@ -64,7 +64,7 @@ pub(super) enum Verdict {
 impl Ending {
     #[inline]
     pub(super) fn of<T, E>(result: &Result<T, E>, cause: Cause, judge: &impl Judge<T, E>) -> Self {
-        if result.is_err() && cause == Cause::Refused {
+        if cause == Cause::Refused {
             return Self::Refused;
         }
         let judgement = judge.judge(result.as_ref());

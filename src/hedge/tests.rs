@@ -1,0 +1,266 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::state::{Ending, Facts, Next, Plan, Race, Verdict};
+use crate::classify::Class;
+use crate::clock::Timestamp;
+use crate::mark::Cause;
+use crate::protocol::{Hint, Judgement, Plain};
+use crate::telemetry::Action;
+
+const DELAY: u64 = 50;
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn at(millis: u64) -> Timestamp {
+    Timestamp(millis * 1_000_000)
+}
+
+fn race(max_hedges: u32) -> Race {
+    let mut race = Race::new(Plan { delay: ms(DELAY), max_hedges });
+    race.begin(at(0));
+    race
+}
+
+// The cases that the naive model below is made of, one by one.
+
+#[test]
+fn copies_are_due_a_delay_after_the_attempt_before() {
+    let mut race = race(2);
+    assert_eq!(race.next(), Next::At(at(DELAY)));
+    race.is_due();
+    assert_eq!(race.next(), Next::Now);
+    race.hedged(at(60));
+    assert_eq!(race.next(), Next::At(at(60 + DELAY)));
+    race.hedged(at(115));
+    assert_eq!((race.next(), race.hedges()), (Next::Never, 2));
+}
+
+#[test]
+fn times_and_delays_at_the_end_of_the_scale_do_no_harm() {
+    let mut race = Race::new(Plan { delay: Duration::MAX, max_hedges: 1 });
+    race.begin(Timestamp(u64::MAX));
+    assert_eq!(
+        race.failed(Judgement::failed().hint(Hint::AtLeast(Duration::MAX)), at(0)),
+        lost_to_the_server()
+    );
+    let mut race = Race::new(Plan { delay: Duration::ZERO, max_hedges: u32::MAX });
+    race.begin(Timestamp(u64::MAX));
+    assert_eq!(race.next(), Next::Now);
+}
+
+fn lost_to_the_server() -> Verdict {
+    Verdict::Lost(Some(Action::PushedBack))
+}
+
+#[test]
+fn an_original_that_fails_before_anybody_waits_for_it_is_hedged() {
+    let mut race = Race::new(Plan { delay: ms(DELAY), max_hedges: 1 });
+    assert_eq!(race.failed(Judgement::failed(), at(0)), Verdict::Waits);
+    assert_eq!(race.next(), Next::Now);
+}
+
+#[test]
+fn a_server_that_asks_for_no_time_gets_the_copy_at_once() {
+    let mut race = race(1);
+    assert_eq!(race.failed(Judgement::failed().hint(Hint::Exactly(Duration::ZERO)), at(1)), Verdict::Waits);
+    assert_eq!(race.next(), Next::Now);
+}
+
+#[test]
+fn a_copy_that_waits_for_the_service_is_put_off_by_the_server() {
+    let mut race = race(2);
+    race.hedged(at(50));
+    race.is_due();
+    assert_eq!(race.failed(Judgement::failed().hint(Hint::AtLeast(ms(30))), at(100)), Verdict::Waits);
+    assert_eq!(race.next(), Next::At(at(130)));
+}
+
+#[test]
+fn what_is_wrong_for_ever_is_told_before_what_is_wrong_now() {
+    let facts = Facts {
+        is_idempotent: false,
+        is_replayable: false,
+        remaining: Some(ms(10)),
+        min_remaining: ms(10),
+        is_affordable: false,
+    };
+    assert_eq!(facts.hindrance(), Some(Action::NotIdempotent));
+    let facts = Facts { is_idempotent: true, ..facts };
+    assert_eq!(facts.hindrance(), Some(Action::NotReplayable));
+    let facts = Facts { is_replayable: true, ..facts };
+    assert_eq!(facts.hindrance(), Some(Action::NoTime));
+    for remaining in [None, Some(ms(11))] {
+        let facts = Facts { remaining, ..facts };
+        assert_eq!(facts.hindrance(), Some(Action::BudgetSpent));
+        assert_eq!(Facts { is_affordable: true, ..facts }.hindrance(), None);
+    }
+}
+
+#[test]
+fn what_is_not_a_failure_is_good_and_refusals_are_not_judged() {
+    let of = |class: Class, cause| {
+        let judge = move |_: Result<&(), &()>| class;
+        [Ending::of(&Ok(()), cause, &judge), Ending::of(&Err(()), cause, &judge)]
+    };
+    for cause in [Cause::Failed, Cause::TimedOut] {
+        assert_eq!(of(Class::Success, cause), [Ending::Good(Class::Success); 2]);
+        assert_eq!(of(Class::Ignored, cause), [Ending::Good(Class::Ignored); 2]);
+        assert_eq!(of(Class::Failure, cause), [Ending::Failed(Judgement::failed()); 2]);
+    }
+    assert_eq!(of(Class::Success, Cause::Refused), [Ending::Refused; 2]);
+    assert_eq!(Ending::of(&Ok::<_, ()>(()), Cause::Failed, &Plain), Ending::Good(Class::Success));
+}
+
+/// One thing that happens to a call.
+#[derive(Clone, Copy, Debug)]
+enum Happens {
+    /// An attempt, counted from the oldest one under way, fails so.
+    Fails(Fails),
+    Refused,
+    /// The copy that is due is sent, or, if none is due, time passes until it is.
+    Sent,
+    GivenUp,
+    TimePasses(u64),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Fails {
+    Plainly,
+    Fatally,
+    Stop,
+    Wait(u64),
+}
+
+impl Fails {
+    fn judgement(self) -> Judgement {
+        let failed = Judgement::failed();
+        match self {
+            Self::Plainly => failed,
+            Self::Fatally => failed.never(),
+            Self::Stop => failed.hint(Hint::Stop),
+            Self::Wait(wait) if wait % 2 == 0 => failed.hint(Hint::AtLeast(ms(wait))),
+            Self::Wait(wait) => failed.hint(Hint::Exactly(ms(wait))),
+        }
+    }
+}
+
+/// Everything that has happened, from which all is found anew each time.
+#[derive(Debug, Default)]
+struct Naive {
+    max_hedges: usize,
+    /// When each attempt began.
+    begun: Vec<u64>,
+    ended: usize,
+    /// Until when the server is to be left alone, as often as it said so.
+    asked: Vec<u64>,
+    /// When the last one of those ended that were under way.
+    idle_since: Option<u64>,
+    is_over: bool,
+}
+
+impl Naive {
+    fn due(&self) -> Option<u64> {
+        if self.is_over || self.begun.len() > self.max_hedges {
+            return None;
+        }
+        let late = self.begun.last().copied().unwrap_or(0) + DELAY;
+        let due = if self.ended == self.begun.len() { self.idle_since.unwrap_or(0) } else { late };
+        Some(self.asked.iter().copied().fold(due, u64::max))
+    }
+
+    /// What is to happen to the call after an attempt has ended.
+    fn end(&mut self, fails: Option<Fails>, now: u64) -> Verdict {
+        self.ended += 1;
+        let is_last = self.ended == self.begun.len();
+        self.idle_since = is_last.then_some(now);
+        let was_open = self.due().is_some();
+        match fails {
+            None | Some(Fails::Fatally) => self.is_over = true,
+            Some(Fails::Plainly | Fails::Stop) => {}
+            Some(Fails::Wait(wait)) => self.asked.push(now + wait),
+        }
+        let is_unwanted = matches!(fails, Some(Fails::Stop)) || self.asked.iter().any(|until| *until > now);
+        let is_asked = was_open && !self.is_over;
+        if matches!(fails, Some(Fails::Stop)) || (is_last && is_unwanted) {
+            self.is_over = true;
+        }
+        match is_last {
+            true if is_asked && is_unwanted => lost_to_the_server(),
+            true if self.due().is_none() => Verdict::Lost(None),
+            _ => Verdict::Waits,
+        }
+    }
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    prop_oneof![
+        3 => Just(Happens::Fails(Fails::Plainly)),
+        1 => Just(Happens::Fails(Fails::Fatally)),
+        1 => Just(Happens::Fails(Fails::Stop)),
+        3 => (0..3 * DELAY).prop_map(|wait| Happens::Fails(Fails::Wait(wait))),
+        1 => Just(Happens::Refused),
+        8 => Just(Happens::Sent),
+        1 => Just(Happens::GivenUp),
+        4 => (0..2 * DELAY).prop_map(Happens::TimePasses),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_race_is_what_follows_from_all_that_has_happened(
+        max_hedges in 1_u32..5,
+        story in prop::collection::vec(happens(), 0..30),
+    ) {
+        let (mut race, mut now) = (race(max_hedges), 0);
+        let mut naive = Naive { max_hedges: max_hedges as usize, begun: vec![0], ..Naive::default() };
+        for event in story {
+            if naive.ended == naive.begun.len() && matches!(event, Happens::Fails(_) | Happens::Refused) {
+                continue;
+            }
+            let verdicts = match event {
+                Happens::Fails(fails) => {
+                    Some((race.failed(fails.judgement(), at(now)), naive.end(Some(fails), now)))
+                }
+                Happens::Refused => Some((race.refused(), naive.end(None, now))),
+                Happens::Sent => {
+                    if let Some(due) = naive.due() {
+                        now = now.max(due);
+                        race.is_due();
+                        race.hedged(at(now));
+                        naive.begun.push(now);
+                    }
+                    None
+                }
+                Happens::GivenUp => {
+                    naive.is_over = true;
+                    let is_lost = naive.ended == naive.begun.len();
+                    let verdict = if is_lost { Verdict::Lost(None) } else { Verdict::Waits };
+                    Some((race.give_up(), verdict))
+                }
+                Happens::TimePasses(millis) => {
+                    now = naive.due().map_or(now + millis, |due| due.min(now + millis).max(now));
+                    None
+                }
+            };
+            let is_lost = verdicts.is_some_and(|(_, naive)| naive != Verdict::Waits);
+            if let Some((race, naive)) = verdicts {
+                prop_assert_eq!(race, naive);
+            }
+            prop_assert_eq!(race.is_under_way(), naive.ended < naive.begun.len());
+            prop_assert_eq!(race.hedges() as usize + 1, naive.begun.len());
+            match (race.next(), naive.due()) {
+                (Next::Never, None) => {}
+                (Next::At(next), Some(due)) => prop_assert_eq!(next, at(due)),
+                (Next::Now, Some(due)) => prop_assert!(due <= now),
+                (next, due) => prop_assert!(false, "{:?} and not {:?}", next, due),
+            }
+            if is_lost {
+                break;
+            }
+        }
+    }
+}
