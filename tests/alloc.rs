@@ -23,6 +23,11 @@ use stanchion::telemetry::{Event, Source};
 use stanchion::{
     CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, FallbackLayer, StaleConfig,
     Window,
+use stanchion::hedge::HedgeDelay;
+use stanchion::telemetry::{Event, Source};
+use stanchion::{
+    Budget, BudgetConfig, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error,
+    HedgeConfig, HedgeLayer, Window,
 };
 use tokio::time::advance;
 use tower::{Layer, Service};
@@ -339,6 +344,37 @@ async fn an_answer_for_a_new_key_allocates_only_until_the_store_is_full() {
     }
     assert_eq!(layer.handle().len(), 100);
     assert_eq!(allocations_in(Duration::ZERO, &mut good).await, 0);
+}
+
+/// Also not if it was late, or failed, and there was no budget for a copy.
+#[tokio::test(start_paused = true)]
+async fn no_call_allocates_that_is_not_hedged() {
+    let fixed = HedgeConfig::new().delay(HedgeDelay::Fixed(SECOND));
+    let known = HedgeConfig::new().min_samples(1);
+    for config in [HedgeConfig::new(), fixed, known] {
+        let spent = Budget::new(BudgetConfig::new().ratio(0.0).per_second(0.0).cap(2.0));
+        assert!(spent.withdraw() && spent.withdraw());
+        let mut service = HedgeLayer::new(config.clone()).budget(spent).layer(Backend);
+        let none = |allocations: u64, kind: &str| {
+            assert_eq!(allocations, 0, "allocations in {CALLS} calls: {kind}, {config:?}");
+        };
+        none(allocations(|| assert!(call(&mut service, Some(true)).is_ready())).await, "success");
+        none(allocations(|| assert!(call(&mut service, Some(false)).is_ready())).await, "failure");
+        none(allocations(|| assert!(call(&mut service, None).is_pending())).await, "cancelled");
+        none(allocations(|| drop(service.clone())).await, "a clone");
+        for turn in 0..WARM_UP + CALLS {
+            let mut late = pin!(service.call(None));
+            let mut cx = Context::from_waker(Waker::noop());
+            let before = ALLOCATIONS.get();
+            assert!(late.as_mut().poll(&mut cx).is_pending());
+            let armed = ALLOCATIONS.get() - before;
+            advance(2 * SECOND).await;
+            let before = ALLOCATIONS.get();
+            assert!(late.as_mut().poll(&mut cx).is_pending());
+            let fired = ALLOCATIONS.get() - before;
+            assert!(turn < WARM_UP || armed + fired == 0, "armed: {armed}, fired: {fired}, {config:?}");
+        }
+    }
 }
 
 #[cfg(feature = "metrics")]

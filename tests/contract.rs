@@ -16,6 +16,9 @@ use stanchion::fallback::{Answer, Failure, Reply};
 use stanchion::{
     CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, FallbackLayer, StaleConfig,
 };
+use stanchion::hedge::HedgeDelay;
+use stanchion::protocol::{Copied, copied};
+use stanchion::{CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, HedgeConfig, HedgeLayer};
 use tower::layer::util::Identity;
 use tower::service_fn;
 
@@ -41,6 +44,8 @@ macro_rules! contract {
             use super::*;
 
             contract!(@for_all [$make]);
+            contract!(@of_all [$make]);
+            // The services of these promises cannot be cloned.
             contract!(@promises [$make];
                 inner_request_and_answer_may_be_neither_send_nor_clone
                 request_answer_and_error_may_borrow
@@ -56,6 +61,15 @@ macro_rules! contract {
         }
     };
     (@for_all $arguments:tt) => {
+    // A layer that calls the service more than once, and so needs clones of it.
+    ($name:ident clones, $make:expr) => {
+        mod $name {
+            use super::*;
+
+            contract!(@of_all [$make]);
+        }
+    };
+    (@of_all $arguments:tt) => {
         contract!(@promises $arguments;
             inner_is_called_only_once_it_is_ready
             inner_that_is_not_ready_holds_the_layer_back_and_wakes_it
@@ -95,6 +109,13 @@ contract!(
     probing(breaker().readiness(Readiness::Pending)),
     every_slot_taken
 );
+contract!(hedge clones, hedging(HedgeConfig::new().min_samples(1)));
+contract!(hedge_at_once clones, hedging(HedgeConfig::new().delay(HedgeDelay::Fixed(Duration::ZERO))));
+
+/// The contract's request cannot be cloned, and what is called for it is counted: so no copy is made of it.
+fn hedging(config: HedgeConfig) -> HedgeLayer<Copied<fn(&promises::Request) -> Option<promises::Request>>> {
+    HedgeLayer::new(config).over(copied(|_| None))
+}
 
 contract!(fallback, FallbackLayer::new(Declines));
 contract!(fallback_on_rejections, FallbackLayer::new(Declines).on_rejections());

@@ -7,10 +7,9 @@ use tower_service::Service;
 
 use super::copies::{Copies, Ended, Failure};
 use super::shared::Shared;
-use super::state::{Ending, Next, Plan, Race, Verdict};
+use super::state::{Ending, Facts, Next, Plan, Race, Verdict};
 use super::timer::Timer;
 use crate::clock::Timestamp;
-use crate::deadline::Deadline;
 use crate::protocol::{Attempt, Carry, Replay};
 use crate::telemetry::Action;
 
@@ -37,15 +36,6 @@ where
     ready_by: Option<Timestamp>,
     /// In a box, since few calls get there.
     copies: Option<Box<CopiesOf<S, P::Request>>>,
-}
-
-/// What there is to know of the request.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Facts {
-    pub(super) is_idempotent: bool,
-    pub(super) deadline: Option<Deadline>,
-    /// The number of the attempt that the call is to a layer further out; zero if there is none.
-    pub(super) number: u32,
 }
 
 impl<Req, S, P> Hedging<Req, S, P>
@@ -108,10 +98,20 @@ where
         shared: &Shared,
     ) -> Option<FailureOf<S, P::Request>> {
         let this = self.project();
-        let verdict = match ending {
+        let mut verdict = match ending {
             Ending::Failed(judgement) => this.race.failed(judgement, shared.clock.now()),
             _ => this.race.refused(),
         };
+        if verdict == Verdict::Waits && !this.race.is_under_way() {
+            // Asked now, so that a failure that is handed out at once is put into no box before.
+            match shared.may_send(*this.facts, this.spare.is_some()) {
+                Ok(moment) => *this.ready_by = Some(moment),
+                Err(action) => {
+                    this.race.give_up();
+                    verdict = Verdict::Lost(Some(action));
+                }
+            }
+        }
         if this.race.next() == Next::Never {
             *this.spare = None;
         }
@@ -174,10 +174,10 @@ where
         P: Carry<P::Request>,
     {
         let this = self.project();
-        let Facts { is_idempotent, deadline, number } = *this.facts;
+        let number = this.facts.number;
         let ready_by = match *this.ready_by {
             Some(moment) => moment,
-            None => match shared.hindrance(is_idempotent, this.spare.is_some(), deadline) {
+            None => match shared.may_send(*this.facts, this.spare.is_some()) {
                 Ok(moment) => *this.ready_by.insert(moment),
                 Err(action) => return Poll::Ready(Err(action)),
             },

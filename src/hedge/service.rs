@@ -5,8 +5,9 @@ use std::task::{Context, Poll};
 use tower_service::Service;
 
 use super::future::ResponseFuture;
-use super::hedging::{Facts, Hedging};
+use super::hedging::Hedging;
 use super::shared::Shared;
+use super::state::Facts;
 use crate::protocol::{Carry, Judge, Plain, Replay};
 
 /// A service whose slow calls are [hedged](super).

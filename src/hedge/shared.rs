@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::{HedgeConfig, HedgeDelay};
-use super::state::{Ending, Facts, Plan};
+use super::state::{Ending, Facts, Means, Plan};
 use crate::budget::{Budget, Cost};
 use crate::classify::Class;
 use crate::clock::{Clock, Timestamp};
@@ -135,31 +135,26 @@ impl Shared {
         }
     }
 
-    /// What keeps a copy that is due from being sent; if nothing does, the moment until which to wait for the service.
-    pub(super) fn hindrance(
-        &self,
-        is_idempotent: bool,
-        is_replayable: bool,
-        deadline: Option<Deadline>,
-    ) -> Result<Timestamp, Action> {
+    /// Until when a copy that is due may wait for the service; or what keeps it from being sent.
+    pub(super) fn may_send(&self, facts: Facts, is_replayable: bool) -> Result<Timestamp, Action> {
         let (min_remaining, ready_within) = {
             let config = &self.settings.read().config;
             (config.min_remaining, config.ready_within)
         };
-        let remaining = deadline.map(Deadline::remaining);
-        let is_affordable = is_idempotent && is_replayable && self.budget.can_pay(Cost::Retry);
-        let facts = Facts { is_idempotent, is_replayable, remaining, min_remaining, is_affordable };
-        match facts.hindrance() {
+        let remaining = facts.deadline.map(Deadline::remaining);
+        let can_pay = || {
+            let can_pay = self.budget.can_pay(Cost::Retry);
+            if !can_pay {
+                self.tell_budget();
+            }
+            can_pay
+        };
+        match (Means { is_replayable, remaining, min_remaining, can_pay }).hindrance(facts) {
+            Some(action) => Err(action),
             None => {
                 let left =
                     remaining.map_or(Duration::MAX, |remaining| remaining.saturating_sub(min_remaining));
                 Ok(self.clock.now().after(ready_within.min(left)))
-            }
-            Some(action) => {
-                if action == Action::BudgetSpent {
-                    self.tell_budget();
-                }
-                Err(action)
             }
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::classify::Class;
 use crate::clock::Timestamp;
+use crate::deadline::Deadline;
 use crate::mark::Cause;
 use crate::protocol::{Hint, Judge, Judgement, Repeat};
 use crate::telemetry::Action;
@@ -163,27 +164,34 @@ impl Race {
     }
 }
 
-/// What decides whether a copy may be sent, once one is due.
+/// What there is to know of the request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
     pub(super) is_idempotent: bool,
+    pub(super) deadline: Option<Deadline>,
+    /// The number of the attempt that the call is to a layer further out; zero if there is none.
+    pub(super) number: u32,
+}
+
+/// What decides whether a copy that is due is sent. What has a price is only asked for if all the rest allows it.
+pub(super) struct Means<B> {
     pub(super) is_replayable: bool,
     /// `None` without a deadline.
     pub(super) remaining: Option<Duration>,
     pub(super) min_remaining: Duration,
-    pub(super) is_affordable: bool,
+    pub(super) can_pay: B,
 }
 
-impl Facts {
-    /// What keeps a copy from being sent.
-    pub(super) fn hindrance(&self) -> Option<Action> {
-        if !self.is_idempotent {
+impl<B: FnOnce() -> bool> Means<B> {
+    /// What keeps the copy from being sent.
+    pub(super) fn hindrance(self, facts: Facts) -> Option<Action> {
+        if !facts.is_idempotent {
             Some(Action::NotIdempotent)
         } else if !self.is_replayable {
             Some(Action::NotReplayable)
         } else if self.remaining.is_some_and(|remaining| remaining <= self.min_remaining) {
             Some(Action::NoTime)
-        } else if !self.is_affordable {
+        } else if !(self.can_pay)() {
             Some(Action::BudgetSpent)
         } else {
             None

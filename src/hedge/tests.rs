@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::state::{Ending, Facts, Next, Plan, Race, Verdict};
+use super::state::{Ending, Facts, Means, Next, Plan, Race, Verdict};
 use crate::classify::Class;
 use crate::clock::Timestamp;
 use crate::mark::Cause;
@@ -81,22 +81,16 @@ fn a_copy_that_waits_for_the_service_is_put_off_by_the_server() {
 
 #[test]
 fn what_is_wrong_for_ever_is_told_before_what_is_wrong_now() {
-    let facts = Facts {
-        is_idempotent: false,
-        is_replayable: false,
-        remaining: Some(ms(10)),
-        min_remaining: ms(10),
-        is_affordable: false,
+    let hindrance = |is_idempotent, is_replayable, remaining, is_affordable| {
+        let means = Means { is_replayable, remaining, min_remaining: ms(10), can_pay: || is_affordable };
+        means.hindrance(Facts { is_idempotent, deadline: None, number: 0 })
     };
-    assert_eq!(facts.hindrance(), Some(Action::NotIdempotent));
-    let facts = Facts { is_idempotent: true, ..facts };
-    assert_eq!(facts.hindrance(), Some(Action::NotReplayable));
-    let facts = Facts { is_replayable: true, ..facts };
-    assert_eq!(facts.hindrance(), Some(Action::NoTime));
+    assert_eq!(hindrance(false, false, Some(ms(10)), false), Some(Action::NotIdempotent));
+    assert_eq!(hindrance(true, false, Some(ms(10)), false), Some(Action::NotReplayable));
+    assert_eq!(hindrance(true, true, Some(ms(10)), false), Some(Action::NoTime));
     for remaining in [None, Some(ms(11))] {
-        let facts = Facts { remaining, ..facts };
-        assert_eq!(facts.hindrance(), Some(Action::BudgetSpent));
-        assert_eq!(Facts { is_affordable: true, ..facts }.hindrance(), None);
+        assert_eq!(hindrance(true, true, remaining, false), Some(Action::BudgetSpent));
+        assert_eq!(hindrance(true, true, remaining, true), None);
     }
 }
 
