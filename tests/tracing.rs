@@ -6,16 +6,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use stanchion::classify::Class;
-use stanchion::{CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Window};
+use stanchion::hedge::HedgeDelay;
+use stanchion::{
+    CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, HedgeConfig, HedgeLayer, Window,
+};
 use tokio::time::advance;
+use tower::{Layer as _, ServiceExt};
 use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record as Values};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -200,4 +207,66 @@ async fn every_field_is_one_line() {
             assert!(!value.contains(char::is_control), "{name}: {value:?}");
         }
     }
+}
+
+/// Writes down all spans with their fields, and the names of those in which something is said.
+#[derive(Clone, Debug, Default)]
+struct Spans(Arc<Mutex<Vec<String>>>);
+
+/// Fields, one after another.
+struct Line<'a>(&'a mut String);
+
+impl Visit for Line<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.push_str(&format!(" {field}={value:?}"));
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
+    fn on_new_span(&self, attributes: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
+        assert_eq!(*attributes.metadata().level(), Level::DEBUG);
+        let mut line = attributes.metadata().name().to_owned();
+        attributes.record(&mut Line(&mut line));
+        self.0.lock().unwrap().push(line);
+    }
+
+    fn on_record(&self, _: &Id, values: &Values<'_>, _: Context<'_, S>) {
+        values.record(&mut Line(self.0.lock().unwrap().last_mut().unwrap()));
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        if event.metadata().target() != "stanchion" {
+            let span = context.event_span(event).expect("in a span");
+            self.0.lock().unwrap().push(format!("in {}", span.name()));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_attempt_at_a_hedged_call_has_a_span_with_its_number_and_runs_in_it() {
+    let spans = Spans::default();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(spans.clone()));
+    let config = HedgeConfig::new().delay(HedgeDelay::Fixed(SECOND));
+    let attempts = AtomicU32::new(0);
+    let service = HedgeLayer::new(config).name("inventory").layer(tower::service_fn(|()| {
+        tracing::info!("called");
+        let time = if attempts.fetch_add(1, Ordering::Relaxed) == 0 { 10 * SECOND } else { SECOND };
+        async move {
+            tokio::time::sleep(time).await;
+            tracing::info!("answered");
+            Ok::<_, ()>(())
+        }
+    }));
+    service.oneshot(()).await.unwrap();
+    let fields = r#"module="hedge" name="inventory" attempt=1"#;
+    assert_eq!(
+        *spans.0.lock().unwrap(),
+        [
+            &format!(r#"attempt {fields} otel.kind="client""#),
+            "in attempt",
+            &format!(r#"attempt {fields} otel.kind="client" hedge=1 http.request.resend_count=1"#),
+            "in attempt",
+            "in attempt",
+        ]
+    );
 }

@@ -174,7 +174,6 @@ where
         P: Carry<P::Request>,
     {
         let this = self.project();
-        let number = this.facts.number;
         let ready_by = match *this.ready_by {
             Some(moment) => moment,
             None => match shared.may_send(*this.facts, this.spare.is_some()) {
@@ -197,14 +196,14 @@ where
         if !shared.pay() {
             return Poll::Ready(Err(Action::BudgetSpent));
         }
-        let before = this.race.hedges().saturating_add(1);
-        this.protocol.set_attempt(&mut request, Attempt { number, hedge: before });
+        let attempt = Attempt { number: this.facts.number, hedge: this.race.hedges().saturating_add(1) };
+        this.protocol.set_attempt(&mut request, attempt);
         let copies = this.copies.get_or_insert_with(|| Box::new(Copies::new()));
         copies.drop_answer();
-        shared.telemetry.act(Action::Hedged, before, Duration::ZERO);
-        let span = shared.telemetry.attempt(number.max(1), before);
+        shared.telemetry.act(Action::Hedged, attempt.hedge, Duration::ZERO);
+        let span = shared.telemetry.attempt(attempt.number.max(1), attempt.hedge);
         let copy = span.run(|| service.call(request));
-        copies.send(copy, span, before);
+        copies.send(copy, span, attempt.hedge);
         this.race.hedged(shared.clock.now());
         if this.race.next() == Next::Never {
             *this.spare = None;

@@ -55,8 +55,8 @@
 //!
 //! * A call is late after the [`HedgeDelay`]: a quantile of the latencies of late, or a fixed time. Each further copy is due when
 //!   the one before is late. Until the quantile is known, and while it is `max` or more, nothing is hedged.
-//! * What is measured are the originals, one for each call, also those that a copy was faster than or that the caller gave up:
-//!   with the time they had taken by then. Without them the quantile would be one of the fast calls, and sink. How long
+//! * What is measured are the originals, one for each call, also those that a copy was faster than, or that the caller gave up
+//!   when they were late: with the time they had taken by then. Without them the quantile would be one of the fast calls, and sink. How long
 //!   copies take, or originals that failed, says nothing about how many originals will be late. One that ran into a
 //!   timeout further in counts with the time it took.
 //! * When an attempt fails and nothing else is under way, the next copy is sent at once. It is a retry then, and costs the same.

@@ -1,8 +1,12 @@
+#![allow(clippy::disallowed_methods, reason = "a test moves the clock")]
+
 use std::time::Duration;
 
 use proptest::prelude::*;
+use tower::{Layer, ServiceExt};
 
 use super::state::{Ending, Facts, Means, Next, Plan, Race, Verdict};
+use super::{HedgeConfig, HedgeLayer};
 use crate::classify::Class;
 use crate::clock::Timestamp;
 use crate::mark::Cause;
@@ -256,5 +260,23 @@ proptest! {
                 break;
             }
         }
+    }
+}
+
+/// The time it took is known, though no answer came: without it the quantile would sink as calls become slower.
+#[tokio::test(start_paused = true)]
+async fn an_original_that_ran_into_a_timeout_counts_and_one_that_failed_does_not() {
+    for (cause, is_known) in [(Cause::TimedOut, true), (Cause::Failed, false), (Cause::Refused, false)] {
+        let layer = HedgeLayer::new(HedgeConfig::new().min_samples(1));
+        let service = layer.layer(tower::service_fn(move |()| async move {
+            tokio::time::sleep(ms(70)).await;
+            cause.deliver();
+            Err::<(), _>("late")
+        }));
+        assert_eq!(service.oneshot(()).await, Err("late"));
+        tokio::time::advance(ms(5_000)).await;
+        let delay = layer.handle().delay();
+        assert_eq!(delay.is_some(), is_known, "{cause:?}");
+        assert!(delay.is_none_or(|delay| delay >= ms(70)), "{delay:?}");
     }
 }
