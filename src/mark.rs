@@ -93,13 +93,8 @@ where
         let this = self.project();
         let before = mark();
         let polled = this.future.poll(cx);
-        if !matches!(polled, Poll::Ready(Ok(_))) {
-            *this.cause = before.cause_since_or(*this.cause);
-        }
-        let result = ready!(polled);
-        // What was refused on the way to an answer is not the answer.
-        let cause = if result.is_ok() { Cause::Failed } else { *this.cause };
-        Poll::Ready((result, cause)) * this.cause = match polled {
+        *this.cause = match polled {
+            // What was refused on the way to an answer is not the answer.
             Poll::Ready(Ok(_)) => Cause::Failed,
             _ => before.cause_since_or(*this.cause),
         };

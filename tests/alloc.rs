@@ -19,15 +19,11 @@ use std::time::Duration;
 use stanchion::circuit_breaker::{Permit, State};
 use stanchion::classify::Class;
 use stanchion::fallback::Failure;
-use stanchion::telemetry::{Event, Source};
-use stanchion::{
-    CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, FallbackLayer, StaleConfig,
-    Window,
 use stanchion::hedge::HedgeDelay;
 use stanchion::telemetry::{Event, Source};
 use stanchion::{
     Budget, BudgetConfig, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error,
-    HedgeConfig, HedgeLayer, Window,
+    FallbackLayer, HedgeConfig, HedgeLayer, StaleConfig, Window,
 };
 use tokio::time::advance;
 use tower::{Layer, Service};

@@ -13,12 +13,12 @@ use std::time::Duration;
 use promises::Request;
 use stanchion::circuit_breaker::{Permit, Readiness};
 use stanchion::fallback::{Answer, Failure, Reply};
-use stanchion::{
-    CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, FallbackLayer, StaleConfig,
-};
 use stanchion::hedge::HedgeDelay;
 use stanchion::protocol::{Copied, copied};
-use stanchion::{CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, HedgeConfig, HedgeLayer};
+use stanchion::{
+    CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, FallbackLayer, HedgeConfig,
+    HedgeLayer, StaleConfig,
+};
 use tower::layer::util::Identity;
 use tower::service_fn;
 
@@ -29,9 +29,9 @@ use tower::service_fn;
 /// guard whose drop makes it admit them again.
 ///
 /// `contract!(answers name, ..)` is for layers that hold answers of a type, and so cannot be put around services with
-/// others.
+/// others; `contract!(clones name, ..)` for layers that call the service more than once, and so need clones of it.
 macro_rules! contract {
-    (answers $name:ident, $make:expr) => {
+    ($kind:ident $name:ident, $make:expr) => {
         mod $name {
             use super::*;
 
@@ -44,8 +44,6 @@ macro_rules! contract {
             use super::*;
 
             contract!(@for_all [$make]);
-            contract!(@of_all [$make]);
-            // The services of these promises cannot be cloned.
             contract!(@promises [$make];
                 inner_request_and_answer_may_be_neither_send_nor_clone
                 request_answer_and_error_may_borrow
@@ -61,15 +59,6 @@ macro_rules! contract {
         }
     };
     (@for_all $arguments:tt) => {
-    // A layer that calls the service more than once, and so needs clones of it.
-    ($name:ident clones, $make:expr) => {
-        mod $name {
-            use super::*;
-
-            contract!(@of_all [$make]);
-        }
-    };
-    (@of_all $arguments:tt) => {
         contract!(@promises $arguments;
             inner_is_called_only_once_it_is_ready
             inner_that_is_not_ready_holds_the_layer_back_and_wakes_it
@@ -109,11 +98,11 @@ contract!(
     probing(breaker().readiness(Readiness::Pending)),
     every_slot_taken
 );
-contract!(hedge clones, hedging(HedgeConfig::new().min_samples(1)));
-contract!(hedge_at_once clones, hedging(HedgeConfig::new().delay(HedgeDelay::Fixed(Duration::ZERO))));
+contract!(clones hedge, hedging(HedgeConfig::new().min_samples(1)));
+contract!(clones hedge_at_once, hedging(HedgeConfig::new().delay(HedgeDelay::Fixed(Duration::ZERO))));
 
 /// The contract's request cannot be cloned, and what is called for it is counted: so no copy is made of it.
-fn hedging(config: HedgeConfig) -> HedgeLayer<Copied<fn(&promises::Request) -> Option<promises::Request>>> {
+fn hedging(config: HedgeConfig) -> HedgeLayer<Copied<fn(&Request) -> Option<Request>>> {
     HedgeLayer::new(config).over(copied(|_| None))
 }
 
