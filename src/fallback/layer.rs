@@ -83,11 +83,23 @@ impl<F> FallbackLayer<With<F>> {
 }
 
 impl<T> FallbackLayer<ByService<T>> {
-    /// Answers with what `service` answers to what was [kept](Self::keep) of the request; `keep(Clone::clone)` gives it the
+    /// Answers with what `service` answers to what was [kept](Self::keep) of the request; `keep` with `clone` gives it the
     /// same request. Its own error, which may be of any type, is not handed out: that of the first service is, for this
     /// is what has to be mended.
     ///
     /// It is cloned for each call that failed, and for no other, and then asked whether it is ready.
+    ///
+    /// ```
+    /// use stanchion::{Error, FallbackLayer};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let replica = service_fn(|item: String| async move { Ok::<_, std::fmt::Error>(format!("{item}, from a replica")) });
+    /// let primary = service_fn(|_: String| async { Err::<String, _>(Error::Inner("connection reset")) });
+    /// let service = FallbackLayer::service(replica).keep(String::clone).layer(primary);
+    /// assert_eq!(service.oneshot("item 7".to_owned()).await.unwrap(), "item 7, from a replica");
+    /// # }
+    /// ```
     #[must_use]
     pub fn service(service: T) -> Self {
         Self::make(ByService::new(service), Nothing, &[Action::FellBack, Action::NoFallback])
@@ -181,7 +193,8 @@ impl<A, K, R> FallbackLayer<A, K, R> {
         self.about(|about| about.name = name)
     }
 
-    /// Falls back for refusals by layers of this crate only, so not where the service may have been at work.
+    /// Of all failures falls back only for refusals by layers of this crate, so not where the service may have been at
+    /// work.
     #[must_use]
     pub fn on_rejections(self) -> Self {
         self.about(|about| about.only_refusals = true)

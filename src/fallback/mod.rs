@@ -77,8 +77,8 @@
 //! each with a lock and a share of the room of its own, so that some places may still be free when the first answer has to go.
 //!
 //! It costs each good call that has a key a clone of the answer, a reading of the clock, and a lock for as long as it takes
-//! to exchange two answers: what the layer costs apart from that is the other calls' share. The clone for a failed
-//! call is made under the lock: for answers that are dear to clone, hold an `Arc` of them.
+//! to exchange two answers. No memory is allocated for that, but for a key that has no answer yet while there is room. For a
+//! failed call the answer is cloned under the lock; where that takes long, hold an `Arc`.
 //!
 //! # Readiness
 //!
