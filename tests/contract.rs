@@ -102,7 +102,9 @@ contract!(clones hedge, hedging(HedgeConfig::new().min_samples(1)));
 contract!(clones hedge_at_once, hedging(HedgeConfig::new().delay(HedgeDelay::Fixed(Duration::ZERO))));
 
 /// The contract's request cannot be cloned, and what is called for it is counted: so no copy is made of it.
-fn hedging(config: HedgeConfig) -> HedgeLayer<Copied<fn(&Request) -> Option<Request>>> {
+type Never = Copied<fn(&Request) -> Option<Request>>;
+
+fn hedging(config: HedgeConfig) -> HedgeLayer<Never> {
     HedgeLayer::new(config).over(copied(|_| None))
 }
 
