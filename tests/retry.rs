@@ -10,8 +10,6 @@ mod handle;
 #[cfg(feature = "http")]
 #[path = "retry/http.rs"]
 mod http;
-#[path = "retry/policy.rs"]
-mod policy;
 #[path = "retry/readiness.rs"]
 mod readiness;
 #[path = "retry/reconfigured.rs"]

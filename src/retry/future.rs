@@ -3,6 +3,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use pin_project::pin_project;
 use tower_service::Service;
@@ -15,7 +16,7 @@ use crate::classify::Class;
 use crate::error::Rejected;
 use crate::mark::{Cause, Watched, mark};
 use crate::protocol::Judgement;
-use crate::telemetry::{Action, AttemptSpan};
+use crate::telemetry::AttemptSpan;
 
 /// The future of a call that may be [tried again](super).
 ///
@@ -135,8 +136,8 @@ where
                 // The answer is dropped now, with its connection, and not after the wait.
                 let last = result.err().map(|error| (error, ended.cause));
                 let own = this.policy.wait(this.kept);
-                let ready_within = this.shared.ready_within();
-                let pause = Pause::new(request, own, wait, facts.deadline, ready_within, last);
+                let limits = this.shared.limits(facts.deadline);
+                let pause = Pause::new(request, own, wait, limits, last);
                 *this.pause = Some(Box::pin(pause));
                 None
             }
@@ -169,8 +170,8 @@ where
                 before.cause_since().deliver();
                 Poll::Ready(Err(error))
             }
-            Waited::TooLong(last) => {
-                this.shared.telemetry.act(Action::NotReady, number, std::time::Duration::ZERO);
+            Waited::TooLong(action, last) => {
+                this.shared.telemetry.act(action, number, Duration::ZERO);
                 Poll::Ready(Err(match last {
                     Some((error, cause)) => {
                         cause.deliver();

@@ -4,11 +4,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project::pin_project;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use crate::clock::{instant, instant_after, sleep_until};
-use crate::deadline::Deadline;
 use crate::mark::Cause;
+use crate::telemetry::Action;
 
 /// The time between two attempts: a wait, and then the service's readiness.
 #[pin_project]
@@ -16,14 +16,23 @@ pub(super) struct Pause<W, Req, E> {
     /// The policy's own wait, in place of the timer's.
     #[pin]
     own: Option<W>,
+    /// There only if there is something to wait for.
     #[pin]
-    timer: Sleep,
+    timer: Option<Sleep>,
     is_over: bool,
-    deadline: Option<Deadline>,
-    ready_within: Duration,
+    limits: Limits,
     request: Option<Req>,
     /// How the attempt before failed, if with an error.
     last: Option<(E, Cause)>,
+}
+
+/// What the next attempt must not wait beyond.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// For the service to be ready.
+    pub(super) ready_within: Duration,
+    /// From this moment on, too little time is left for an attempt.
+    pub(super) latest: Option<Instant>,
 }
 
 /// How a pause ended.
@@ -32,8 +41,8 @@ pub(super) enum Waited<Req, E> {
     Ready(Req),
     /// The service will never be ready.
     Failed(E),
-    /// The service was not ready in time; how the last attempt failed.
-    TooLong(Option<(E, Cause)>),
+    /// It took too long, and for what; how the last attempt failed.
+    TooLong(Action, Option<(E, Cause)>),
 }
 
 impl<W: Future<Output = ()>, Req, E> Pause<W, Req, E> {
@@ -41,23 +50,13 @@ impl<W: Future<Output = ()>, Req, E> Pause<W, Req, E> {
         request: Req,
         own: Option<W>,
         wait: Duration,
-        deadline: Option<Deadline>,
-        ready_within: Duration,
+        limits: Limits,
         last: Option<(E, Cause)>,
     ) -> Self {
-        let timer = sleep_until(instant_after(instant(), wait));
-        // Without a wait there is no timer to be waited for either, which would take a millisecond.
-        let is_over = own.is_none() && wait.is_zero();
-        let mut pause = Self { own, timer, is_over, deadline, ready_within, request: Some(request), last };
-        if is_over {
-            pause.timer = pause.patience();
-        }
-        pause
-    }
-
-    /// The timer that ends the wait for the service's readiness.
-    fn patience(&self) -> Sleep {
-        sleep_until(until(self.ready_within, self.deadline))
+        let is_timed = own.is_none() && !wait.is_zero();
+        let timer = is_timed.then(|| sleep_until(instant_after(instant(), wait)));
+        let is_over = own.is_none() && timer.is_none();
+        Self { own, timer, is_over, limits, request: Some(request), last }
     }
 
     pub(super) fn poll(
@@ -66,13 +65,25 @@ impl<W: Future<Output = ()>, Req, E> Pause<W, Req, E> {
         poll_ready: impl FnOnce(&mut Context<'_>) -> Poll<Result<(), E>>,
     ) -> Poll<Waited<Req, E>> {
         let mut this = self.project();
+        let Limits { ready_within, latest } = *this.limits;
         if !*this.is_over {
-            match this.own.as_mut().as_pin_mut() {
-                Some(own) => ready!(own.poll(cx)),
-                None => ready!(this.timer.as_mut().poll(cx)),
+            let is_own_pending = this.own.as_mut().as_pin_mut().map(|own| own.poll(cx).is_pending());
+            match (is_own_pending, latest) {
+                (Some(false), _) => {}
+                (Some(true), None) => return Poll::Pending,
+                (Some(true), Some(latest)) => {
+                    ready!(poll_timer(this.timer.as_mut(), || latest, cx));
+                    return Poll::Ready(Waited::TooLong(Action::NoTime, this.last.take()));
+                }
+                (None, _) => ready!(poll_timer(this.timer.as_mut(), instant, cx)),
             }
             *this.is_over = true;
-            this.timer.as_mut().reset(until(*this.ready_within, *this.deadline));
+            this.timer.set(None);
+        }
+        // A timer may fire late, and a service be ready late.
+        if latest.is_some_and(|latest| instant() >= latest) {
+            let action = if this.timer.is_some() { Action::NotReady } else { Action::NoTime };
+            return Poll::Ready(Waited::TooLong(action, this.last.take()));
         }
         match poll_ready(cx) {
             Poll::Ready(Ok(())) => {
@@ -81,14 +92,27 @@ impl<W: Future<Output = ()>, Req, E> Pause<W, Req, E> {
             }
             Poll::Ready(Err(error)) => Poll::Ready(Waited::Failed(error)),
             Poll::Pending => {
-                ready!(this.timer.poll(cx));
-                Poll::Ready(Waited::TooLong(this.last.take()))
+                let end = || {
+                    let end = instant_after(instant(), ready_within);
+                    latest.map_or(end, |latest| latest.min(end))
+                };
+                ready!(poll_timer(this.timer, end, cx));
+                Poll::Ready(Waited::TooLong(Action::NotReady, this.last.take()))
             }
         }
     }
 }
 
-fn until(patience: Duration, deadline: Option<Deadline>) -> tokio::time::Instant {
-    let end = Deadline::at(instant_after(instant(), patience));
-    deadline.map_or(end, |deadline| deadline.earlier(end)).instant()
+/// Ready when the timer is, which is set to `end` if there is none yet.
+fn poll_timer(
+    mut timer: Pin<&mut Option<Sleep>>,
+    end: impl FnOnce() -> Instant,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    if timer.is_none() {
+        timer.set(Some(sleep_until(end())));
+    }
+    let mut timer = timer.as_pin_mut().expect("it was set just now");
+    // A service that has used up its task's budget leaves none for the timer, which is over all the same.
+    if timer.as_mut().poll(cx).is_pending() && !timer.is_elapsed() { Poll::Pending } else { Poll::Ready(()) }
 }

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::RetryConfig;
+use super::pause::Limits;
+use super::policy::Facts;
 use super::state::{Ended, Means, Progress};
 use crate::budget::{Budget, Cost};
 use crate::classify::Class;
 use crate::clock::instant;
 use crate::config::{InvalidConfig, Live};
+use crate::deadline::Deadline;
 use crate::sync::{AtomicU64, Ordering};
 use crate::telemetry::{Action, Event, Outcome, Telemetry};
-
-use super::policy::Facts;
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -44,8 +45,14 @@ impl Shared {
         Ok(())
     }
 
-    pub(super) fn ready_within(&self) -> Duration {
-        self.config.read().ready_within
+    /// How long a call with such a deadline may wait for its next attempt.
+    pub(super) fn limits(&self, deadline: Option<Deadline>) -> Limits {
+        let config = self.config.read();
+        let latest = deadline.map(|deadline| {
+            let deadline = deadline.instant();
+            deadline.checked_sub(config.min_remaining).unwrap_or_else(instant)
+        });
+        Limits { ready_within: config.ready_within, latest }
     }
 
     /// Takes note of a call that begins; tells whether it may be tried again at all.

@@ -1,1 +1,219 @@
+//! Between two attempts the service inside has to be ready again, and nobody waits for that for ever.
 
+use std::task::Waker;
+
+use stanchion::classify::Class;
+use tokio::sync::watch;
+
+use super::deadline::{Order, Orders};
+use super::*;
+
+/// What `poll_ready` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mood {
+    Ready,
+    Busy,
+    Broken,
+}
+
+/// A service that objects to calls of an instance that has not said it is ready.
+struct Strict {
+    mood: watch::Sender<Mood>,
+    waiting: Arc<Mutex<Vec<Waker>>>,
+    starts: Starts,
+    is_ready: bool,
+    answers: Answer,
+}
+
+impl Clone for Strict {
+    fn clone(&self) -> Self {
+        let Self { mood, waiting, starts, answers, .. } = self;
+        let (mood, waiting) = (mood.clone(), Arc::clone(waiting));
+        Self { mood, waiting, starts: starts.clone(), is_ready: false, answers: answers.clone() }
+    }
+}
+
+impl Strict {
+    fn new(answers: Answer) -> Self {
+        let (mood, waiting) = (watch::Sender::new(Mood::Ready), Arc::default());
+        Self { mood, waiting, starts: Starts::new(), is_ready: false, answers }
+    }
+
+    fn set(&self, mood: Mood) {
+        self.mood.send_replace(mood);
+        self.waiting.lock().unwrap().drain(..).for_each(Waker::wake);
+    }
+
+    /// After so long a time.
+    fn later(&self, after: Duration, mood: Mood) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            sleep(after).await;
+            this.set(mood);
+        });
+    }
+}
+
+impl<R> Service<R> for Strict {
+    type Response = u32;
+    type Error = Failure;
+    type Future = std::future::Ready<Answer>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        self.is_ready = false;
+        let mood = *self.mood.borrow();
+        match mood {
+            Mood::Ready => {
+                self.is_ready = true;
+                Poll::Ready(Ok(()))
+            }
+            Mood::Busy => {
+                self.waiting.lock().unwrap().push(cx.waker().clone());
+                Poll::Pending
+            }
+            Mood::Broken => Poll::Ready(Err(Error::Inner("broken"))),
+        }
+    }
+
+    fn call(&mut self, _: R) -> Self::Future {
+        assert!(std::mem::take(&mut self.is_ready), "called without being ready");
+        self.starts.begin();
+        std::future::ready(self.answers.clone())
+    }
+}
+
+/// One retry that is not ready until `after` the call began.
+async fn busy_until<P, R>(
+    layer: &RetryLayer<P>,
+    request: R,
+    after: Duration,
+    answers: Answer,
+) -> (Answer, Starts)
+where
+    P: stanchion::retry::RetryPolicy<R, u32, Failure, Request = R> + Clone,
+{
+    let inner = Strict::new(answers);
+    let mut service = layer.layer(inner.clone());
+    let call = ServiceExt::<R>::ready(&mut service).await.unwrap().call(request);
+    inner.set(Mood::Busy);
+    inner.later(after, Mood::Ready);
+    (call.await, inner.starts)
+}
+
+/// Others call a fresh clone, or leave out `poll_ready` after the first attempt.
+#[tokio::test(start_paused = true)]
+async fn each_attempt_is_made_by_an_instance_that_has_said_it_is_ready() {
+    let (answer, starts) = busy_until(&layer(), 7, 50 * MS, FAILED).await;
+    assert_eq!(answer, FAILED);
+    starts.assert_at(&[0, 100, 300]);
+    let (answer, starts) = busy_until(&layer(), 7, 700 * MS, FAILED).await;
+    assert_eq!(answer, FAILED);
+    starts.assert_at(&[0, 700, 900]);
+}
+
+/// tower's own retries wait for ever.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_does_not_get_ready_is_given_up_with_the_last_error() {
+    let heard = Heard::default();
+    let (answer, starts) = busy_until(&heard.by(layer()), 7, 9 * SECOND, FAILED).await;
+    assert_eq!(answer, FAILED);
+    starts.assert_at(&[0]);
+    assert_eq!(starts.origin.elapsed(), 100 * MS + SECOND);
+    assert_eq!(heard.take(), ["1 failure", "budget", "retried after 1 in 100ms", "not_ready after 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn if_the_last_end_was_an_answer_that_is_gone_the_call_is_given_up() {
+    let heard = Heard::default();
+    let layer = heard.by(layer().judge(|_: Result<&u32, &Failure>| Class::Failure));
+    let (answer, _) = busy_until(&layer, 7, 9 * SECOND, Ok(503)).await;
+    let Err(Error::Rejected(rejected)) = answer else { panic!("{answer:?}") };
+    assert_eq!((rejected.reason(), rejected.policy()), (Reason::NotReady, "orders"));
+    assert!(rejected.reached_service(), "an attempt before did");
+    assert_eq!(rejected.to_string(), "given up by orders: service is not ready to be tried again");
+    assert_eq!(heard.take()[3..], ["not_ready after 1", "rejected: not_ready"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_readiness_past_the_deadline_or_until_too_little_time_is_left() {
+    for (min_remaining, given_up_at) in [(0, 400), (150, 250)] {
+        let layer = RetryLayer::new(config().min_remaining(min_remaining * MS)).over(Orders);
+        let order = Order::within(400 * MS);
+        let (answer, starts) = busy_until(&layer, order, 390 * MS, FAILED).await;
+        assert_eq!(answer, FAILED);
+        if min_remaining == 0 {
+            starts.assert_at(&[0, 390]);
+        } else {
+            starts.assert_at(&[0]);
+            assert_eq!(starts.origin.elapsed(), given_up_at * MS);
+        }
+        let order = Order::within(given_up_at * MS + min_remaining * MS);
+        let (answer, starts) = busy_until(&layer, order, 9 * SECOND, FAILED).await;
+        assert_eq!(answer, FAILED);
+        assert_eq!(starts.origin.elapsed(), given_up_at * MS);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_breaks_between_two_attempts_says_so_itself() {
+    let inner = Strict::new(FAILED);
+    let mut service = layer().layer(inner.clone());
+    let call = ServiceExt::<u32>::ready(&mut service).await.unwrap().call(7);
+    inner.set(Mood::Broken);
+    assert_eq!(call.await, Err(Error::Inner("broken")));
+    assert_eq!(inner.starts.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_dropped_while_it_waits_for_readiness_makes_no_other_attempt() {
+    let inner = Strict::new(FAILED);
+    let service = layer().layer(inner.clone());
+    let mut call = task::spawn(service.oneshot(7));
+    assert_pending!(call.poll());
+    inner.set(Mood::Busy);
+    sleep(500 * MS).await;
+    assert_pending!(call.poll());
+    assert_eq!(inner.waiting.lock().unwrap().len(), 1, "it waits");
+    drop(call);
+    inner.set(Mood::Ready);
+    sleep(SECOND).await;
+    assert_eq!(inner.starts.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_in_a_full_pool_is_given_back_before_the_wait_and_asked_for_after_it() {
+    let (service, starts) = backend(|_| async {
+        sleep(10 * MS).await;
+        FAILED
+    });
+    let one_at_a_time = ConcurrencyLimitLayer::new(1);
+    let service = ServiceBuilder::new().layer(layer()).layer(one_at_a_time).service(service);
+    let calls = [(); 3].map(|()| tokio::spawn(service.clone().oneshot(7)));
+    for call in calls {
+        assert_eq!(call.await.unwrap(), FAILED);
+    }
+    // The others use the time in which one waits.
+    starts.assert_at(&[0, 10, 20, 110, 120, 130, 320, 330, 340]);
+}
+
+/// Not even a runtime has to be there.
+#[test]
+fn a_repetition_without_a_wait_needs_no_timer() {
+    let (service, starts) = failing_without_time(2);
+    let service = RetryLayer::new(config().backoff(Backoff::constant(Duration::ZERO))).layer(service);
+    let mut call = task::spawn(service.oneshot(7));
+    assert_eq!(call.poll(), Poll::Ready(Ok(3)));
+    assert_eq!(starts.load(Ordering::Relaxed), 3);
+}
+
+fn failing_without_time(
+    times: u32,
+) -> (impl Service<u32, Response = u32, Error = Failure> + Clone, Arc<AtomicU32>) {
+    let attempts = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&attempts);
+    let service = service_fn(move |_| {
+        let attempt = count.fetch_add(1, Ordering::Relaxed) + 1;
+        std::future::ready(if attempt <= times { FAILED } else { Ok(attempt) })
+    });
+    (service, attempts)
+}
