@@ -158,10 +158,10 @@ where
         let before = mark();
         let waited = ready!(pause.as_mut().poll(cx, |cx| this.inner.poll_ready(cx)));
         *this.pause = None;
-        let number = this.progress.attempts().saturating_add(1);
+        let ended = this.progress.attempts();
         match waited {
             Waited::Ready(request) => {
-                *this.span = this.shared.telemetry.attempt(number, 0);
+                *this.span = this.shared.telemetry.attempt(ended.saturating_add(1), 0);
                 let attempt = this.span.run(|| this.inner.call(request));
                 this.attempt.set(Some(Watched::new(attempt)));
                 Poll::Ready(Ok(()))
@@ -171,7 +171,7 @@ where
                 Poll::Ready(Err(error))
             }
             Waited::TooLong(action, last) => {
-                this.shared.telemetry.act(action, number, Duration::ZERO);
+                this.shared.telemetry.act(action, ended, Duration::ZERO);
                 Poll::Ready(Err(match last {
                     Some((error, cause)) => {
                         cause.deliver();
