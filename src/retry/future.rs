@@ -177,7 +177,7 @@ where
                         cause.deliver();
                         error
                     }
-                    None => Rejected::not_ready(this.shared.telemetry.name()).deliver(),
+                    None => this.shared.give_up().deliver(),
                 }))
             }
         }

@@ -12,6 +12,7 @@ use crate::classify::Class;
 use crate::clock::instant;
 use crate::config::{InvalidConfig, Live};
 use crate::deadline::Deadline;
+use crate::error::Rejected;
 use crate::sync::{AtomicU64, Ordering};
 use crate::telemetry::{Action, Event, Outcome, Telemetry};
 
@@ -102,6 +103,14 @@ impl Shared {
                 None
             }
         }
+    }
+
+    /// The end of a call whose last attempt left nothing to hand out.
+    #[cold]
+    pub(super) fn give_up(&self) -> Rejected {
+        let rejected = Rejected::not_ready(self.telemetry.name());
+        self.telemetry.emit(&Event::Rejected(&rejected));
+        rejected
     }
 }
 
