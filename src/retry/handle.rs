@@ -89,6 +89,9 @@ impl<P, J> RetryHandle<Standard<P, J>> {
             self.shared.ended(number, judgement.class());
             let ended = Ended { judgement, cause, is_idempotent: true };
             let Some(wait) = self.shared.next(&mut progress, ended, Facts::default(), |_| true) else {
+                if result.is_err() {
+                    cause.deliver();
+                }
                 return result;
             };
             drop(result);
