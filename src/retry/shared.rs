@@ -13,7 +13,7 @@ use crate::clock::instant;
 use crate::config::{InvalidConfig, Live};
 use crate::deadline::Deadline;
 use crate::error::Rejected;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use crate::telemetry::{Action, Event, Outcome, Telemetry};
 
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Shared {
     config: Live<RetryConfig>,
     /// Apart from the rest of the configuration, since every call asks for it.
     max_attempts: AtomicU64,
+    /// So that these two are changed together.
+    changing: Mutex<()>,
     pub(super) budget: Budget,
     pub(super) telemetry: Telemetry,
 }
@@ -30,6 +32,7 @@ impl Shared {
         Self {
             max_attempts: AtomicU64::new(u64::from(config.max_attempts)),
             config: Live::new(Arc::clone(config)),
+            changing: Mutex::new(()),
             budget,
             telemetry,
         }
@@ -41,6 +44,7 @@ impl Shared {
 
     pub(super) fn reconfigure(&self, config: RetryConfig) -> Result<(), InvalidConfig> {
         config.validate()?;
+        let _changing = lock(&self.changing);
         self.max_attempts.store(u64::from(config.max_attempts), Ordering::Relaxed);
         self.config.swap(Arc::new(config));
         Ok(())
