@@ -207,6 +207,11 @@ impl Delays {
     fn new(backoff: Backoff, random: fastrand::Rng) -> Self {
         Self { backoff, attempts: 0, previous: nanos(backoff.base), random }
     }
+
+    /// Goes on by another backoff from where it is.
+    pub(crate) const fn follow(&mut self, backoff: Backoff) {
+        self.backoff = backoff;
+    }
 }
 
 impl Iterator for Delays {

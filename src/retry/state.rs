@@ -99,6 +99,7 @@ impl Progress {
             return Some(wait);
         }
         let delays = self.delays.get_or_insert_with(|| config.backoff.delays());
+        delays.follow(config.backoff);
         let own = delays.next().unwrap_or(config.backoff.cap);
         // Jitter may only make it longer than what was asked for.
         Some(own.max(asked))
