@@ -54,6 +54,7 @@ where
         kept: P::Kept,
         shared: Arc<Shared>,
         span: AttemptSpan,
+        is_repeatable: bool,
     ) -> Self {
         Self {
             attempt: Some(Watched::new(attempt)),
@@ -62,7 +63,7 @@ where
             kept,
             shared,
             span,
-            progress: Progress::default(),
+            progress: Progress::new(is_repeatable),
             pause: None,
         }
     }

@@ -50,7 +50,8 @@ where
         let mut inner = mem::replace(&mut self.inner, clone);
         let span = self.shared.telemetry.attempt(1, 0);
         let attempt = span.run(|| inner.call(request));
-        ResponseFuture::new(attempt, inner, self.policy.clone(), kept, Arc::clone(&self.shared), span)
+        let shared = Arc::clone(&self.shared);
+        ResponseFuture::new(attempt, inner, self.policy.clone(), kept, shared, span, is_repeatable)
     }
 }
 

@@ -17,6 +17,8 @@ use crate::telemetry::Action;
 pub(super) struct Progress {
     /// The attempts that have ended.
     attempts: u32,
+    /// It began as one of a single attempt, and nothing was kept to make another.
+    is_single: bool,
     delays: Option<Delays>,
     /// A request that may have an effect has been repeated on the word of the server that it had none.
     trusted: bool,
@@ -43,6 +45,10 @@ pub(super) trait Means {
 }
 
 impl Progress {
+    pub(super) fn new(is_repeatable: bool) -> Self {
+        Self { is_single: !is_repeatable, ..Self::default() }
+    }
+
     pub(super) const fn attempts(&self) -> u32 {
         self.attempts
     }
@@ -68,7 +74,7 @@ impl Progress {
         } else {
             self.trusted |= !is_idempotent;
         }
-        if self.attempts >= config.max_attempts {
+        if self.is_single || self.attempts >= config.max_attempts {
             return Err(Some(Action::Exhausted));
         }
         let wait = self.wait(config, judgement.given_hint()).ok_or(Action::PushedBack)?;
