@@ -9,7 +9,7 @@ mod deadline;
 mod handle;
 #[cfg(feature = "http")]
 #[path = "retry/http.rs"]
-mod http;
+mod over_http;
 #[path = "retry/readiness.rs"]
 mod readiness;
 #[path = "retry/reconfigured.rs"]

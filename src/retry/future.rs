@@ -161,7 +161,8 @@ where
         *this.pause = None;
         let ended = this.progress.attempts();
         match waited {
-            Waited::Ready(request) => {
+            Waited::Ready(mut request) => {
+                this.policy.start(this.kept, &mut request);
                 *this.span = this.shared.telemetry.attempt(ended.saturating_add(1), 0);
                 let attempt = this.span.run(|| this.inner.call(request));
                 this.attempt.set(Some(Watched::new(attempt)));

@@ -39,6 +39,12 @@ pub trait Attempts<Req> {
 
     /// Makes the request of attempt `number`, counted from 1; `None` if that cannot be done.
     fn again(&self, kept: &mut Self::Kept, number: u32) -> Option<Self::Request>;
+
+    /// Looks at a request made by [`again`](Self::again) once more when it is sent, after all waits: less time is left
+    /// by then.
+    fn start(&self, kept: &Self::Kept, request: &mut Self::Request) {
+        let _ = (kept, request);
+    }
 }
 
 /// Decides what an attempt's end means.
@@ -119,6 +125,12 @@ where
         let mut request = self.protocol.again(kept.request.as_mut()?)?;
         self.protocol.set_attempt(&mut request, Attempt::numbered(number));
         Some(request)
+    }
+
+    fn start(&self, kept: &Self::Kept, request: &mut Self::Request) {
+        if let Some(deadline) = kept.facts.deadline {
+            self.protocol.set_deadline(request, deadline);
+        }
     }
 }
 
