@@ -23,7 +23,7 @@ use stanchion::hedge::HedgeDelay;
 use stanchion::telemetry::{Event, Source};
 use stanchion::{
     Budget, BudgetConfig, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error,
-    FallbackLayer, HedgeConfig, HedgeLayer, StaleConfig, Window,
+    FallbackLayer, HedgeConfig, HedgeLayer, RetryConfig, RetryLayer, StaleConfig, Window,
 };
 use tokio::time::advance;
 use tower::{Layer, Service};
@@ -340,6 +340,44 @@ async fn an_answer_for_a_new_key_allocates_only_until_the_store_is_full() {
     }
     assert_eq!(layer.handle().len(), 100);
     assert_eq!(allocations_in(Duration::ZERO, &mut good).await, 0);
+}
+
+/// Whatever its end, unless there is another attempt.
+#[tokio::test(start_paused = true)]
+async fn no_call_allocates_that_is_not_repeated() {
+    let heard = Arc::new(AtomicU64::new(0));
+    for is_observed in [false, true] {
+        let breaker = CircuitBreakerLayer::new(CircuitBreakerConfig::new());
+        breaker.handle().force_open();
+        let spent = Budget::new(BudgetConfig::new().ratio(0.0).per_second(0.0).cap(2.0));
+        assert!(spent.withdraw() && spent.withdraw());
+        let layer = RetryLayer::new(RetryConfig::new()).budget(spent);
+        let seen = Arc::clone(&heard);
+        let layer = if is_observed {
+            layer.observer(move |_: &Source, _: &Event<'_>| {
+                seen.fetch_add(1, Ordering::Relaxed);
+            })
+        } else {
+            layer
+        };
+        let (mut service, mut refused) = (layer.layer(Backend), layer.layer(breaker.layer(Backend)));
+        let handle = layer.handle();
+        let run = |end| {
+            let mut run = pin!(handle.run(|| Backend.call(end)));
+            run.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        };
+        let none = |allocations: u64, kind: &str| {
+            assert_eq!(allocations, 0, "allocations in {CALLS} calls: {kind}, observed: {is_observed}");
+        };
+        none(allocations(|| assert!(call(&mut service, Some(true)).is_ready())).await, "success");
+        none(allocations(|| assert!(call(&mut service, Some(false)).is_ready())).await, "budget spent");
+        none(allocations(|| assert!(call(&mut service, None).is_pending())).await, "cancelled");
+        none(allocations(|| assert!(call(&mut refused, Some(true)).is_ready())).await, "refused inside");
+        none(allocations(|| drop(service.clone())).await, "a clone");
+        none(allocations(|| assert!(run(Some(true)).is_ready())).await, "run");
+        none(allocations(|| assert!(run(Some(false)).is_ready())).await, "run, budget spent");
+    }
+    assert!(heard.load(Ordering::Relaxed) > 4 * CALLS);
 }
 
 /// Also not if it was late, or failed, and there was no budget for a copy.

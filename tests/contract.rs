@@ -15,9 +15,10 @@ use stanchion::circuit_breaker::{Permit, Readiness};
 use stanchion::fallback::{Answer, Failure, Reply};
 use stanchion::hedge::HedgeDelay;
 use stanchion::protocol::{Copied, copied};
+use stanchion::retry::Standard;
 use stanchion::{
     CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, FallbackLayer, HedgeConfig,
-    HedgeLayer, StaleConfig,
+    HedgeLayer, RetryConfig, RetryLayer, StaleConfig,
 };
 use tower::layer::util::Identity;
 use tower::service_fn;
@@ -101,11 +102,19 @@ contract!(
 contract!(clones hedge, hedging(HedgeConfig::new().min_samples(1)));
 contract!(clones hedge_at_once, hedging(HedgeConfig::new().delay(HedgeDelay::Fixed(Duration::ZERO))));
 
-/// The contract's request cannot be cloned, and what is called for it is counted: so no copy is made of it.
-type Never = Copied<fn(&Request) -> Option<Request>>;
+contract!(clones retry, retrying(|_| None));
+contract!(clones retry_that_repeats, retrying(|request| Some(request.again())));
 
-fn hedging(config: HedgeConfig) -> HedgeLayer<Never> {
+/// The contract's request cannot be cloned.
+type CopyRequest = fn(&Request) -> Option<Request>;
+
+/// What is called for a request is counted: so no copy is made of it.
+fn hedging(config: HedgeConfig) -> HedgeLayer<Copied<CopyRequest>> {
     HedgeLayer::new(config).over(copied(|_| None))
+}
+
+fn retrying(copy: CopyRequest) -> RetryLayer<Standard<Copied<CopyRequest>>> {
+    RetryLayer::new(RetryConfig::new()).over(copied(copy))
 }
 
 contract!(fallback, FallbackLayer::new(Declines));

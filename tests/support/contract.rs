@@ -60,6 +60,11 @@ impl Request {
     fn after(self, polls: u32) -> Self {
         Self { polls, ..self }
     }
+
+    /// For layers that call more than once.
+    pub(crate) fn again(&self) -> Self {
+        Self { ..*self }
+    }
 }
 
 /// What `poll_ready` of the [`Probe`] says.
