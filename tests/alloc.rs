@@ -590,3 +590,177 @@ mod replay {
         assert_eq!(read(replay.again().unwrap()), 0);
     }
 }
+
+mod timeout {
+    use stanchion::protocol::{Carry, Cover, Watch};
+    use stanchion::timeout::{Limit, MinRemaining};
+    use stanchion::{Deadline, Reason, TimeoutConfig, TimeoutLayer};
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Whatever is requested, it should have been answered when the test began.
+    #[derive(Clone, Copy, Debug)]
+    struct TooLate(Deadline);
+
+    impl<Req> Carry<Req> for TooLate {
+        fn deadline(&self, _: &Req) -> Option<Deadline> {
+            Some(self.0)
+        }
+    }
+
+    impl<Res> Cover<Res> for TooLate {
+        type Covered = Res;
+
+        fn cover(&self, answer: Res, _: Option<Watch>) -> Res {
+            answer
+        }
+    }
+
+    fn rejected(answer: Poll<Answer>) -> Option<Reason> {
+        match answer {
+            Poll::Ready(Err(Error::Rejected(rejected))) => Some(rejected.reason()),
+            _ => None,
+        }
+    }
+
+    async fn assert_nothing_allocates(layer: TimeoutLayer) {
+        let (handle, mut service) = (layer.handle(), layer.layer(Backend));
+        assert_eq!(allocations(|| assert!(call(&mut service, Some(true)).is_ready())).await, 0, "success");
+        assert_eq!(allocations(|| assert!(call(&mut service, Some(false)).is_ready())).await, 0, "failure");
+        assert_eq!(
+            allocations(|| assert!(call(&mut service, None).is_pending())).await,
+            0,
+            "armed, cancelled"
+        );
+        assert_eq!(allocations(|| drop(service.clone())).await, 0, "a clone");
+        let run = || pin!(handle.run(ready(Answer::Ok(1)))).poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(allocations(|| assert!(run().is_ready())).await, 0, "run");
+
+        // Each turn ends the call of the turn before, and begins one.
+        let mut under_way = pin!(None);
+        let mut given_up = 0;
+        let made = allocations_in(SECOND, || {
+            let mut cx = Context::from_waker(Waker::noop());
+            if let Some(call) = under_way.as_mut().as_pin_mut() {
+                assert_eq!(rejected(Future::poll(call, &mut cx)), Some(Reason::TotalTimeout));
+                given_up += 1;
+            }
+            assert!(service.poll_ready(&mut cx).is_ready());
+            under_way.set(Some(service.call(None)));
+            assert!(under_way.as_mut().as_pin_mut().unwrap().poll(&mut cx).is_pending());
+        });
+        assert_eq!(made.await, 0, "given up");
+        assert_eq!(given_up, WARM_UP + CALLS - 1);
+
+        let mut refusing = layer.over(TooLate(Deadline::after(Duration::ZERO))).layer(Backend);
+        let made = allocations(|| {
+            assert_eq!(rejected(call(&mut refusing, Some(true))), Some(Reason::DeadlineExceeded));
+        });
+        assert_eq!(made.await, 0, "refused");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_limited_call_allocates() {
+        assert_nothing_allocates(TimeoutLayer::after(SECOND)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_limited_call_allocates_under_an_observer() {
+        let heard = Arc::new(AtomicU64::new(0));
+        let events = Arc::clone(&heard);
+        let layer = TimeoutLayer::after(SECOND).observer(move |_: &Source, _: &Event<'_>| {
+            events.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_nothing_allocates(layer).await;
+        assert!(heard.load(Ordering::Relaxed) > CALLS);
+    }
+
+    /// But for what is kept for each power of two into which a latency has ever fallen.
+    #[tokio::test(start_paused = true)]
+    async fn no_measured_call_allocates() {
+        let limit = Limit::Adaptive { quantile: 0.99, factor: 2.0, min: MS, max: SECOND };
+        let config = TimeoutConfig::new().limit(limit).min_remaining(MinRemaining::Measured(0.5));
+        assert_nothing_allocates(TimeoutLayer::new(config)).await;
+    }
+
+    /// What `http` keeps extensions in, once, and nothing in the layers further in.
+    #[cfg(feature = "http")]
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_in_a_request_is_put_there_once() {
+        use http::Request;
+        use stanchion::protocol::http::Http;
+
+        let backend = tower::service_fn(|_: Request<()>| {
+            ready(Ok::<_, Error<&'static str>>(http::Response::new(
+                http_body_util::Empty::<bytes::Bytes>::new(),
+            )))
+        });
+        let layer = |limit| TimeoutLayer::after(limit).over(Http::new());
+        let mut one = layer(SECOND).layer(backend);
+        let mut three = layer(3 * SECOND).layer(layer(2 * SECOND).layer(layer(SECOND).layer(backend)));
+        let mut cx = Context::from_waker(Waker::noop());
+        let by_one = allocations(|| {
+            assert!(one.poll_ready(&mut cx).is_ready());
+            assert!(pin!(one.call(Request::new(()))).poll(&mut cx).is_ready());
+        });
+        let by_one = by_one.await;
+        let by_three = allocations(|| {
+            assert!(three.poll_ready(&mut cx).is_ready());
+            assert!(pin!(three.call(Request::new(()))).poll(&mut cx).is_ready());
+        });
+        assert_eq!(by_three.await, by_one);
+        assert!(by_one <= 3 * CALLS, "{by_one}");
+    }
+
+    /// A timer, once it stalls, and no other however often it does so again.
+    #[cfg(feature = "http")]
+    #[tokio::test(start_paused = true)]
+    async fn a_limited_body_allocates_once_it_stalls() {
+        use std::convert::Infallible;
+
+        use bytes::Bytes;
+        use http::{Request, Response};
+        use http_body::{Body, Frame};
+        use stanchion::protocol::http::Http;
+        use stanchion::timeout::Covers;
+
+        /// Ready at every second poll.
+        #[derive(Debug)]
+        struct Stalls(bool);
+
+        impl Body for Stalls {
+            type Data = Bytes;
+            type Error = Infallible;
+
+            fn poll_frame(
+                mut self: std::pin::Pin<&mut Self>,
+                _: &mut Context<'_>,
+            ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+                self.0 = !self.0;
+                if self.0 { Poll::Ready(Some(Ok(Frame::data(Bytes::new())))) } else { Poll::Pending }
+            }
+        }
+
+        let config = TimeoutConfig::new().limit(Limit::Deadline).covers(Covers::Body).idle(SECOND);
+        let mut service =
+            TimeoutLayer::new(config).over(Http::new()).layer(tower::service_fn(|_: Request<()>| {
+                ready(Ok::<_, Error<&'static str>>(Response::new(Stalls(false))))
+            }));
+        for (polls, expected) in [(1, 0), (2, 1), (20, 1)] {
+            let made = allocations(|| {
+                let mut cx = Context::from_waker(Waker::noop());
+                assert!(service.poll_ready(&mut cx).is_ready());
+                let Poll::Ready(Ok(response)) = pin!(service.call(Request::new(()))).poll(&mut cx) else {
+                    panic!("no response")
+                };
+                let mut body = pin!(response.into_body());
+                for _ in 0..polls {
+                    assert!(!matches!(body.as_mut().poll_frame(&mut cx), Poll::Ready(Some(Err(_)))));
+                }
+            });
+            assert_eq!(made.await, expected * CALLS, "{polls} polls");
+        }
+    }
+}

@@ -16,9 +16,10 @@ use stanchion::fallback::{Answer, Failure, Reply};
 use stanchion::hedge::HedgeDelay;
 use stanchion::protocol::{Copied, copied};
 use stanchion::retry::Standard;
+use stanchion::timeout::{Covers, Limit, MinRemaining, Scope};
 use stanchion::{
     CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, FallbackLayer, HedgeConfig,
-    HedgeLayer, RetryConfig, RetryLayer, StaleConfig,
+    HedgeLayer, RetryConfig, RetryLayer, StaleConfig, TimeoutConfig, TimeoutLayer,
 };
 use tower::layer::util::Identity;
 use tower::service_fn;
@@ -142,6 +143,27 @@ impl<Kept, Res, E> Answer<Kept, Res, E> for Declines {
     fn answer(&self, _: Kept, failure: Failure<Res, E>) -> Reply<Res, E, Self::Future> {
         Reply::Declined(failure)
     }
+}
+
+contract!(timeout, TimeoutLayer::new(patient()));
+contract!(timeout_with_readiness, TimeoutLayer::new(patient().includes_readiness(true)));
+contract!(timeout_by_deadline_only, TimeoutLayer::new(TimeoutConfig::new().limit(Limit::Deadline)));
+contract!(timeout_that_measures, measured());
+contract!(timeout_of_attempts_over_bodies, TimeoutLayer::new(over_bodies()));
+
+/// Not over in the time that a contract waits.
+fn patient() -> TimeoutConfig {
+    TimeoutConfig::new().limit(Limit::Fixed(Duration::from_secs(86_400)))
+}
+
+fn over_bodies() -> TimeoutConfig {
+    patient().scope(Scope::Attempt).covers(Covers::Body).idle(Duration::from_secs(86_400))
+}
+
+fn measured() -> TimeoutLayer {
+    let limit =
+        Limit::Adaptive { quantile: 0.99, factor: 2.0, min: Duration::from_secs(86_400), max: Duration::MAX };
+    TimeoutLayer::new(patient().limit(limit).min_remaining(MinRemaining::Measured(0.5)))
 }
 
 /// Probes again at once when a trial call has failed, and lends out no more slots than the contract asks for.

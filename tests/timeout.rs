@@ -5,15 +5,19 @@
 
 use std::future::{Future, pending, poll_fn, ready};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use stanchion::circuit_breaker::State;
 use stanchion::protocol::{Carry, Cover, Timeouts, Watch};
 use stanchion::telemetry::{Event, Source};
-use stanchion::timeout::{Limit, MinRemaining};
-use stanchion::{Deadline, Error, Reason, Rejected, TimeoutConfig, TimeoutLayer};
+use stanchion::timeout::{Limit, MinRemaining, Scope};
+use stanchion::{
+    Budget, BudgetConfig, CircuitBreakerConfig, CircuitBreakerLayer, Deadline, Error, Reason, Rejected,
+    RetryConfig, RetryLayer, TimeoutConfig, TimeoutLayer,
+};
 use tokio::time::{Instant, advance, sleep};
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
@@ -732,4 +736,348 @@ async fn a_service_that_spends_the_budget_while_it_is_waited_for_is_given_up() {
     }
     assert!(waiting.is_finished(), "the timer was not heard");
     assert_refused(waiting.await.unwrap(), "outer", Reason::TotalTimeout, SECOND);
+}
+
+// Limits that are measured.
+
+fn adaptive(factor: f64) -> TimeoutConfig {
+    let (min, max) = (10 * MS, 10 * SECOND);
+    TimeoutConfig::new().limit(Limit::Adaptive { quantile: 0.99, factor, min, max })
+}
+
+/// Whether `limit` is `exact`, or above it by no more than the width of a bucket.
+fn is_about(limit: Option<Duration>, exact: Duration) -> bool {
+    limit.is_some_and(|limit| limit >= exact && limit < exact + exact / 30)
+}
+
+/// How many of 200 calls at the same time are given up.
+async fn late_of_many(layer: &TimeoutLayer, time: Duration) -> usize {
+    let service = layer.layer(takes());
+    let calls: Vec<_> = (0..200).map(|_| tokio::spawn(service.clone().oneshot(time))).collect();
+    let mut late = 0;
+    for call in calls {
+        late += usize::from(call.await.unwrap().is_err());
+    }
+    // The limit is found ten times in 30 s.
+    advance(3 * SECOND).await;
+    late
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_measured_limit_follows_what_calls_take_down_and_up_and_down_again() {
+    let layer = TimeoutLayer::new(adaptive(2.0));
+    let (handle, mut service) = (layer.handle(), layer.layer(takes()));
+    for _ in 0..99 {
+        assert_eq!(handle.limit(), Some(10 * SECOND), "so few calls tell nothing");
+        assert!(call(&mut service, 100 * MS).await.is_ok());
+    }
+    assert_eq!(late_of_many(&layer, 100 * MS).await, 0);
+    for (takes, is_slower) in [(100 * MS, false), (SECOND, true), (100 * MS, false)] {
+        let mut late = 0;
+        for _ in 0..15 {
+            late += late_of_many(&layer, takes).await;
+        }
+        assert!(is_about(handle.limit(), 2 * takes), "{:?} for calls of {takes:?}", handle.limit());
+        assert_eq!(late > 0, is_slower, "{late} calls of {takes:?} were cut off");
+        assert!(late <= 5 * 200, "{late} calls were cut off until the limit had grown");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_measured_limit_that_has_cut_off_every_call_grows_until_they_pass() {
+    let layer = TimeoutLayer::new(adaptive(1.2));
+    let (handle, mut service) = (layer.handle(), layer.layer(takes()));
+    for _ in 0..150 {
+        assert!(call(&mut service, 100 * MS).await.is_ok());
+    }
+    advance(3 * SECOND).await;
+    assert!(is_about(handle.limit(), 120 * MS));
+    let slow = 2 * SECOND;
+    let began = Instant::now();
+    while call(&mut service, slow).await.is_err() {
+        assert!(began.elapsed() < 300 * SECOND, "still at {:?}", handle.limit());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_measured_limit_stays_within_its_ends() {
+    let layer = TimeoutLayer::new(adaptive(100.0));
+    let handle = layer.handle();
+    assert_eq!(late_of_many(&layer, SECOND).await, 0);
+    assert_eq!(handle.limit(), Some(10 * SECOND));
+    advance(YEAR).await;
+    assert_eq!(late_of_many(&layer, Duration::ZERO).await, 0);
+    assert_eq!(handle.limit(), Some(10 * MS));
+    // What is old is of no use.
+    advance(YEAR).await;
+    assert_eq!(handle.limit(), Some(10 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_fail_or_are_cancelled_say_nothing_about_how_long_they_take() {
+    let layer = TimeoutLayer::new(adaptive(2.0));
+    let mut service = layer.layer(service_fn(|fails: bool| async move {
+        if fails { Err::<(), _>(Error::Inner("refused at once")) } else { pending().await }
+    }));
+    for _ in 0..300 {
+        assert!(call(&mut service, true).await.is_err());
+        assert_pending!(task::spawn(call(&mut service, false)).poll());
+    }
+    advance(3 * SECOND).await;
+    assert_eq!(layer.handle().limit(), Some(10 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_is_renamed_measures_by_itself() {
+    let slow = TimeoutLayer::new(adaptive(2.0)).name("slow");
+    assert_eq!(late_of_many(&slow, SECOND).await, 0);
+    assert!(is_about(slow.handle().limit(), 2 * SECOND));
+    assert!(is_about(slow.clone().handle().limit(), 2 * SECOND));
+    let others = [
+        slow.clone().name("fast").handle(),
+        slow.clone().over(Queries).handle(),
+        slow.clone().observer(|_: &Source, _: &Event<'_>| {}).handle(),
+    ];
+    for other in others {
+        assert_eq!(other.limit(), Some(10 * SECOND), "{other:?}");
+    }
+}
+
+// Changes while serving.
+
+#[tokio::test(start_paused = true)]
+async fn a_new_configuration_keeps_what_was_measured_and_a_bad_one_changes_nothing() {
+    let layer = TimeoutLayer::new(adaptive(2.0));
+    let (handle, mut service) = (layer.handle(), layer.layer(takes()));
+    for _ in 0..150 {
+        assert!(call(&mut service, 100 * MS).await.is_ok());
+    }
+    handle.reconfigure(adaptive(4.0)).unwrap();
+    assert!(is_about(handle.limit(), 400 * MS), "{:?}", handle.limit());
+    let before = handle.config();
+    assert_eq!(handle.reconfigure(adaptive(f64::NAN)).unwrap_err().field(), "limit.factor");
+    assert_eq!(handle.config(), before);
+    assert!(is_about(handle.limit(), 400 * MS));
+    // Another question has no answer yet.
+    let (min, max) = (10 * MS, 10 * SECOND);
+    handle.reconfigure(before.limit(Limit::Adaptive { quantile: 0.5, factor: 2.0, min, max })).unwrap();
+    assert_eq!(handle.limit(), Some(max));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_limit_is_that_of_the_calls_that_begin_from_then_on() {
+    let layer = after(SECOND);
+    let (handle, mut service) = (layer.handle(), layer.layer(takes()));
+    let mut under_way = task::spawn(service.ready().await.unwrap().call(60 * SECOND));
+    assert_pending!(under_way.poll());
+    handle.reconfigure(TimeoutConfig::new().limit(Limit::Fixed(5 * SECOND)).scope(Scope::Attempt)).unwrap();
+    let began = Instant::now();
+    assert_given_up(under_way.await, "outer", Reason::TotalTimeout, SECOND);
+    assert_eq!(began.elapsed(), SECOND);
+    let result = call(&mut layer.clone().layer(takes()), 60 * SECOND).await;
+    assert_given_up(result, "outer", Reason::AttemptTimeout, 5 * SECOND);
+}
+
+// What is no service.
+
+#[tokio::test(start_paused = true)]
+async fn a_future_that_is_no_call_is_limited_from_when_it_is_handed_over() {
+    let handle = after(SECOND).handle();
+    assert_eq!(handle.run(ready(Ok::<_, Failure>(7))).await, Ok(7));
+    assert_eq!(handle.run(ready(Err::<u32, _>(Error::Inner("broken")))).await, Err(Error::Inner("broken")));
+    let never = handle.run(pending::<Result<(), Failure>>());
+    let began = Instant::now();
+    advance(SECOND / 2).await;
+    assert_given_up(never.await, "outer", Reason::TotalTimeout, SECOND);
+    assert_eq!(began.elapsed(), SECOND);
+
+    let unlimited = TimeoutLayer::new(TimeoutConfig::new().limit(Limit::Deadline)).handle();
+    let slow = async {
+        sleep(YEAR).await;
+        Ok::<_, Failure>(7)
+    };
+    assert_eq!(unlimited.run(slow).await, Ok(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn futures_and_calls_are_measured_together() {
+    let handle = TimeoutLayer::new(adaptive(2.0)).handle();
+    for _ in 0..150 {
+        let query = async {
+            sleep(100 * MS).await;
+            Ok::<_, Failure>(())
+        };
+        handle.run(query).await.unwrap();
+    }
+    advance(3 * SECOND).await;
+    assert!(is_about(handle.limit(), 200 * MS), "{:?}", handle.limit());
+}
+
+// Within and around other layers.
+
+fn breaker(failures: u32) -> CircuitBreakerLayer {
+    let config = CircuitBreakerConfig::new().without_failure_ratio().consecutive_failures(failures);
+    CircuitBreakerLayer::new(config)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_hangs_opens_the_circuit_around_its_timeout() {
+    let breaker = breaker(3);
+    let mut service = ServiceBuilder::new().layer(&breaker).layer(per_attempt(SECOND)).service(takes());
+    for _ in 0..3 {
+        assert_eq!(breaker.handle().state(), State::Closed);
+        rejected(call(&mut service, 60 * SECOND).await);
+    }
+    assert_eq!(breaker.handle().state(), State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_not_made_for_lack_of_time_is_no_failure() {
+    let breaker = breaker(1);
+    let readiness = TimeoutConfig::new().limit(Limit::Fixed(SECOND)).includes_readiness(true);
+    let mut refuses = ServiceBuilder::new()
+        .layer(&breaker)
+        .layer(TimeoutLayer::new(readiness).over(Queries))
+        .service(Busy::for_the_next(YEAR));
+    for _ in 0..10 {
+        assert!(!rejected(call(&mut refuses, Query::default()).await).reached_service());
+    }
+    let mut refuses =
+        ServiceBuilder::new().layer(&breaker).layer(after(SECOND).over(Queries)).service(Backend::default());
+    for _ in 0..10 {
+        let result = call(&mut refuses, Query::default().within(Duration::ZERO)).await;
+        assert!(!rejected(result).reached_service());
+    }
+    assert_eq!(breaker.handle().state(), State::Closed);
+    assert_eq!(breaker.handle().snapshot().calls, 0);
+    // One that was made is.
+    rejected(call(&mut refuses, Query::of(60 * SECOND).within(MS)).await);
+    assert_eq!(breaker.handle().state(), State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_times_out_is_a_failure_for_the_breaker_and_tried_again_by_the_retry_around_it() {
+    let (breaker, slow_once) = (breaker(2), Arc::new(AtomicBool::new(true)));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let events = Arc::clone(&seen);
+    let retry =
+        RetryLayer::new(RetryConfig::new().max_attempts(3)).observer(move |_: &Source, event: &Event<'_>| {
+            if let Event::Attempt { number, outcome } = event {
+                events.lock().unwrap().push((*number, outcome.as_str()));
+            }
+        });
+    let mut service = ServiceBuilder::new().layer(retry).layer(&breaker).layer(per_attempt(SECOND)).service(
+        service_fn(|slow: Arc<AtomicBool>| async move {
+            if slow.swap(false, Ordering::Relaxed) {
+                pending::<()>().await;
+            }
+            Ok::<_, Failure>(7)
+        }),
+    );
+    assert_eq!(call(&mut service, slow_once).await, Ok(7));
+    assert_eq!(*seen.lock().unwrap(), [(1, "failure"), (2, "success")]);
+    let snapshot = breaker.handle().snapshot();
+    assert_eq!((snapshot.calls, snapshot.failures), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_timed_out_behind_a_breaker_is_paid_for_as_one() {
+    let attempts = async |takes: Duration| {
+        let budget = Budget::new(BudgetConfig::new().ratio(0.0).per_second(0.0).cap(10.0));
+        let made = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&made);
+        let retry = RetryLayer::new(RetryConfig::new().max_attempts(2)).budget(budget);
+        let mut service =
+            ServiceBuilder::new().layer(retry).layer(breaker(1_000)).layer(per_attempt(SECOND)).service(
+                service_fn(move |takes: Duration| {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    async move {
+                        sleep(takes).await;
+                        Err::<(), _>(Error::Inner("broken"))
+                    }
+                }),
+            );
+        for _ in 0..20 {
+            call(&mut service, takes).await.unwrap_err();
+        }
+        made.load(Ordering::Relaxed)
+    };
+    assert_eq!(attempts(MS).await, 20 + 10);
+    assert_eq!(attempts(60 * SECOND).await, 20 + 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_was_not_made_for_lack_of_time_is_not_tried_again() {
+    let backend = Backend::default();
+    let floor = TimeoutConfig::new().scope(Scope::Attempt).min_remaining(MinRemaining::Fixed(SECOND));
+    let breaker = breaker(1);
+    let mut service = ServiceBuilder::new()
+        .layer(RetryLayer::new(RetryConfig::new().max_attempts(5)))
+        .layer(&breaker)
+        .layer(TimeoutLayer::new(floor).name("inner").over(Queries))
+        .service(backend.clone());
+    let began = Instant::now();
+    let result = call(&mut service, Query::default().within(SECOND / 2)).await;
+    assert_refused(result, "inner", Reason::DeadlineExceeded, SECOND / 2);
+    assert_eq!((backend.calls(), began.elapsed()), (0, Duration::ZERO));
+    assert_eq!(breaker.handle().state(), State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_total_timeout_drops_the_attempt_under_way_and_makes_no_other() {
+    let backend = Backend::default();
+    let idle = backend.in_flight() + 1;
+    let mut service = ServiceBuilder::new()
+        .layer(after(2_500 * MS).over(Queries))
+        .layer(RetryLayer::new(RetryConfig::new().max_attempts(100)))
+        .layer(per_attempt(SECOND).over(Queries))
+        .service(backend.clone());
+    let began = Instant::now();
+    let rejected = rejected(call(&mut service, Query::of(60 * SECOND)).await);
+    assert_eq!(began.elapsed(), 2_500 * MS, "{rejected}");
+    let calls = backend.calls();
+    assert!(calls >= 2);
+    assert_eq!(backend.in_flight(), idle);
+    advance(60 * SECOND).await;
+    assert_eq!(backend.calls(), calls);
+}
+
+#[test]
+fn many_threads_under_two_limits_of_one_layer_lose_no_call() {
+    const THREADS: u32 = 4;
+    const CALLS: u32 = 200;
+    let layer = TimeoutLayer::new(adaptive(2.0).min_remaining(MinRemaining::Measured(0.5)));
+    let over = Arc::new(AtomicU32::new(0));
+    let heard = Arc::clone(&over);
+    let layer = layer.observer(move |_: &Source, _: &Event<'_>| {
+        heard.fetch_add(1, Ordering::Relaxed);
+    });
+    let late: u32 = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let mut service = layer.layer(takes());
+                let handle = layer.handle();
+                scope.spawn(move || {
+                    let clock = tokio::runtime::Builder::new_current_thread()
+                        .enable_time()
+                        .start_paused(true)
+                        .build();
+                    clock.unwrap().block_on(async {
+                        let mut late = 0;
+                        for turn in 0..CALLS {
+                            let takes = if turn % 10 == thread { 60 * SECOND } else { 20 * MS };
+                            late += u32::from(call(&mut service, takes).await.is_err());
+                            if turn == CALLS / 2 {
+                                handle.reconfigure(handle.config()).unwrap();
+                            }
+                        }
+                        late
+                    })
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    assert_eq!(late, THREADS * CALLS / 10);
+    assert_eq!(over.load(Ordering::Relaxed), late);
 }

@@ -7,7 +7,7 @@ use tower_layer::Layer;
 use super::config::{Limit, Scope, TimeoutConfig};
 use super::handle::TimeoutHandle;
 use super::service::Timeout;
-use super::shared::{Settings, Shared};
+use super::shared::Shared;
 use crate::config::InvalidConfig;
 use crate::error::Reason;
 use crate::protocol::Plain;
@@ -18,7 +18,7 @@ use crate::telemetry::{Observer, Telemetry, Vocabulary};
 /// The layer owns the configuration and what is measured: all services it makes share them, and so do those of its
 /// clones.
 pub struct TimeoutLayer<P = Plain> {
-    settings: Arc<Settings>,
+    config: TimeoutConfig,
     name: &'static str,
     observers: Vec<Arc<dyn Observer>>,
     protocol: P,
@@ -48,13 +48,8 @@ impl TimeoutLayer {
     ///
     /// If `config` is not valid.
     pub fn try_new(config: TimeoutConfig) -> Result<Self, InvalidConfig> {
-        Ok(Self {
-            settings: Arc::new(Settings::new(config, None)?),
-            name: "timeout",
-            observers: Vec::new(),
-            protocol: Plain,
-            shared: OnceLock::new(),
-        })
+        config.validate()?;
+        Ok(Self { config, name: "timeout", observers: Vec::new(), protocol: Plain, shared: OnceLock::new() })
     }
 
     /// A call as a whole takes no longer than `limit`: for the outermost layer.
@@ -96,7 +91,7 @@ impl<P> TimeoutLayer<P> {
     #[must_use]
     pub fn over<Q>(self, protocol: Q) -> TimeoutLayer<Q> {
         TimeoutLayer {
-            settings: self.settings,
+            config: self.config,
             name: self.name,
             observers: self.observers,
             protocol,
@@ -126,7 +121,7 @@ impl<P> TimeoutLayer<P> {
                 Reason::DeadlineExceeded,
             ];
             let telemetry = Telemetry::new(&Vocabulary::new("timeout", reasons), self.name, &self.observers);
-            Arc::new(Shared::new(&self.settings, telemetry))
+            Arc::new(Shared::new(self.config.clone(), telemetry))
         })
     }
 }
@@ -143,7 +138,7 @@ impl<P: Clone> Clone for TimeoutLayer<P> {
     /// A clone shares the configuration and what is measured.
     fn clone(&self) -> Self {
         Self {
-            settings: Arc::clone(&self.settings),
+            config: self.config.clone(),
             name: self.name,
             observers: self.observers.clone(),
             protocol: self.protocol.clone(),
@@ -156,7 +151,7 @@ impl<P> fmt::Debug for TimeoutLayer<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TimeoutLayer")
             .field("name", &self.name)
-            .field("config", &self.settings.config)
+            .field("config", &self.config)
             .field("protocol", &std::any::type_name::<P>())
             .finish_non_exhaustive()
     }

@@ -174,6 +174,7 @@ where
         // One expression makes the future, in its place: it is large, and copying it would cost more than all the rest.
         let (inner, call) = match begun {
             Ok(call) => {
+                // Also if it is the request's own: what a header says counts from when it is read, and is read once.
                 if let Some(end) = call.as_ref().and_then(Call::end) {
                     self.protocol.set_deadline(&mut request, Deadline::at(end));
                 }

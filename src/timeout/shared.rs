@@ -36,8 +36,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    pub(super) fn new(config: TimeoutConfig, before: Option<&Self>) -> Result<Self, InvalidConfig> {
-        config.validate()?;
+    fn new(config: TimeoutConfig, before: Option<&Self>) -> Self {
         let measured = |quantile: Option<f64>, before: Option<(Option<f64>, &Option<Arc<Latencies>>)>| {
             // What was measured stays of use as long as the question is the same.
             let kept =
@@ -52,7 +51,7 @@ impl Settings {
             config.min_remaining.quantile(),
             before.map(|before| (before.config.min_remaining.quantile(), &before.for_min_remaining)),
         );
-        Ok(Self { config, for_limit, for_min_remaining })
+        Self { config, for_limit, for_min_remaining }
     }
 
     pub(super) fn measures(&self) -> bool {
@@ -97,10 +96,12 @@ impl MinRemaining {
 }
 
 impl Shared {
-    pub(super) fn new(settings: &Arc<Settings>, telemetry: Telemetry) -> Self {
+    /// `config` is valid.
+    pub(super) fn new(config: TimeoutConfig, telemetry: Telemetry) -> Self {
+        let settings = Settings::new(config, None);
         Self {
             plain: AtomicU64::new(settings.plain()),
-            settings: Live::new(Arc::clone(settings)),
+            settings: Live::new(Arc::new(settings)),
             clock: Clock::start(),
             telemetry: Arc::new(telemetry),
         }
@@ -112,7 +113,8 @@ impl Shared {
     }
 
     pub(super) fn reconfigure(&self, config: TimeoutConfig) -> Result<(), InvalidConfig> {
-        let settings = Settings::new(config, Some(&self.settings()))?;
+        config.validate()?;
+        let settings = Settings::new(config, Some(&self.settings()));
         // A call that begins in between goes by either.
         self.plain.store(settings.plain(), Ordering::Relaxed);
         self.settings.swap(Arc::new(settings));

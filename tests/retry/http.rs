@@ -84,7 +84,7 @@ async fn a_repetition_is_never_earlier_than_the_server_asked_for() {
         let status = send(layer(), &server, get()).await;
         let seconds: u32 = seconds.parse().unwrap();
         if seconds > 30 {
-            assert_eq!(status.is_success(), false);
+            assert!(!status.is_success());
             server.starts.assert_at(&[0]);
         } else {
             assert_eq!(status, StatusCode::OK);

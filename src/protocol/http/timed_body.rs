@@ -48,9 +48,11 @@ impl<B: Body> Body for TimedBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let mut this = self.project();
-        let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
-        let polled = inner.poll_frame(cx);
+        let Some(mut inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+        let polled = inner.as_mut().poll_frame(cx);
         let expired: Option<Rejected> = match (this.watch.as_mut(), &polled) {
+            // The end is there, and so it is not too late.
+            (Some(_), Poll::Ready(Some(Ok(frame)))) if frame.is_trailers() || inner.is_end_stream() => None,
             (Some(watch), Poll::Ready(Some(Ok(_)))) => watch.progress().err(),
             (Some(watch), Poll::Pending) => match watch.poll_expired(cx) {
                 Poll::Ready(rejected) => Some(rejected),
