@@ -28,6 +28,10 @@ loom:
 loom-unbounded:
     LOOM_MAX_PREEMPTIONS=unbounded .ci/models check
 
+# Fuzz all targets, or those named; needs cargo-fuzz
+fuzz *targets:
+    .ci/fuzz {{ targets }}
+
 # Time per call
 bench *args:
     cargo bench --bench overhead --bench contention -- {{ args }}

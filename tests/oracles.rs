@@ -1,4 +1,4 @@
-//! The oracles of the fuzzer, on inputs that are made up here and on those that the fuzzer found worth keeping.
+//! The oracles of the fuzz targets, on inputs that are made up here and on those in `fuzz/corpus`.
 
 #![cfg(feature = "http")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
@@ -67,7 +67,7 @@ fn every_day_around_the_turn_of_a_century_is_read_as_the_oracle_reads_it() {
 }
 
 #[test]
-fn what_the_fuzzer_found_worth_keeping_holds() {
+fn what_is_in_the_corpus_holds() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
     for (target, oracle) in [
         ("retry_after", oracles::retry_after as fn(&[u8])),

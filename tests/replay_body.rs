@@ -76,6 +76,19 @@ async fn an_attempt_takes_up_where_the_last_one_was_dropped() {
     assert_eq!(text(body).await, "hello");
 }
 
+/// A body may come to know that it is over without yielding anything.
+#[tokio::test]
+async fn an_attempt_is_not_over_before_it_has_yielded_what_was_kept() {
+    let (first, replay) = ReplayBody::new(Script::new([Step::Data("hello"), Step::Wait]).sized(), CAP);
+    let mut reader = task::spawn(first);
+    assert!(assert_ready!(reader.enter(|cx, first| first.poll_frame(cx))).is_some());
+    assert_pending!(reader.enter(|cx, first| first.poll_frame(cx)));
+    drop(reader);
+    let again = replay.again().unwrap();
+    assert!(!again.is_end_stream());
+    assert_eq!(text(again).await, "hello");
+}
+
 #[tokio::test]
 async fn attempts_go_on_side_by_side_once_one_has_read_to_the_end() {
     let (mut first, replay) = ReplayBody::new(hello(), CAP);

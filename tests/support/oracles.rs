@@ -57,11 +57,9 @@ const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "
 /// The seconds of a date since 1970: guesses which one is meant, writes that one down, and compares.
 fn date(text: &str) -> Option<u64> {
     let words: Vec<&str> = text.split([' ', ',', '-', ':']).filter(|word| !word.is_empty()).collect();
-    let [_, day, month, year, hour, minute, second, ..] = match words[..] {
-        [_, month, day, hour, minute, second, year] if MONTHS.contains(&month) => {
-            ["", day, month, year, hour, minute, second]
-        }
-        [_, day, month, year, hour, minute, second, "GMT"] => ["", day, month, year, hour, minute, second],
+    let [day, month, year, hour, minute, second] = match words[..] {
+        [_, month, day, hour, minute, second, year] => [day, month, year, hour, minute, second],
+        [_, day, month, year, hour, minute, second, "GMT"] => [day, month, year, hour, minute, second],
         _ => return None,
     };
     let part = |word: &str| number(word.as_bytes(), 9_999);

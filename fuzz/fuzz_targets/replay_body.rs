@@ -1,0 +1,7 @@
+#![no_main]
+
+#[allow(dead_code, reason = "one oracle of several")]
+#[path = "../../tests/support/oracles.rs"]
+mod oracles;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| oracles::replay_body(input));
