@@ -45,6 +45,8 @@
 //! caller it has failed, though the service works.
 
 mod answer;
+#[cfg(all(test, not(stanchion_loom)))]
+mod tests;
 mod timed_body;
 mod unprocessed;
 

@@ -1,0 +1,121 @@
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, Response, StatusCode};
+use httpdate::HttpDate;
+
+use super::{HTTP, SECOND};
+use crate::classify::Class;
+use crate::protocol::{Hint, Judge, Judgement, Repeat};
+
+fn judge(response: &Response<()>) -> Judgement {
+    Judge::<_, io::Error>::judge(&HTTP, Ok(response))
+}
+
+fn status(status: u16) -> Response<()> {
+    Response::builder().status(status).body(()).unwrap()
+}
+
+/// A call over gRPC that has ended with its head.
+fn ended(status: &str, pushback: Option<&str>) -> Response<()> {
+    let mut response = Response::new(());
+    response.headers_mut().insert("grpc-status", status.parse().unwrap());
+    if let Some(pushback) = pushback {
+        response.headers_mut().insert("grpc-retry-pushback-ms", pushback.parse().unwrap());
+    }
+    response
+}
+
+#[test]
+fn every_status_is_judged() {
+    for code in 100..=999 {
+        let expected = match code {
+            408 | 425 | 429 | 500 | 502 | 503 | 504 => Judgement::failed(),
+            _ if code >= 500 => Judgement::failed().never(),
+            _ => Judgement::good(),
+        };
+        assert_eq!(judge(&status(code)), expected, "{code}");
+    }
+}
+
+#[test]
+fn retry_after_is_heeded_where_another_attempt_may_help() {
+    for code in 100..=599 {
+        let mut response = status(code);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("7"));
+        let hint = match code {
+            408 | 425 | 429 | 500 | 502 | 503 | 504 => Some(Hint::AtLeast(7 * SECOND)),
+            _ => None,
+        };
+        assert_eq!(judge(&response).given_hint(), hint, "{code}");
+        assert_eq!(judge(&response).repeat(), judge(&status(code)).repeat());
+    }
+}
+
+#[test]
+fn retry_after_has_two_forms_and_all_else_says_nothing() {
+    let cases: [(&[u8], Option<Duration>); 10] = [
+        (b"0", Some(Duration::ZERO)),
+        (b" 7 ", Some(7 * SECOND)),
+        (b"18446744073709551616", Some(Duration::from_secs(u64::MAX))),
+        (b"Wed, 21 Oct 2015 07:28:00 GMT", Some(Duration::ZERO)),
+        (b"", None),
+        (b"-7", None),
+        (b"7.5", None),
+        (b"soon", None),
+        (b"\xff", None),
+        (b"Thu, 21 Oct 2015 07:28:00 GMT", None),
+    ];
+    for (value, wait) in cases {
+        let mut response = status(503);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_bytes(value).unwrap());
+        let judged = judge(&response);
+        assert_eq!(judged.given_hint(), wait.map(Hint::AtLeast), "{:?}", String::from_utf8_lossy(value));
+        assert_eq!((judged.class(), judged.repeat()), (Class::Failure, Repeat::IfIdempotent));
+    }
+}
+
+/// The machine's calendar goes on meanwhile, and a date has whole seconds.
+#[test]
+fn a_date_is_measured_by_the_calendar_of_this_machine() {
+    let date = HttpDate::from(SystemTime::now() + 3_600 * SECOND).to_string();
+    let mut response = status(503);
+    response.headers_mut().insert(RETRY_AFTER, date.parse().unwrap());
+    let Some(Hint::AtLeast(wait)) = judge(&response).given_hint() else { panic!("no hint") };
+    assert!((3_000 * SECOND..=3_600 * SECOND).contains(&wait), "{wait:?}");
+}
+
+#[test]
+fn pushback_asks_for_another_attempt_after_any_failure() {
+    for code in 0..=16 {
+        let code = code.to_string();
+        let is_failure = judge(&ended(&code, None)).class() == Class::Failure;
+        let (after, stop) = if is_failure {
+            (
+                Judgement::failed().hint(Hint::Exactly(Duration::from_millis(250))),
+                Judgement::failed().hint(Hint::Stop),
+            )
+        } else {
+            (Judgement::good(), Judgement::good())
+        };
+        assert_eq!(judge(&ended(&code, Some("250"))), after, "{code}");
+        for pushback in ["-1", "soon", "2147483648"] {
+            assert_eq!(judge(&ended(&code, Some(pushback))), stop, "{code}, {pushback}");
+        }
+    }
+}
+
+#[test]
+fn a_grpc_status_counts_before_that_of_http() {
+    let mut response = ended("5", None);
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("7"));
+    assert_eq!(judge(&response), Judgement::good());
+}
+
+#[test]
+fn an_error_is_a_failure_that_may_have_had_an_effect() {
+    let error = io::Error::from(io::ErrorKind::ConnectionReset);
+    assert_eq!(Judge::<Response<()>, _>::judge(&HTTP, Err(&error)), Judgement::failed());
+}

@@ -1,0 +1,81 @@
+use std::error::Error as StdError;
+use std::fmt;
+use std::io::{self, ErrorKind};
+
+use http::Response;
+
+use super::HTTP;
+use crate::error::{Error, Reason, Rejected};
+use crate::protocol::http::{ByChain, Http, Unprocessed, is_unprocessed};
+use crate::protocol::{Judge, Repeat};
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// An error of a client, with another one below it.
+#[derive(Debug)]
+struct Wrapped(BoxError);
+
+impl fmt::Display for Wrapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("error of a client")
+    }
+}
+
+impl StdError for Wrapped {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+fn io(kind: ErrorKind) -> io::Error {
+    kind.into()
+}
+
+/// An error of `kind` some way down a chain.
+fn deep(kind: ErrorKind) -> BoxError {
+    Box::new(Wrapped(Box::new(Wrapped(Box::new(io(kind))))))
+}
+
+fn repeat<F: Unprocessed<E>, E>(http: &Http<F>, error: &E) -> Repeat {
+    Judge::<Response<()>, E>::judge(http, Err(error)).repeat()
+}
+
+#[test]
+fn what_only_connecting_ends_in_was_not_processed() {
+    for kind in [ErrorKind::ConnectionRefused, ErrorKind::AddrNotAvailable] {
+        assert!(is_unprocessed(&io(kind)), "{kind:?}");
+        assert!(is_unprocessed(&*deep(kind)), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_chain_is_looked_through_in_each_type_that_is_known() {
+    let refused = || io(ErrorKind::ConnectionRefused);
+    let boxed = || deep(ErrorKind::ConnectionRefused);
+    assert_eq!(repeat(&HTTP, &refused()), Repeat::Always);
+    assert_eq!(repeat(&HTTP, &boxed()), Repeat::Always);
+    assert_eq!(repeat(&HTTP, &Error::Inner(refused())), Repeat::Always);
+    assert_eq!(repeat(&HTTP, &Error::Inner(boxed())), Repeat::Always);
+    // Of other types nothing is known.
+    assert_eq!(repeat(&HTTP, &Wrapped(boxed())), Repeat::IfIdempotent);
+    assert_eq!(repeat(&HTTP, &Error::Inner(Wrapped(boxed()))), Repeat::IfIdempotent);
+    assert_eq!(repeat(&HTTP, &"connection refused"), Repeat::IfIdempotent);
+}
+
+#[test]
+fn a_refusal_is_no_word_of_the_server() {
+    let refused = || Rejected::new(Reason::CircuitOpen, "orders", None);
+    assert!(!ByChain.is_unprocessed(&Error::<io::Error>::Rejected(refused())));
+    assert!(!ByChain.is_unprocessed(&Error::<BoxError>::Rejected(refused())));
+    assert!(!ByChain.is_unprocessed(&BoxError::from(refused())));
+}
+
+#[test]
+fn a_closure_tells_of_errors_of_any_type() {
+    let http =
+        HTTP.unprocessed(|error: &Error<Wrapped>| error.inner().is_some_and(|error| is_unprocessed(error)));
+    assert_eq!(repeat(&http, &Error::Inner(Wrapped(deep(ErrorKind::ConnectionRefused)))), Repeat::Always);
+    assert_eq!(repeat(&http, &Error::Inner(Wrapped(deep(ErrorKind::BrokenPipe)))), Repeat::IfIdempotent);
+    assert_eq!(http.max_replayed(7).max_replayed, 7);
+    assert_eq!(HTTP.max_replayed(7).unprocessed(http.unprocessed).max_replayed, 7);
+}
