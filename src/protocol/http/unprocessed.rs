@@ -43,18 +43,18 @@ impl<E: 'static> Unprocessed<E> for ByChain {
     }
 }
 
-/// Whether `error`, or one in its chain of sources, says that the request never got to be processed: no connection could
-/// be made, and with the feature `http2` that the server refused the stream or was going away.
+/// Whether `error`, or one in its chain of sources, says that the request never got to be processed: the connection was
+/// refused, and with the feature `http2` that the server refused the stream or was going away.
 #[must_use]
 pub fn is_unprocessed(error: &(dyn StdError + 'static)) -> bool {
     std::iter::successors(Some(error), |error| (*error).source())
         .any(|error| error.downcast_ref().is_some_and(no_connection) || is_refused_stream(error))
 }
 
-/// Whether it is an error that only connecting can end in.
+/// Whether it is an error that only connecting ends in. That a host or a network cannot be reached is none: so ends a
+/// connection in use as well, when a router said so while an answer was waited for.
 fn no_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable};
-    matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable | AddrNotAvailable)
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::AddrNotAvailable)
 }
 
 /// Whether the server says of an HTTP/2 stream that it was not processed (RFC 9113, sections 6.8 and 8.7).

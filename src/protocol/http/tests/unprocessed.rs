@@ -48,6 +48,26 @@ fn what_only_connecting_ends_in_was_not_processed() {
     }
 }
 
+/// Routers say of a host that it cannot be reached also when a request has long been there, and a client that waits
+/// for an answer is told so when its system gives up: seen with two networks and a route that was taken away.
+#[test]
+fn what_a_connection_in_use_may_end_in_says_nothing() {
+    for kind in [
+        ErrorKind::HostUnreachable,
+        ErrorKind::NetworkUnreachable,
+        ErrorKind::ConnectionReset,
+        ErrorKind::ConnectionAborted,
+        ErrorKind::BrokenPipe,
+        ErrorKind::TimedOut,
+        ErrorKind::UnexpectedEof,
+        ErrorKind::NotConnected,
+        ErrorKind::Other,
+    ] {
+        assert!(!is_unprocessed(&io(kind)), "{kind:?}");
+        assert!(!is_unprocessed(&*deep(kind)), "{kind:?}");
+    }
+}
+
 #[test]
 fn a_chain_is_looked_through_in_each_type_that_is_known() {
     let refused = || io(ErrorKind::ConnectionRefused);
