@@ -60,10 +60,9 @@ fn no_connection(error: &io::Error) -> bool {
 /// Whether the server says of an HTTP/2 stream that it was not processed (RFC 9113, sections 6.8 and 8.7).
 #[cfg(feature = "http2")]
 fn is_refused_stream(error: &(dyn StdError + 'static)) -> bool {
-    error.downcast_ref::<h2::Error>().is_some_and(|error| {
-        let is_refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
-        let is_going_away =
-            error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
+    error.downcast_ref::<h2::Error>().filter(|error| error.is_remote()).is_some_and(|error| {
+        let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        let is_going_away = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
         is_refused || is_going_away
     })
 }

@@ -99,3 +99,18 @@ fn a_closure_tells_of_errors_of_any_type() {
     assert_eq!(http.max_replayed(7).max_replayed, 7);
     assert_eq!(HTTP.max_replayed(7).unprocessed(http.unprocessed).max_replayed, 7);
 }
+
+#[cfg(feature = "http2")]
+mod http2 {
+    use h2::Reason;
+
+    use super::*;
+
+    /// Such an error is what a request's own body may end in.
+    #[test]
+    fn a_reason_that_no_server_gave_is_not_its_word() {
+        for reason in [Reason::REFUSED_STREAM, Reason::NO_ERROR, Reason::CANCEL] {
+            assert!(!is_unprocessed(&h2::Error::from(reason)), "{reason:?}");
+        }
+    }
+}
