@@ -33,13 +33,17 @@ fn of_status(status: StatusCode, headers: &HeaderMap) -> Judgement {
     }
 }
 
-/// The status of a call of gRPC that ended with its head; otherwise it is in the trailers.
+const UNKNOWN: u32 = 2;
+
+/// The status of a call of gRPC that ended with its head; otherwise it is in the trailers. What is no status is
+/// unknown, as gRPC has it.
 fn grpc_status(headers: &HeaderMap) -> Option<u32> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+    const LAST: u32 = 16;
+    let status = headers.get("grpc-status")?.to_str().ok().and_then(|status| status.parse().ok());
+    Some(status.filter(|status| *status <= LAST).unwrap_or(UNKNOWN))
 }
 
 fn of_grpc(status: u32, headers: &HeaderMap) -> Judgement {
-    const UNKNOWN: u32 = 2;
     const DEADLINE_EXCEEDED: u32 = 4;
     const RESOURCE_EXHAUSTED: u32 = 8;
     const ABORTED: u32 = 10;

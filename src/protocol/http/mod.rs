@@ -36,7 +36,7 @@
 //! | another 5xx | a failure | no |
 //! | any other status | good | |
 //! | `grpc-status` in the head: 8, 14 | a failure | if idempotent; as `grpc-retry-pushback-ms` has it |
-//! | 2, 4, 10, 12, 13, 15 | a failure | no, unless pushback asks for it |
+//! | 2, 4, 10, 12, 13, 15, or none that is known | a failure | no, unless pushback asks for it |
 //! | any other `grpc-status` | good: the call was wrong | |
 //! | an error | a failure | if idempotent |
 //! | an error that says it was [not processed](is_unprocessed) | a failure | once, whatever the request |

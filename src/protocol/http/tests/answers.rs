@@ -87,6 +87,29 @@ fn a_date_is_measured_by_the_calendar_of_this_machine() {
 }
 
 #[test]
+fn every_grpc_status_is_judged() {
+    for code in 0..=20 {
+        let expected = match code {
+            8 | 14 => Judgement::failed(),
+            2 | 4 | 10 | 12 | 13 | 15 | 17.. => Judgement::failed().never(),
+            _ => Judgement::good(),
+        };
+        assert_eq!(judge(&ended(&code.to_string(), None)), expected, "{code}");
+    }
+}
+
+/// A client of gRPC takes what it does not know for `UNKNOWN`, which is 2.
+#[test]
+fn a_grpc_status_that_cannot_be_read_is_an_unknown_failure() {
+    for status in ["", "-1", "14.0", "UNAVAILABLE", "99999999999999999999"] {
+        assert_eq!(judge(&ended(status, None)), Judgement::failed().never(), "{status:?}");
+    }
+    let mut response = Response::new(());
+    response.headers_mut().insert("grpc-status", HeaderValue::from_bytes(b"\xff").unwrap());
+    assert_eq!(judge(&response), Judgement::failed().never());
+}
+
+#[test]
 fn pushback_asks_for_another_attempt_after_any_failure() {
     for code in 0..=16 {
         let code = code.to_string();
