@@ -180,9 +180,13 @@ impl<F, B: Body> Replay<Request<B>> for Http<F> {
     type Request = Request<ReplayBody<B>>;
     type Kept = Kept<B>;
 
-    fn keep(&self, request: Request<B>, is_wanted: bool) -> (Self::Request, Option<Kept<B>>) {
+    fn keep(&self, mut request: Request<B>, is_wanted: bool) -> (Self::Request, Option<Kept<B>>) {
         if !is_wanted {
             return (request.map(ReplayBody::from), None);
+        }
+        if let Some(deadline) = self.deadline(&request) {
+            // A `grpc-timeout` counts from now, and not anew with each attempt.
+            put(&mut request, deadline);
         }
         let (parts, body) = request.into_parts();
         let (first, body) = ReplayBody::new(body, self.max_replayed);

@@ -246,6 +246,20 @@ async fn the_time_that_is_left_is_told_anew_with_each_attempt() {
     }
 }
 
+/// As a server has it, that passes on what it is called with.
+#[tokio::test(start_paused = true)]
+async fn a_grpc_timeout_that_nobody_has_read_before_counts_from_the_first_attempt() {
+    let mut request = grpc().map(|()| Full::new(Bytes::new()));
+    request.headers_mut().insert("grpc-timeout", "10S".parse().unwrap());
+    let deadline = Deadline::after(10 * SECOND);
+    let (first, kept) = HTTP.keep(request, true);
+    advance(4 * SECOND).await;
+    assert_eq!(HTTP.deadline(&first), Some(deadline));
+    let again = HTTP.again(&mut kept.unwrap()).unwrap();
+    assert_eq!(HTTP.deadline(&again), Some(deadline));
+    assert_eq!(timeout(again.headers()), "6000000u");
+}
+
 /// A body that does not know its length.
 #[derive(Debug)]
 struct Chunked<B>(B);
