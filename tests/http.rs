@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock, and servers are tasks")]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
+#[allow(dead_code, reason = "it serves other tests as well")]
 #[path = "support/server.rs"]
 mod server;
 

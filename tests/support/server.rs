@@ -1,17 +1,20 @@
 //! An HTTP server on a loopback socket that fails in the ways servers fail, and knows who connected to it.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
+use std::fmt;
 use std::future::{pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -19,6 +22,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 /// What happens to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +33,12 @@ pub(crate) enum Mode {
     Held,
     /// A `503`.
     Unavailable,
+    /// A `503` with a `Retry-After` of so many seconds.
+    Asks(u32),
+    /// A call of gRPC that ends with its head, in this status, and with so many milliseconds of pushback.
+    Grpc(u32, Option<i32>),
+    /// The connection is reset when the request has been read.
+    Breaks,
     /// The connection is reset before the request is read.
     Resets,
     /// The connection is closed in the middle of a body whose length was announced.
@@ -71,23 +81,54 @@ pub(crate) struct Server {
     server: tokio::task::JoinHandle<()>,
 }
 
-#[derive(Debug)]
+/// A request that has arrived, body and all.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    pub(crate) at: Instant,
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Received {
+    /// A header; empty if there is none.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// What happens to the request with this number, counted from zero.
+type Plan = Box<dyn Fn(usize) -> Mode + Send>;
+
 struct Seen {
-    mode: watch::Sender<Mode>,
+    plan: Mutex<Plan>,
     /// Who connected, in order.
     peers: watch::Sender<Vec<SocketAddr>>,
-    requests: watch::Sender<usize>,
+    /// How many connections there are.
+    open: watch::Sender<usize>,
+    requests: watch::Sender<Vec<Received>>,
     held: Semaphore,
 }
 
 impl Seen {
     fn new(mode: Mode) -> Self {
         Self {
-            mode: watch::Sender::new(mode),
+            plan: Mutex::new(Box::new(move |_| mode)),
             peers: watch::Sender::default(),
+            open: watch::Sender::default(),
             requests: watch::Sender::default(),
             held: Semaphore::new(0),
         }
+    }
+
+    fn mode(&self, request: usize) -> Mode {
+        (self.plan.lock().unwrap())(request)
+    }
+}
+
+impl fmt::Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seen").field("peers", &self.peers).field("requests", &self.requests).finish()
     }
 }
 
@@ -101,7 +142,12 @@ impl Server {
     }
 
     pub(crate) fn mode(&self, mode: Mode) {
-        self.seen.mode.send_replace(mode);
+        self.plan(move |_| mode);
+    }
+
+    /// Decides what happens to the request with a number, counted from zero.
+    pub(crate) fn plan(&self, plan: impl Fn(usize) -> Mode + Send + 'static) {
+        *self.seen.plan.lock().unwrap() = Box::new(plan);
     }
 
     /// How many connections were made until now, surely: this one is the last in the queue.
@@ -118,11 +164,21 @@ impl Server {
 
     /// Waits until so many requests have arrived.
     pub(crate) async fn has_requests(&self, requests: usize) {
-        self.seen.requests.subscribe().wait_for(|seen| *seen >= requests).await.unwrap();
+        self.seen.requests.subscribe().wait_for(|seen| seen.len() >= requests).await.unwrap();
+    }
+
+    /// Waits until so many connections are left.
+    pub(crate) async fn has_open(&self, connections: usize) {
+        self.seen.open.subscribe().wait_for(|open| *open == connections).await.unwrap();
     }
 
     pub(crate) fn requests(&self) -> usize {
-        *self.seen.requests.borrow()
+        self.seen.requests.borrow().len()
+    }
+
+    /// The requests that have arrived, in order.
+    pub(crate) fn received(&self) -> Vec<Received> {
+        self.seen.requests.borrow().clone()
     }
 
     /// Answers all that is held.
@@ -147,16 +203,30 @@ async fn accept(listener: TcpListener, seen: Arc<Seen>) {
 }
 
 async fn serve(stream: TcpStream, seen: Arc<Seen>) -> io::Result<()> {
-    let mode = *seen.mode.borrow();
-    match mode {
+    seen.open.send_modify(|open| *open += 1);
+    let served = serve_open(stream, &seen).await;
+    seen.open.send_modify(|open| *open -= 1);
+    served
+}
+
+async fn serve_open(stream: TcpStream, seen: &Arc<Seen>) -> io::Result<()> {
+    let requests = seen.requests.borrow().len();
+    match seen.mode(requests) {
         Mode::Resets => {
             // What is received and never read makes the kernel reset the connection.
             stream.readable().await?;
             drop(stream);
         }
         Mode::CutsBodies => cut(stream).await?,
-        _ => {
-            let answer = service_fn(|request| answer(request, Arc::clone(&seen)));
+        mode => {
+            if mode == Mode::Breaks {
+                #[allow(
+                    deprecated,
+                    reason = "zero does not block; its successor is newer than what tests need"
+                )]
+                stream.set_linger(Some(Duration::ZERO))?;
+            }
+            let answer = service_fn(|request| answer(request, Arc::clone(seen)));
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
         }
     }
@@ -172,23 +242,45 @@ async fn cut(mut stream: TcpStream) -> io::Result<()> {
     stream.shutdown().await
 }
 
-async fn answer(_: Request<Incoming>, seen: Arc<Seen>) -> Result<Response<Script>, Infallible> {
-    seen.requests.send_modify(|requests| *requests += 1);
-    let mode = *seen.mode.borrow();
+async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> io::Result<Response<Script>> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let mut number = 0;
+    seen.requests.send_modify(|requests| {
+        number = requests.len();
+        let (method, headers) = (parts.method, parts.headers);
+        requests.push(Received { at: Instant::now(), method, headers, body });
+    });
+    let mode = seen.mode(number);
     match mode {
         Mode::StallsHeads => pending::<()>().await,
         Mode::Held => seen.held.acquire().await.unwrap().forget(),
+        Mode::Breaks => return Err(io::ErrorKind::ConnectionReset.into()),
         _ => {}
     }
-    let body = match mode {
-        Mode::StallsBodies => Script::new([Step::Data("hel"), Step::Stall]),
-        _ => Script::new([Step::Data("hello")]),
-    };
-    let mut response = Response::new(body);
-    if mode == Mode::Unavailable {
-        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    Ok(head(mode)
+        .body(match mode {
+            Mode::StallsBodies => Script::new([Step::Data("hel"), Step::Stall]),
+            Mode::Grpc(..) => Script::default().sized(),
+            _ => Script::new([Step::Data("hello")]),
+        })
+        .unwrap())
+}
+
+fn head(mode: Mode) -> http::response::Builder {
+    let head = Response::builder();
+    match mode {
+        Mode::Unavailable => head.status(StatusCode::SERVICE_UNAVAILABLE),
+        Mode::Asks(seconds) => head.status(StatusCode::SERVICE_UNAVAILABLE).header(RETRY_AFTER, seconds),
+        Mode::Grpc(status, pushback) => {
+            let head = head.header(CONTENT_TYPE, "application/grpc").header("grpc-status", status);
+            match pushback {
+                Some(millis) => head.header("grpc-retry-pushback-ms", HeaderValue::from(millis)),
+                None => head,
+            }
+        }
+        _ => head,
     }
-    Ok(response)
 }
 
 /// A body that does what is written down.
