@@ -1,0 +1,210 @@
+//! Which errors of real clients say that a request was not processed.
+
+#![cfg(feature = "http")]
+#![allow(clippy::disallowed_methods, reason = "servers are tasks")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
+
+#[allow(dead_code, reason = "it serves other tests as well")]
+#[path = "support/server.rs"]
+mod server;
+
+use std::error::Error as StdError;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::TokioExecutor;
+use stanchion::Error;
+use stanchion::protocol::http::{ByChain, Http, Unprocessed, is_unprocessed};
+use stanchion::protocol::{Judge, Repeat};
+use tower::BoxError;
+
+use server::{Down, Mode, Server};
+
+/// How the client of hyper-util fails to post something.
+async fn by_hyper(to: SocketAddr, is_http2: bool) -> legacy::Error {
+    let client = Client::builder(TokioExecutor::new()).http2_only(is_http2).build_http();
+    let request = Request::post(format!("http://{to}/")).body(Full::new(Bytes::from("one cup"))).unwrap();
+    client.request(request).await.unwrap_err()
+}
+
+/// How reqwest does.
+async fn by_reqwest(to: SocketAddr) -> reqwest::Error {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    client.post(format!("http://{to}/")).body("one cup").send().await.unwrap_err()
+}
+
+fn repeat<F: Unprocessed<E>, E>(http: Http<F>, error: &E) -> Repeat {
+    Judge::<Response<()>, E>::judge(&http, Err(error)).repeat()
+}
+
+/// What layers make of such an error, in whichever way it is handed to them.
+#[track_caller]
+fn assert_judged<E: StdError + Send + Sync + 'static>(error: E, is_lost: bool) {
+    assert_eq!(is_unprocessed(&error), is_lost, "{error:?}");
+    let expected = if is_lost { Repeat::Always } else { Repeat::IfIdempotent };
+
+    // A type that this crate does not know takes a closure.
+    let error = Error::Inner(error);
+    assert!(!ByChain.is_unprocessed(&error));
+    let of_type = |error: &Error<E>| error.inner().is_some_and(|error| is_unprocessed(error));
+    assert_eq!(repeat(Http::new().unprocessed(of_type), &error), expected);
+
+    // In a box it does not.
+    let boxed = error.boxed();
+    assert_eq!(repeat(Http::new(), &boxed), expected);
+    let Error::Inner(boxed) = boxed else { panic!("no refusal") };
+    assert_eq!(repeat(Http::new(), &boxed), expected);
+}
+
+#[tokio::test]
+async fn a_request_whose_connection_was_refused_was_not_processed() {
+    let down = Down::new();
+    let to = down.address();
+    assert_judged(by_hyper(to, false).await, true);
+    assert_judged(by_hyper(to, true).await, true);
+    assert_judged(by_reqwest(to).await, true);
+}
+
+#[tokio::test]
+async fn a_request_whose_connection_broke_may_have_been_processed() {
+    for mode in [Mode::Resets, Mode::Breaks] {
+        let server = Server::start(mode);
+        let to = server.address();
+        assert_judged(by_hyper(to, false).await, false);
+        assert_judged(by_reqwest(to).await, false);
+        assert_eq!(server.requests(), if mode == Mode::Breaks { 2 } else { 0 });
+    }
+}
+
+/// A box around a type that this crate does not know hides what is below that.
+#[tokio::test]
+async fn an_error_is_to_be_boxed_by_itself() {
+    let down = Down::new();
+    let nested = BoxError::from(Error::Inner(by_hyper(down.address(), false).await));
+    assert_eq!(repeat(Http::new(), &nested), Repeat::IfIdempotent);
+}
+
+#[cfg(feature = "http2")]
+mod http2 {
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    const NO_ERROR: u32 = 0;
+    const INTERNAL_ERROR: u32 = 2;
+    const REFUSED_STREAM: u32 = 7;
+    const CANCEL: u32 = 8;
+    const ENHANCE_YOUR_CALM: u32 = 11;
+
+    /// What a server writes when a request is there: frames of HTTP/2.
+    #[derive(Clone, Copy, Debug)]
+    enum Answer {
+        /// `RST_STREAM` with a code.
+        Reset(u32),
+        /// `GOAWAY` with the last stream that is processed and a code. Then the connection is closed.
+        GoAway(u32, u32),
+    }
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u32]) -> Vec<u8> {
+        let length = u8::try_from(payload.len() * 4).unwrap();
+        let mut frame = vec![0, 0, length, kind, flags];
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload.iter().flat_map(|word| word.to_be_bytes()));
+        frame
+    }
+
+    /// An HTTP/2 server made by hand.
+    async fn serve(stream: TcpStream, answer: Answer, requests: Arc<AtomicUsize>) -> io::Result<()> {
+        const HEADERS: u8 = 1;
+        const RST_STREAM: u8 = 3;
+        const SETTINGS: u8 = 4;
+        const GOAWAY: u8 = 7;
+        const ACK: u8 = 1;
+        let mut stream = tokio::io::BufReader::new(stream);
+        let mut preface = [0; 24];
+        stream.read_exact(&mut preface).await?;
+        assert_eq!(&preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        stream.write_all(&frame(SETTINGS, 0, 0, &[])).await?;
+        loop {
+            let word = stream.read_u32().await?;
+            let (length, kind) = (word >> 8, word as u8);
+            let (flags, id) = (stream.read_u8().await?, stream.read_u32().await?);
+            let mut payload = vec![0; length as usize];
+            stream.read_exact(&mut payload).await?;
+            match kind {
+                SETTINGS if flags & ACK == 0 => stream.write_all(&frame(SETTINGS, ACK, 0, &[])).await?,
+                HEADERS => {
+                    requests.fetch_add(1, Ordering::Relaxed);
+                    match answer {
+                        Answer::Reset(code) => stream.write_all(&frame(RST_STREAM, 0, id, &[code])).await?,
+                        Answer::GoAway(last, code) => {
+                            stream.write_all(&frame(GOAWAY, 0, 0, &[last, code])).await?;
+                            return stream.shutdown().await;
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn start(answer: Answer) -> (SocketAddr, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&requests);
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(serve(stream, answer, Arc::clone(&seen)));
+            }
+        });
+        (address, requests)
+    }
+
+    async fn assert_answer_judged(answer: Answer, is_lost: bool) {
+        let (to, requests) = start(answer).await;
+        assert_judged(by_hyper(to, true).await, is_lost);
+        assert_eq!(requests.load(Ordering::Relaxed), 1, "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_was_refused_was_not_processed() {
+        assert_answer_judged(Answer::Reset(REFUSED_STREAM), true).await;
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_was_reset_for_another_reason_may_have_been_processed() {
+        for code in [NO_ERROR, INTERNAL_ERROR, CANCEL, ENHANCE_YOUR_CALM] {
+            assert_answer_judged(Answer::Reset(code), false).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_a_server_going_away_has_not_begun_was_not_processed() {
+        assert_answer_judged(Answer::GoAway(0, NO_ERROR), true).await;
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_a_server_going_away_has_begun_may_have_been_processed() {
+        for last in [1, 0x7fff_ffff] {
+            assert_answer_judged(Answer::GoAway(last, NO_ERROR), false).await;
+        }
+    }
+
+    /// It may not have been, but such a server is not to be asked again at once.
+    #[tokio::test]
+    async fn a_server_that_goes_away_in_trouble_is_not_asked_again() {
+        for code in [INTERNAL_ERROR, ENHANCE_YOUR_CALM] {
+            assert_answer_judged(Answer::GoAway(0, code), false).await;
+        }
+    }
+}
