@@ -41,12 +41,47 @@
 //! | an error | a failure | if idempotent |
 //! | an error that says it was [not processed](is_unprocessed) | a failure | once, whatever the request |
 //!
+//! What ends a call of gRPC after its head is in the trailers, and is not judged.
+//!
 //! Answers with 429 are failures here and not for [`HttpClassifier`](crate::classify::http::HttpClassifier): for the
 //! caller it has failed, though the service works.
+//!
+//! # Errors of clients
+//!
+//! That an error says so can be told of a boxed one and of one of `std::io`, also in [`Error`](crate::Error). Other types
+//! take a closure, or a box right above the client:
+//!
+//! ```
+//! use hyper_util::client::legacy;
+//! use stanchion::Error;
+//! use stanchion::protocol::http::{Http, is_unprocessed};
+//! use tower::BoxError;
+//!
+//! // hyper-util, typed. `is_connect` also knows hosts that cannot be reached, and names that are not found.
+//! let typed = Http::new().unprocessed(|error: &Error<legacy::Error>| {
+//!     error.inner().is_some_and(|error| error.is_connect() || is_unprocessed(error))
+//! });
+//! // reqwest, typed.
+//! let of_reqwest = Http::new().unprocessed(|error: &Error<reqwest::Error>| {
+//!     error.inner().is_some_and(|error| error.is_connect() || is_unprocessed(error))
+//! });
+//! // Any client under `.map_err(BoxError::from)`.
+//! let boxed = Http::new();
+//! // Such a client, with what only its own type tells.
+//! let both = Http::new().unprocessed(|error: &BoxError| {
+//!     is_unprocessed(&**error) || error.downcast_ref().is_some_and(legacy::Error::is_connect)
+//! });
+//! # let _ = (typed, of_reqwest, boxed, both);
+//! ```
+//!
+//! What is looked at is one client's error. Of a service that makes several calls, one of which could not connect, do not
+//! let it be taken for the whole: `.unprocessed(|_: &BoxError| false)`. A box around [`Error`](crate::Error) hides what is in
+//! there: box the client's error, or use [`boxed`](crate::Error::boxed).
+//!
+//! reqwest by itself repeats what an HTTP/2 server has refused. Switch that off (`reqwest::retry::never()`) where a layer
+//! repeats, or attempts multiply.
 
 mod answer;
-#[cfg(all(test, not(stanchion_loom)))]
-mod tests;
 mod timed_body;
 mod unprocessed;
 
@@ -65,7 +100,7 @@ use crate::replay_body::{self, ReplayBody, Replayable};
 
 /// The protocol of requests of the `http` crate: see the [module](self).
 ///
-/// `F` tells the errors that say a request was not processed.
+/// `F` tells the errors that say a request was not processed: [`Unprocessed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Http<F = ByChain> {
     max_replayed: usize,
@@ -204,3 +239,6 @@ impl<F, B: Body> Replay<Request<B>> for Http<F> {
         Some(request)
     }
 }
+
+#[cfg(all(test, not(stanchion_loom)))]
+mod tests;

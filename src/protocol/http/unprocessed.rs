@@ -21,7 +21,7 @@ impl<F: Fn(&E) -> bool, E> Unprocessed<E> for F {
 }
 
 /// Looks for what [`is_unprocessed`] knows, in boxed errors and those of `std::io`, also in [`Error`]. Of another type it
-/// can tell nothing: give [`Http::unprocessed`](super::Http::unprocessed) a closure.
+/// can tell nothing: give [`Http::unprocessed`](super::Http::unprocessed) a closure, as [there](super#errors-of-clients).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByChain;
 
