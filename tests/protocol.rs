@@ -111,6 +111,8 @@ mod http2 {
         Reset(u32),
         /// `GOAWAY` with the last stream that is processed and a code. Then the connection is closed.
         GoAway(u32, u32),
+        /// A `200`.
+        Good,
     }
 
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u32]) -> Vec<u8> {
@@ -122,7 +124,7 @@ mod http2 {
     }
 
     /// An HTTP/2 server made by hand.
-    async fn serve(stream: TcpStream, answer: Answer, requests: Arc<AtomicUsize>) -> io::Result<()> {
+    async fn serve(stream: TcpStream, answers: [Answer; 2], requests: Arc<AtomicUsize>) -> io::Result<()> {
         const HEADERS: u8 = 1;
         const RST_STREAM: u8 = 3;
         const SETTINGS: u8 = 4;
@@ -142,12 +144,18 @@ mod http2 {
             match kind {
                 SETTINGS if flags & ACK == 0 => stream.write_all(&frame(SETTINGS, ACK, 0, &[])).await?,
                 HEADERS => {
-                    requests.fetch_add(1, Ordering::Relaxed);
-                    match answer {
+                    let number = requests.fetch_add(1, Ordering::Relaxed);
+                    match answers[number.min(1)] {
                         Answer::Reset(code) => stream.write_all(&frame(RST_STREAM, 0, id, &[code])).await?,
                         Answer::GoAway(last, code) => {
                             stream.write_all(&frame(GOAWAY, 0, 0, &[last, code])).await?;
                             return stream.shutdown().await;
+                        }
+                        Answer::Good => {
+                            // A status, and no body.
+                            stream.write_all(&[0, 0, 1, HEADERS, 5]).await?;
+                            stream.write_all(&id.to_be_bytes()).await?;
+                            stream.write_all(&[0x88]).await?;
                         }
                     }
                 }
@@ -156,7 +164,8 @@ mod http2 {
         }
     }
 
-    async fn start(answer: Answer) -> (SocketAddr, Arc<AtomicUsize>) {
+    /// A server that answers in these two ways, the second of which it stays with.
+    async fn start(answers: [Answer; 2]) -> (SocketAddr, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(AtomicUsize::new(0));
@@ -164,14 +173,14 @@ mod http2 {
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(stream, answer, Arc::clone(&seen)));
+                tokio::spawn(serve(stream, answers, Arc::clone(&seen)));
             }
         });
         (address, requests)
     }
 
     async fn assert_answer_judged(answer: Answer, is_lost: bool) {
-        let (to, requests) = start(answer).await;
+        let (to, requests) = start([answer; 2]).await;
         assert_judged(by_hyper(to, true).await, is_lost);
         assert_eq!(requests.load(Ordering::Relaxed), 1, "{answer:?}");
     }
@@ -205,6 +214,22 @@ mod http2 {
     async fn a_server_that_goes_away_in_trouble_is_not_asked_again() {
         for code in [INTERNAL_ERROR, ENHANCE_YOUR_CALM] {
             assert_answer_judged(Answer::GoAway(0, code), false).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_post_that_was_not_processed_is_sent_again_whole() {
+        for refusal in [Answer::Reset(REFUSED_STREAM), Answer::GoAway(0, NO_ERROR)] {
+            for body in ["", "one cup"] {
+                let (to, requests) = start([refusal, Answer::Good]).await;
+                let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+                let retry = RetryLayer::new(RetryConfig::new().backoff(Backoff::constant(Duration::ZERO)));
+                let service = retry.over(Http::new()).layer(client.map_err(BoxError::from));
+                let request = Request::post(format!("http://{to}/")).body(Full::new(Bytes::from(body)));
+                let answer = service.oneshot(request.unwrap()).await.unwrap();
+                assert_eq!(answer.status(), 200, "{refusal:?}, {body:?}");
+                assert_eq!(requests.load(Ordering::Relaxed), 2);
+            }
         }
     }
 }
