@@ -149,7 +149,10 @@ mod http2 {
                         Answer::Reset(code) => stream.write_all(&frame(RST_STREAM, 0, id, &[code])).await?,
                         Answer::GoAway(last, code) => {
                             stream.write_all(&frame(GOAWAY, 0, 0, &[last, code])).await?;
-                            return stream.shutdown().await;
+                            stream.shutdown().await?;
+                            // What is not read makes the kernel reset the connection, and with it what was said.
+                            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+                            return Ok(());
                         }
                         Answer::Good => {
                             // A status, and no body.
