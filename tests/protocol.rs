@@ -1,4 +1,4 @@
-//! Which errors of real clients say that a request was not processed.
+//! HTTP: which errors of real clients say that a request was not processed, and what further attempts tell.
 
 #![cfg(feature = "http")]
 #![allow(clippy::disallowed_methods, reason = "servers are tasks")]
@@ -9,17 +9,22 @@
 mod server;
 
 use std::error::Error as StdError;
+use std::future::ready;
 use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::TokioExecutor;
-use stanchion::Error;
-use stanchion::protocol::http::{ByChain, Http, Unprocessed, is_unprocessed};
+use stanchion::protocol::http::{ByChain, Http, Idempotent, Unprocessed, is_unprocessed};
 use stanchion::protocol::{Judge, Repeat};
-use tower::BoxError;
+use stanchion::replay_body::ReplayBody;
+use stanchion::{Backoff, Error, RetryConfig, RetryLayer};
+use tower::{BoxError, Layer, ServiceExt, service_fn};
 
 use server::{Down, Mode, Server};
 
@@ -85,6 +90,24 @@ async fn an_error_is_to_be_boxed_by_itself() {
     let down = Down::new();
     let nested = BoxError::from(Error::Inner(by_hyper(down.address(), false).await));
     assert_eq!(repeat(Http::new(), &nested), Repeat::IfIdempotent);
+}
+
+/// Waiting for it has cost some.
+#[tokio::test(start_paused = true)]
+async fn a_further_attempt_tells_what_time_is_left_when_it_is_made() {
+    let timeouts = Mutex::new(Vec::new());
+    let service = service_fn(|request: Request<ReplayBody<Full<Bytes>>>| {
+        timeouts.lock().unwrap().push(request.headers()["grpc-timeout"].clone());
+        ready(Ok::<_, BoxError>(Response::builder().header("grpc-status", 14).body(()).unwrap()))
+    });
+    let config = RetryConfig::new().backoff(Backoff::constant(Duration::from_secs(1)));
+    let request = Request::post("/orders.Orders/Cancel")
+        .header(CONTENT_TYPE, "application/grpc")
+        .header("grpc-timeout", "10S")
+        .extension(Idempotent(true));
+    let layer = RetryLayer::new(config).over(Http::new());
+    layer.layer(service).oneshot(request.body(Full::default()).unwrap()).await.unwrap();
+    assert_eq!(*timeouts.lock().unwrap(), ["10S", "9000000u", "8000000u"]);
 }
 
 #[cfg(feature = "http2")]

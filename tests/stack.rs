@@ -21,10 +21,11 @@ use http::header::CONTENT_TYPE;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
 use stanchion::circuit_breaker::State;
+use stanchion::hedge::HedgeDelay;
 use stanchion::protocol::http::Idempotent;
 use stanchion::telemetry::Action;
 use stanchion::timeout::Limit;
-use stanchion::{Backoff, CircuitBreakerConfig, Reason, Rejected, RetryConfig};
+use stanchion::{Backoff, CircuitBreakerConfig, HedgeConfig, Reason, Rejected, RetryConfig};
 use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
 use tokio::time::{Instant, advance};
 use tokio_test::{assert_pending, assert_ready, task};
@@ -128,7 +129,7 @@ async fn retries_are_a_share_of_the_calls_however_much_fails() {
     const CALLS: usize = 200;
     for bottom in BOTTOMS {
         let server = Server::start(Mode::Unavailable);
-        let setup = Setup { budget: budget(0.1, 5.0), ..Setup::default() };
+        let setup = Setup { budget: budget(0.05, 5.0), ..Setup::default() };
         let stack = Stack::new(setup, bottom());
         let mut calls = JoinSet::new();
         for _ in 0..CALLS {
@@ -153,11 +154,55 @@ async fn one_lost_answer_in_fifty_is_made_up_for() {
     for bottom in BOTTOMS {
         let server = Server::start(Mode::Healthy);
         server.plan(|request| if request % 50 == 49 { Mode::Breaks } else { Mode::Healthy });
-        let stack = Stack::new(Setup { budget: budget(0.1, 5.0), ..Setup::default() }, bottom());
+        let stack = Stack::new(Setup { budget: budget(0.05, 5.0), ..Setup::default() }, bottom());
         for _ in 0..CALLS {
             assert_eq!(stack.call(get(&server)).await.unwrap(), (200, "hello".into()));
         }
         assert_eq!(server.requests(), CALLS + 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_late_answer_in_fifty_is_overtaken_by_that_to_a_copy() {
+    const CALLS: usize = 100;
+    let _held = Held::still();
+    for bottom in BOTTOMS {
+        let server = Server::start(Mode::Healthy);
+        server.plan(|request| if request % 50 == 49 { Mode::Held } else { Mode::Healthy });
+        let hedge = HedgeConfig::new().delay(HedgeDelay::Fixed(20 * MILLI));
+        let stack = Stack::new(Setup { hedge, budget: budget(0.05, 5.0), ..Setup::default() }, bottom());
+        let mut requests = 0;
+        for _ in 0..CALLS {
+            let call = start(&stack, get(&server));
+            requests += 1;
+            server.has_requests(requests).await;
+            if requests % 50 == 0 {
+                advance(20 * MILLI).await;
+                requests += 1;
+            }
+            assert_eq!(call.await.unwrap().unwrap(), (200, "hello".into()));
+        }
+        assert_eq!((requests, server.requests()), (CALLS + 2, CALLS + 2));
+        assert_eq!(stack.actions(), [Action::Hedged, Action::HedgeWon].repeat(2));
+        // What was overtaken is not waited for, and counts as nothing.
+        server.has_open(1).await;
+        assert_eq!(stack.breaker.state(), State::Closed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_without_a_key_has_no_copy() {
+    let _held = Held::still();
+    for bottom in BOTTOMS {
+        let server = Server::start(Mode::Held);
+        let hedge = HedgeConfig::new().delay(HedgeDelay::Fixed(20 * MILLI));
+        let stack = Stack::new(Setup { hedge, ..Setup::default() }, bottom());
+        let call = start(&stack, post(&server));
+        server.has_requests(1).await;
+        advance(SECOND).await;
+        assert_eq!((server.connections().await, server.requests()), (1, 1));
+        server.let_go();
+        assert_eq!(call.await.unwrap().unwrap(), (200, "hello".into()));
     }
 }
 
@@ -192,6 +237,20 @@ async fn nothing_reaches_the_server_while_the_circuit_is_open() {
             assert_eq!(stack.call(get(&server)).await.unwrap().0, 200);
         }
         assert_eq!(stack.breaker.state(), State::Closed);
+    }
+}
+
+#[tokio::test]
+async fn calls_that_are_refused_are_answered_from_somewhere_else() {
+    for bottom in BOTTOMS {
+        let server = Server::start(Mode::Unavailable);
+        let breaker = CircuitBreakerConfig::new().consecutive_failures(3);
+        let stack = Stack::new(Setup { breaker, fallback: Some("tea"), ..Setup::default() }, bottom());
+        assert_eq!(stack.call(get(&server)).await.unwrap(), (503, "hello".into()));
+        for request in [get(&server), post(&server)] {
+            assert_eq!(stack.call(request).await.unwrap(), (200, "tea".into()));
+        }
+        assert_eq!(server.requests(), 3);
     }
 }
 

@@ -11,22 +11,25 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use stanchion::classify::http::HttpClassifier;
+use stanchion::fallback::{Failure, Why};
 use stanchion::protocol::http::Http;
 use stanchion::replay_body::ReplayBody;
 use stanchion::telemetry::{Action, Event, Source};
 use stanchion::timeout::{Limit, Scope};
 use stanchion::{
     Backoff, Budget, BudgetConfig, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer,
-    RetryConfig, RetryLayer, TimeoutConfig, TimeoutLayer,
+    FallbackLayer, HedgeConfig, HedgeLayer, RetryConfig, RetryLayer, TimeoutConfig, TimeoutLayer,
 };
 use tokio::sync::watch;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 
 pub(crate) type Outgoing = Request<Full<Bytes>>;
+/// The layer that retries and the one that hedges each keep what they may send again.
+pub(crate) type Sent = Request<ReplayBody<ReplayBody<Full<Bytes>>>>;
 pub(crate) type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
 /// What is at the bottom, whichever client it is.
-pub(crate) type Bottom = BoxCloneSyncService<Request<ReplayBody<Full<Bytes>>>, Answer, BoxError>;
+pub(crate) type Bottom = BoxCloneSyncService<Sent, Answer, BoxError>;
 
 fn boxed<B>(response: Response<B>) -> Answer
 where
@@ -37,14 +40,14 @@ where
 
 /// The client of hyper-util.
 pub(crate) fn by_hyper() -> Bottom {
-    let client = Client::builder(TokioExecutor::new()).build_http::<ReplayBody<Full<Bytes>>>();
+    let client = Client::builder(TokioExecutor::new()).build_http();
     BoxCloneSyncService::new(client.map_response(boxed).map_err(BoxError::from))
 }
 
 /// Reqwest, for requests of the `http` crate.
 pub(crate) fn by_reqwest() -> Bottom {
     let client = reqwest::Client::builder().no_proxy().retry(reqwest::retry::never()).build().unwrap();
-    let service = service_fn(move |request: Request<ReplayBody<Full<Bytes>>>| {
+    let service = service_fn(move |request: Sent| {
         let request = reqwest::Request::try_from(request.map(reqwest::Body::wrap));
         let client = client.clone();
         async move { Ok(boxed(Response::from(client.execute(request?).await?))) }
@@ -54,8 +57,12 @@ pub(crate) fn by_reqwest() -> Bottom {
 
 /// What is set in the layers; nothing ends a call or opens the circuit unless it is.
 pub(crate) struct Setup {
+    /// What answers calls that are refused.
+    pub(crate) fallback: Option<&'static str>,
     pub(crate) total: TimeoutConfig,
     pub(crate) retry: RetryConfig,
+    pub(crate) hedge: HedgeConfig,
+    /// For retries and hedges.
     pub(crate) budget: Budget,
     pub(crate) breaker: CircuitBreakerConfig,
     pub(crate) attempt: TimeoutConfig,
@@ -66,8 +73,10 @@ const FOR_EVER: Limit = Limit::Fixed(Duration::from_secs(1_000_000));
 impl Default for Setup {
     fn default() -> Self {
         Self {
+            fallback: None,
             total: TimeoutConfig::new().limit(FOR_EVER),
             retry: RetryConfig::new().backoff(Backoff::constant(Duration::ZERO)),
+            hedge: HedgeConfig::new().max_hedges(0),
             budget: Budget::unlimited(),
             breaker: CircuitBreakerConfig::new().min_calls(u32::MAX),
             attempt: TimeoutConfig::new().scope(Scope::Attempt).limit(FOR_EVER),
@@ -75,7 +84,7 @@ impl Default for Setup {
     }
 }
 
-/// A budget of `cap` tokens, and a share of `ratio` of each call.
+/// A budget of `cap` tokens, and a share of `ratio` of each call from each of two layers.
 pub(crate) fn budget(ratio: f64, cap: f64) -> Budget {
     Budget::new(BudgetConfig::new().ratio(ratio).per_second(0.0).cap(cap))
 }
@@ -97,12 +106,22 @@ impl Stack {
                 seen.send_modify(|actions: &mut Vec<Action>| actions.push(*action));
             }
         };
+        let (retry, hedge) = (RetryLayer::new(setup.retry), HedgeLayer::new(setup.hedge));
         let breaker = CircuitBreakerLayer::new(setup.breaker).name("shop").classify(HttpClassifier::new());
         let handle = breaker.handle();
+        let fallback =
+            FallbackLayer::with(move |(), failure: Failure<Answer, BoxError>| match setup.fallback {
+                Some(text) if failure.why() == Why::Refused => {
+                    Ok(boxed(Response::new(Full::new(text.into()))))
+                }
+                _ => Err(failure),
+            });
         let service = ServiceBuilder::new()
+            .layer(fallback)
             .map_response(boxed)
             .layer(TimeoutLayer::new(setup.total).over(Http::new()))
-            .layer(RetryLayer::new(setup.retry).over(Http::new()).budget(setup.budget).observer(observer))
+            .layer(retry.over(Http::new()).budget(setup.budget.clone()).observer(observer.clone()))
+            .layer(hedge.over(Http::new()).budget(setup.budget).observer(observer))
             .layer(breaker)
             .layer(TimeoutLayer::new(setup.attempt).over(Http::new()))
             .service(bottom);
@@ -121,7 +140,7 @@ impl Stack {
         Ok((status, answer.into_body().collect().await?.to_bytes()))
     }
 
-    /// What the layer that retries did.
+    /// What the layers that retry and hedge did.
     pub(crate) fn actions(&self) -> Vec<Action> {
         self.actions.borrow().clone()
     }
