@@ -36,14 +36,10 @@ impl<F, T, E> Copies<F, T, E> {
         self.running.push(Box::pin(Running { copy: Watched::new(copy), span, number }));
     }
 
-    /// Keeps a failure, unless it says less than the one that is kept: the service's first error comes first, then its last
-    /// answer, then a refusal.
+    /// Keeps a failure, unless there is one before it that is no refusal. Answers are dropped before another attempt, so
+    /// what is kept for long is an error.
     pub(super) fn keep(&mut self, failure: Failure<T, E>) {
-        let is_better = match &self.failure {
-            None | Some((_, Cause::Refused)) => true,
-            Some((kept, _)) => kept.is_ok() && failure.1 != Cause::Refused,
-        };
-        if is_better {
+        if matches!(self.failure, None | Some((_, Cause::Refused))) {
             self.failure = Some(failure);
         }
     }

@@ -149,7 +149,6 @@ where
         match this.race.next() {
             Next::Unknown | Next::Never => return Poll::Pending,
             Next::At(at) => {
-                *this.ready_by = None;
                 ready!(this.timer.poll(cx, &shared.clock, at));
                 this.race.is_due();
             }

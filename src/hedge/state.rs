@@ -147,7 +147,8 @@ impl Race {
         } else if self.not_before > now {
             self.next = match self.next {
                 Next::At(at) => Next::At(at.max(self.not_before)),
-                _ => Next::At(self.not_before),
+                // It waits for the service, and would keep its place there for all that time.
+                _ => Next::Never,
             };
         }
         Verdict::Waits

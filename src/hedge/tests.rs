@@ -75,12 +75,12 @@ fn a_server_that_asks_for_no_time_gets_the_copy_at_once() {
 }
 
 #[test]
-fn a_copy_that_waits_for_the_service_is_put_off_by_the_server() {
+fn a_copy_that_waits_for_the_service_is_given_up_if_the_server_does_not_want_it_yet() {
     let mut race = race(2);
     race.hedged(at(50));
     race.is_due();
     assert_eq!(race.failed(Judgement::failed().hint(Hint::AtLeast(ms(30))), at(100)), Verdict::Waits);
-    assert_eq!(race.next(), Next::At(at(130)));
+    assert_eq!(race.next(), Next::Never);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub(crate) struct Script {
     pub(crate) steps: Arc<Mutex<VecDeque<(Duration, Answer)>>>,
     attempts: Arc<Mutex<Vec<(Duration, Request)>>>,
     start: Arc<Mutex<Option<Instant>>>,
+    /// How often it was asked whether it is ready.
+    asked: Arc<AtomicUsize>,
     /// Futures that are alive.
     alive: Arc<()>,
 }
@@ -61,6 +64,10 @@ impl Script {
         self.attempts.lock().unwrap().iter().map(|(_, request)| *request).collect()
     }
 
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn alive(&self) -> usize {
         // One is held by each instance of the script itself, and those are not counted here.
         Arc::weak_count(&self.alive)
@@ -73,6 +80,7 @@ impl Service<Request> for Script {
     type Future = Pin<Box<dyn Future<Output = Answer> + Send + Sync>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 
