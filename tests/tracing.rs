@@ -19,6 +19,15 @@ use tokio::time::advance;
 use tower::{Layer as _, ServiceExt};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record as Values};
+use stanchion::protocol::{Attempt, Carry, Judge, Judgement, Replay};
+use stanchion::{
+    Backoff, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, RetryConfig, RetryLayer,
+    Window,
+};
+use tokio::time::advance;
+use tower::{Layer as _, ServiceBuilder, ServiceExt, service_fn};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
@@ -269,4 +278,148 @@ async fn each_attempt_at_a_hedged_call_has_a_span_with_its_number_and_runs_in_it
             "in attempt",
         ]
     );
+/// A request that carries its number, and cannot be sent again if it is too long.
+#[derive(Clone, Debug)]
+struct Letter {
+    number: Option<Attempt>,
+    is_long: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Letters;
+
+impl Carry<Letter> for Letters {
+    fn attempt(&self, letter: &Letter) -> Option<Attempt> {
+        letter.number
+    }
+
+    fn set_attempt(&self, letter: &mut Letter, attempt: Attempt) {
+        letter.number = Some(attempt);
+    }
+}
+
+impl Replay<Letter> for Letters {
+    type Request = Letter;
+    type Kept = Letter;
+
+    fn keep(&self, letter: Letter, _: bool) -> (Letter, Option<Letter>) {
+        (letter.clone(), Some(letter))
+    }
+
+    fn again(&self, kept: &mut Letter) -> Option<Letter> {
+        (!kept.is_long).then(|| kept.clone())
+    }
+}
+
+impl Judge<(), Error<&'static str>> for Letters {
+    fn judge(&self, result: Result<&(), &Error<&'static str>>) -> Judgement {
+        if result.is_ok() { Judgement::good() } else { Judgement::failed() }
+    }
+}
+
+fn post() -> RetryLayer<stanchion::retry::Standard<Letters>> {
+    let config = RetryConfig::new().max_attempts(2).backoff(Backoff::constant(SECOND));
+    RetryLayer::new(config).name("post").over(Letters)
+}
+
+async fn lost(_: Letter) -> Result<(), Error<&'static str>> {
+    Err(Error::Inner("lost"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_set_up_wrongly_is_a_warning_once_and_then_below_the_usual_level() {
+    let (log, _guard) = Log::start();
+    let services = ServiceBuilder::new().layer(post()).layer(post().name("inner")).service_fn(lost);
+    for (is_long, action, times) in [(true, "not_replayable", 1), (false, "nested", 4)] {
+        for turn in 0..2 {
+            let letter = Letter { number: None, is_long };
+            services.clone().oneshot(letter).await.unwrap_err();
+            let records = log.take();
+            let told: Vec<_> = records
+                .iter()
+                .filter(|record| record.fields.get("action").is_some_and(|it| it.contains(action)))
+                .collect();
+            let warnings: Vec<_> = records.iter().filter(|record| record.level == Level::WARN).collect();
+            let by = if is_long { ["inner", "post"].len() } else { 1 };
+            assert_eq!(warnings.len(), if turn == 0 { by } else { 0 }, "{records:?}");
+            assert_eq!(told.len(), if is_long { by } else { times / 2 }, "{records:?}");
+            if let Some(warning) = warnings.first() {
+                assert_logged(
+                    warning,
+                    Level::WARN,
+                    &[
+                        ("message", "this will go on, and is logged once"),
+                        ("module", "retry"),
+                        ("name", "inner"),
+                        ("action", action),
+                        ("attempt", "1"),
+                    ],
+                );
+            }
+            assert!(
+                told.iter().filter(|record| record.level != Level::WARN).all(|it| it.level == Level::DEBUG)
+            );
+        }
+    }
+}
+
+/// Writes down when spans begin and end.
+#[derive(Clone, Debug, Default)]
+struct Spans(Arc<Mutex<Vec<String>>>);
+
+struct Number(String);
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut record = Record { level: Level::DEBUG, target: String::new(), fields: BTreeMap::new() };
+        attributes.record(&mut record);
+        let number = record.fields["attempt"].clone();
+        self.0.lock().unwrap().push(format!("begin {number}"));
+        context.span(id).unwrap().extensions_mut().insert(Number(number));
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        if event.metadata().target().starts_with("service") {
+            let number =
+                context.event_span(event).map(|span| span.extensions().get::<Number>().unwrap().0.clone());
+            self.0.lock().unwrap().push(format!("in {}", number.unwrap_or_default()));
+        }
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        let number = context.span(&id).unwrap().extensions().get::<Number>().unwrap().0.clone();
+        self.0.lock().unwrap().push(format!("end {number}"));
+    }
+}
+
+async fn lost_after_a_second(letter: Letter) -> Result<(), Error<&'static str>> {
+    tracing::info!(target: "service", "called");
+    tokio::time::sleep(SECOND).await;
+    tracing::info!(target: "service", "gone on");
+    lost(letter).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_attempt_is_a_span_that_ends_before_the_wait() {
+    let spans = Spans::default();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(spans.clone()));
+    let letter = Letter { number: None, is_long: false };
+    let service = post().layer(service_fn(lost_after_a_second));
+    let mut call = tokio_test::task::spawn(service.oneshot(letter));
+    for _ in 0..2 {
+        assert!(call.poll().is_pending());
+        advance(SECOND).await;
+    }
+    let first = ["begin 1", "in 1", "in 1", "end 1"];
+    assert_eq!(*spans.0.lock().unwrap(), first, "in the wait");
+    call.await.unwrap_err();
+    let second = ["begin 2", "in 2", "in 2", "end 2"];
+    assert_eq!(*spans.0.lock().unwrap(), [first, second].concat());
+
+    let spans = Spans::default();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(spans.clone()));
+    let handle = post().handle();
+    let letter = Letter { number: None, is_long: false };
+    handle.run(|| lost_after_a_second(letter.clone())).await.unwrap_err();
+    assert_eq!(*spans.0.lock().unwrap(), [first, second].concat(), "of a run as well");
 }

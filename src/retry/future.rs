@@ -125,6 +125,7 @@ where
         let mut this = self.project();
         // Gone before the request is made again: what it holds of it, such as a half-sent body, comes back with that.
         this.attempt.set(None);
+        *this.span = AttemptSpan::none();
         let facts = this.policy.facts(this.kept);
         let ended = Ended { is_idempotent: facts.is_idempotent, ..ended };
         let mut request = None;

@@ -1,5 +1,6 @@
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 
 use super::config::RetryConfig;
@@ -81,7 +82,11 @@ impl<P, J> RetryHandle<Standard<P, J>> {
         let mut progress = Progress::default();
         loop {
             let number = progress.attempts().saturating_add(1);
-            let (result, cause) = Watched::new(attempt()).await;
+            let (result, cause) = {
+                let span = self.shared.telemetry.attempt(number, 0);
+                let mut attempt = pin!(Watched::new(span.run(&mut attempt)));
+                poll_fn(|cx| span.run(|| attempt.as_mut().poll(cx))).await
+            };
             let judgement = match cause {
                 Cause::Refused => Judgement::refused(),
                 _ => self.policy.judge().judge(result.as_ref()),

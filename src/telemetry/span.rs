@@ -32,6 +32,11 @@ impl AttemptSpan {
         Self { span }
     }
 
+    /// The span of no attempt: put into the place of one that has ended, it ends that one's span.
+    pub(crate) const fn none() -> Self {
+        Self { span: ::tracing::Span::none() }
+    }
+
     /// Runs a part of the attempt inside of it.
     #[inline]
     pub(crate) fn run<R>(&self, part: impl FnOnce() -> R) -> R {
@@ -43,6 +48,11 @@ impl AttemptSpan {
 impl AttemptSpan {
     #[inline]
     pub(super) const fn new(_: &Source, _: u32, _: u32) -> Self {
+        Self {}
+    }
+
+    /// The span of no attempt.
+    pub(crate) const fn none() -> Self {
         Self {}
     }
 
