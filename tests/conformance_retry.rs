@@ -8,11 +8,18 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use stanchion::{Backoff, Jitter};
+use stanchion::classify::Class;
+use stanchion::protocol::{Judge, Plain};
+use stanchion::retry::Standard;
+use stanchion::telemetry::{Action, Event, Outcome, Source};
+use stanchion::{Backoff, Budget, Error, Jitter, RetryConfig, RetryLayer};
+use tokio::time::Instant;
+use tower::{Layer, ServiceExt, service_fn};
 
 /// What Resilience4j calls an interval function, or what it refuses to make one of.
 #[derive(Debug, Deserialize)]
@@ -41,13 +48,46 @@ fn unchanged() -> f64 {
 
 #[derive(Debug, Deserialize)]
 struct Policy {
-    config: Growth,
+    config: Settings,
     executions: Vec<Execution>,
 }
 
 #[derive(Debug, Deserialize)]
+struct Settings {
+    max_attempts: u32,
+    retry_on_bad_result: bool,
+    #[serde(flatten)]
+    growth: Growth,
+}
+
+#[derive(Debug, Deserialize)]
 struct Execution {
+    attempt_outcomes: Vec<End>,
     waits_ms: Vec<u64>,
+    outcome: String,
+    events: Vec<String>,
+    #[serde(flatten)]
+    counters: Counters,
+}
+
+/// How an attempt ended: the first two with a result, the others with an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum End {
+    Ok,
+    Bad,
+    Error,
+    Ignored,
+}
+
+/// Since the policy was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+struct Counters {
+    success_without_retry: u32,
+    success_with_retry: u32,
+    failed_without_retry: u32,
+    failed_with_retry: u32,
+    total_calls: u32,
 }
 
 /// The longest wait that is told apart from never, 584 years. Resilience4j goes on to 292 million.
@@ -182,10 +222,170 @@ fn waits_are_those_that_were_recorded() {
 fn policies_wait_as_was_recorded() {
     let mut waits = 0;
     for Policy { config, executions } in load("retry.jsonl") {
-        for Execution { waits_ms } in executions {
-            replay(&config, &waits_ms);
+        for Execution { waits_ms, .. } in executions {
+            replay(&config.growth, &waits_ms);
             waits += waits_ms.len();
         }
     }
     assert_eq!(waits, 293);
+}
+
+/// What Resilience4j would have said and counted.
+#[derive(Debug, Default)]
+struct Told {
+    events: Vec<String>,
+    counters: Counters,
+}
+
+impl Told {
+    fn hear(&mut self, event: &Event<'_>) {
+        let (events, counters) = (&mut self.events, &mut self.counters);
+        match event {
+            Event::Attempt { number, outcome } => {
+                counters.total_calls += 1;
+                match (outcome, number) {
+                    (Outcome::Success, 1) => counters.success_without_retry += 1,
+                    (Outcome::Success, number) => {
+                        counters.success_with_retry += 1;
+                        events.push(format!("SUCCESS:{}", number - 1));
+                    }
+                    (Outcome::Ignored, _) => {
+                        counters.failed_without_retry += 1;
+                        events.push("IGNORED_ERROR:0".to_owned());
+                    }
+                    _ => {}
+                }
+            }
+            Event::Action { action: Action::Retried, attempt, .. } => events.push(format!("RETRY:{attempt}")),
+            Event::Action { action: Action::Exhausted, attempt, .. } => {
+                counters.failed_with_retry += 1;
+                events.push(format!("ERROR:{attempt}"));
+            }
+            Event::Budget { share } => assert_eq!(*share, 1.0),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+type Answer = Result<End, Error<End>>;
+
+fn end(end: End) -> Answer {
+    match end {
+        End::Ok | End::Bad => Ok(end),
+        End::Error | End::Ignored => Err(Error::Inner(end)),
+    }
+}
+
+/// Ends as was recorded, and when.
+#[derive(Clone, Debug)]
+struct Script {
+    ends: Arc<Vec<End>>,
+    starts: Arc<Mutex<Vec<Instant>>>,
+}
+
+impl Script {
+    fn attempt(&self) -> std::future::Ready<Answer> {
+        let mut starts = self.starts.lock().expect("it does not panic");
+        let next = self.ends.get(starts.len()).expect("no more attempts than were recorded");
+        starts.push(Instant::now());
+        std::future::ready(end(*next))
+    }
+}
+
+fn judge(retry_on_bad_result: bool) -> impl Judge<End, Error<End>> + Clone {
+    move |result: Result<&End, &Error<End>>| match result {
+        Ok(End::Bad) if retry_on_bad_result => Class::Failure,
+        Ok(_) => Class::Success,
+        Err(Error::Inner(End::Ignored)) => Class::Ignored,
+        Err(_) => Class::Failure,
+    }
+}
+
+/// The same policy, and what it tells.
+fn policy(
+    settings: &Settings,
+) -> (RetryLayer<Standard<Plain, impl Judge<End, Error<End>> + Clone>>, Arc<Mutex<Told>>) {
+    let config = RetryConfig::new()
+        .max_attempts(settings.max_attempts)
+        .backoff(settings.growth.from(settings.growth.initial_ms));
+    let told = Arc::new(Mutex::new(Told::default()));
+    let heard = Arc::clone(&told);
+    let layer = RetryLayer::new(config)
+        .budget(Budget::unlimited())
+        .judge(judge(settings.retry_on_bad_result))
+        .observer(move |_: &Source, event: &Event<'_>| heard.lock().expect("it does not panic").hear(event));
+    (layer, told)
+}
+
+/// What was counted in one execution, and what the recorded answer would have been here.
+///
+/// Resilience4j counts the last bad result twice. If it is set to make an error of it, it counts that error too, when the
+/// call is not asynchronous. Here the result is handed out.
+fn expected(execution: &Execution, before: Counters) -> (String, Vec<String>, Counters) {
+    let Counters { success_without_retry, success_with_retry, failed_without_retry, .. } = execution.counters;
+    let ended_bad = execution.attempt_outcomes.last() == Some(&End::Bad);
+    let mut events = execution.events.clone();
+    events.dedup_by(|next, event| next.starts_with("ERROR") && event.starts_with("ERROR"));
+    let is_exhausted = events.last().is_some_and(|event| event.starts_with("ERROR"));
+    let attempts = u32::try_from(execution.attempt_outcomes.len()).expect("there are few");
+    let repeated = u32::try_from(execution.events.len() - events.len()).expect("there are few");
+    let twice = u32::from(is_exhausted && ended_bad);
+    assert_eq!(execution.counters.total_calls - before.total_calls, attempts + twice + repeated);
+    assert_eq!(
+        execution.counters.failed_with_retry - before.failed_with_retry,
+        u32::from(is_exhausted) + repeated
+    );
+    let counters = Counters {
+        success_without_retry: success_without_retry - before.success_without_retry,
+        success_with_retry: success_with_retry - before.success_with_retry,
+        failed_without_retry: failed_without_retry - before.failed_without_retry,
+        failed_with_retry: u32::from(is_exhausted),
+        total_calls: attempts,
+    };
+    let outcome = if ended_bad { "ok:bad".to_owned() } else { execution.outcome.clone() };
+    (outcome, events, counters)
+}
+
+fn outcome(answer: &Answer) -> String {
+    match answer {
+        Ok(end) => format!("ok:{end:?}").to_lowercase(),
+        Err(Error::Inner(end)) => format!("err:{end:?}").to_lowercase(),
+        Err(Error::Rejected(rejected)) => panic!("{rejected}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn executions_go_as_was_recorded() {
+    let (mut replayed, mut handed_out) = (0, 0);
+    for Policy { config, executions } in load("retry.jsonl") {
+        for is_service in [true, false] {
+            let (layer, told) = policy(&config);
+            let mut before = Counters::default();
+            for execution in &executions {
+                let ends = Arc::new(execution.attempt_outcomes.clone());
+                let script = Script { ends, starts: Arc::default() };
+                let answer = if is_service {
+                    let script = script.clone();
+                    layer.layer(service_fn(move |()| script.attempt())).oneshot(()).await
+                } else {
+                    layer.handle().run(|| script.attempt()).await
+                };
+                let (recorded, events, counters) = expected(execution, before);
+                before = execution.counters;
+                let told = std::mem::take(&mut *told.lock().expect("it does not panic"));
+                assert_eq!(outcome(&answer), recorded, "{config:?}, {execution:?}");
+                assert_eq!((told.events, told.counters), (events, counters), "{config:?}, {execution:?}");
+                let starts = script.starts.lock().expect("it does not panic");
+                let waits = starts.iter().zip(starts.iter().skip(1)).map(|(one, next)| *next - *one);
+                let recorded: Vec<_> =
+                    execution.waits_ms.iter().copied().map(Duration::from_millis).collect();
+                assert_eq!(waits.collect::<Vec<_>>(), recorded, "{config:?}, {execution:?}");
+                assert_eq!(starts.len(), execution.attempt_outcomes.len());
+                replayed += 1;
+                handed_out += usize::from(execution.outcome == "err:max_retries_exceeded");
+            }
+        }
+    }
+    // Each as a service and as a run; and those whose last result Resilience4j made an error of.
+    assert_eq!((replayed, handed_out), (2 * 203, 2 * 17));
 }

@@ -15,18 +15,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use naive_retry::{Impatient, Naive};
-use tower::Service;
+use stanchion::{Budget as OurBudget, BudgetConfig, Retry, RetryConfig, RetryLayer, Timeout, TimeoutLayer};
+use tower::retry::Policy;
 use tower::retry::backoff::{Backoff, ExponentialBackoff, ExponentialBackoffMaker, MakeBackoff};
 use tower::retry::budget::{Budget, TpsBudget};
-use tower::retry::{Policy, Retry};
 use tower::util::rng::Rng;
+use tower::{Layer, Service};
 use virtual_server::{
     Answer, Failed, Latency, MILLISECOND, Mode, Orphans, Random, Request, SECOND, Server, Traffic, seed,
     simulate,
 };
 
 const RETRIES: u32 = 3;
-/// Of the retries over the calls, for those that have a budget.
+/// Of the retries over the calls, for those that have a budget which is not set here.
 const RATIO: f64 = 0.2;
 
 /// What is measured, once for each client.
@@ -43,6 +44,8 @@ fn out_of_bounds<const N: usize>(figures: [(&'static str, bool); N]) -> Vec<&'st
 /// Requests per call while a server is down for 40 s.
 #[derive(Debug)]
 struct Outage {
+    /// Of the retries over the calls, by the budget.
+    ratio: f64,
     mean: f64,
     worst_second: f64,
     /// Of a hundred clients that make ten calls per second each, in the mean.
@@ -50,7 +53,7 @@ struct Outage {
 }
 
 impl Outage {
-    fn of<S>(client: impl Fn(Server) -> S) -> Self
+    fn of<S>(ratio: f64, client: impl Fn(Server) -> S) -> Self
     where
         S: Service<Request, Response = Answer, Error: 'static> + Clone + 'static,
     {
@@ -65,14 +68,14 @@ impl Outage {
             })
         };
         let (mean, worst_second) = run(1);
-        Self { mean, worst_second, of_small_clients: run(100).0 }
+        Self { ratio, mean, worst_second, of_small_clients: run(100).0 }
     }
 }
 
 impl Figures for Outage {
     fn misses(&self) -> Vec<&'static str> {
         out_of_bounds([
-            ("mean", self.mean <= 1.02 + RATIO),
+            ("mean", self.mean <= 1.02 + self.ratio),
             ("worst_second", self.worst_second <= 1.25),
             ("of_small_clients", self.of_small_clients <= 1.35),
         ])
@@ -163,8 +166,8 @@ fn naive_with_jitter(server: Server) -> Naive<Impatient<Server>> {
     Naive::with_full_jitter(without_retries(server), RETRIES)
 }
 
-fn towers(server: Server) -> Retry<Towers, Impatient<Server>> {
-    Retry::new(Towers::new(), without_retries(server))
+fn towers(server: Server) -> tower::retry::Retry<Towers, Impatient<Server>> {
+    tower::retry::Retry::new(Towers::new(), without_retries(server))
 }
 
 /// The policy of tower's documentation, but that it makes its deposits for calls, as Finagle does, and not for
@@ -212,6 +215,16 @@ impl Rng for TowersRandom {
     }
 }
 
+/// With the defaults, but that there are as many retries as the others make, and a budget of this ratio.
+fn ours(ratio: f64) -> impl Fn(Server) -> Retry<Timeout<Server>> {
+    fastrand::seed(seed());
+    move |server| {
+        let budget = OurBudget::new(BudgetConfig::new().ratio(ratio));
+        let retry = RetryLayer::new(RetryConfig::new().max_attempts(1 + RETRIES)).budget(budget);
+        retry.layer(TimeoutLayer::per_attempt(100 * MILLISECOND).layer(server))
+    }
+}
+
 /// Says how a client does, and what it misses.
 fn show(client: &str, figures: &impl Figures) -> Vec<&'static str> {
     println!("{client}: {figures:.3?}; misses {:?} (seed {})", figures.misses(), seed());
@@ -220,13 +233,13 @@ fn show(client: &str, figures: &impl Figures) -> Vec<&'static str> {
 
 #[test]
 fn an_outage_is_a_storm_of_naive_retries() {
-    let misses = show("naive", &Outage::of(naive));
+    let misses = show("naive", &Outage::of(RATIO, naive));
     assert_eq!(misses, ["mean", "worst_second", "of_small_clients"]);
 }
 
 #[test]
 fn towers_retries_come_in_bursts_and_are_no_budget_for_small_clients() {
-    let misses = show("tower", &Outage::of(towers));
+    let misses = show("tower", &Outage::of(RATIO, towers));
     assert!(misses.ends_with(&["worst_second", "of_small_clients"]));
 }
 
@@ -257,5 +270,30 @@ fn towers_retries_keep_a_server_down_that_works_for_clients_that_have_gone() {
     for rate in [700, 800] {
         let misses = show("tower", &Metastable::of(towers, rate, Orphans::Skipped));
         assert!(!misses.contains(&"afterwards"));
+    }
+}
+
+/// The part of each budget that the clients have earned is all that an outage costs.
+#[test]
+fn an_outage_is_no_storm_of_ours() {
+    for ratio in [0.1, 0.2] {
+        assert!(show(&format!("ours, {ratio}"), &Outage::of(ratio, ours(ratio))).is_empty());
+    }
+}
+
+#[test]
+fn a_tenth_of_failures_is_hidden_by_ours() {
+    assert!(show("ours", &Chance::of(ours(RATIO))).is_empty());
+}
+
+#[test]
+fn a_server_that_is_well_again_is_left_so_by_ours() {
+    for ratio in [0.1, 0.2] {
+        for rate in [700, 800] {
+            for orphans in [Orphans::Skipped, Orphans::Stopped] {
+                let client = format!("ours, {ratio}, {rate} per second, {orphans:?}");
+                assert!(show(&client, &Metastable::of(ours(ratio), rate, orphans)).is_empty());
+            }
+        }
     }
 }
