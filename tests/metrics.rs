@@ -15,7 +15,9 @@ use hyper_util::rt::TokioIo;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use stanchion::circuit_breaker::State;
 use stanchion::classify::Class;
-use stanchion::{CircuitBreakerConfig, CircuitBreakerLayer, Error, Window};
+use stanchion::{
+    Budget, BudgetConfig, CircuitBreakerConfig, CircuitBreakerLayer, Error, RetryConfig, RetryLayer, Window,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::advance;
@@ -353,4 +355,101 @@ async fn a_second_layer_of_the_same_name_does_not_reset_the_counters() {
     layer("again").handle().try_acquire().unwrap().finish(Class::Success);
     layer("again").handle().try_acquire().unwrap().finish(Class::Success);
     assert_eq!(series("again").await["stanchion_circuit_breaker_calls_total outcome=success"], 2.0);
+}
+
+// Retries.
+
+const RETRY_SERIES: &[&str] = &[
+    "stanchion_retry_actions_total action=budget_spent",
+    "stanchion_retry_actions_total action=exhausted",
+    "stanchion_retry_actions_total action=nested",
+    "stanchion_retry_actions_total action=no_time",
+    "stanchion_retry_actions_total action=not_idempotent",
+    "stanchion_retry_actions_total action=not_ready",
+    "stanchion_retry_actions_total action=not_replayable",
+    "stanchion_retry_actions_total action=pushed_back",
+    "stanchion_retry_actions_total action=retried",
+    "stanchion_retry_attempts_total outcome=cancelled",
+    "stanchion_retry_attempts_total outcome=failure",
+    "stanchion_retry_attempts_total outcome=ignored",
+    "stanchion_retry_attempts_total outcome=success",
+    "stanchion_retry_budget_balance_ratio ",
+    "stanchion_retry_rejections_total reason=not_ready",
+];
+
+fn retry(name: &'static str) -> RetryLayer {
+    exporter();
+    let budget = Budget::new(BudgetConfig::new().ratio(0.0).per_second(0.0).cap(4.0));
+    RetryLayer::new(RetryConfig::new()).name(name).budget(budget)
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_series_of_a_retry_layer_exists_before_the_first_call() {
+    let _layer = retry("retry names").handle();
+    let series = series("retry names").await;
+    assert_eq!(series.keys().map(String::as_str).collect::<Vec<_>>(), RETRY_SERIES);
+    for (name, value) in &series {
+        assert_eq!(*value, if name.contains("budget_balance") { 1.0 } else { 0.0 }, "{name}");
+    }
+    let text = scraped().await;
+    for name in RETRY_SERIES {
+        let (metric, _) = name.split_once(' ').unwrap();
+        let kind = if metric.ends_with("total") { "counter" } else { "gauge" };
+        assert!(text.contains(&format!("# TYPE {metric} {kind}\n")), "{metric} in\n{text}");
+        assert!(text.contains(&format!("# HELP {metric} ")), "{metric} is not explained in\n{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_retries_do_can_be_read_from_their_metrics() {
+    const NAME: &str = "retry life";
+    let handle = retry(NAME).handle();
+    let run = async |failures: u32| {
+        let mut attempts = 0;
+        let attempt = || {
+            attempts += 1;
+            std::future::ready(if attempts <= failures { Err(Error::Inner("failed")) } else { Ok(()) })
+        };
+        handle.run(attempt).await
+    };
+    assert_eq!(run(0).await, Ok(()));
+    assert_eq!(run(1).await, Ok(()));
+    assert!(run(3).await.is_err());
+    // There are four tokens: the last of them, and then none.
+    assert!(run(3).await.is_err());
+
+    let breaker = CircuitBreakerLayer::new(config());
+    breaker.handle().force_open();
+    let refused = handle.run(|| breaker.handle().run(async { Ok::<(), Error<&str>>(()) })).await;
+    assert!(refused.is_err());
+
+    let counted = counted(NAME).await;
+    assert_counted(
+        &counted,
+        &[
+            ("stanchion_retry_actions_total action=budget_spent", 1.0),
+            ("stanchion_retry_actions_total action=exhausted", 1.0),
+            ("stanchion_retry_actions_total action=retried", 4.0),
+            ("stanchion_retry_attempts_total outcome=failure", 6.0),
+            ("stanchion_retry_attempts_total outcome=ignored", 1.0),
+            ("stanchion_retry_attempts_total outcome=success", 2.0),
+        ],
+    );
+}
+
+/// Dashboards would miss them if they were rejections that are not counted as such.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_given_up_between_two_attempts_is_counted_by_its_reason() {
+    const NAME: &str = "retry given up";
+    let layer = retry(NAME).judge(|_: Result<&u32, &Error<&'static str>>| Class::Failure);
+    let inner = tower::limit::ConcurrencyLimit::new(tower::service_fn(|_: ()| async { Ok(503) }), 1);
+    let mut occupied = inner.clone();
+    let mut call = task::spawn(layer.layer(inner).oneshot(()));
+    assert_pending!(call.poll());
+    occupied.ready().await.unwrap();
+    assert!(matches!(call.await, Err(Error::Rejected(_))));
+    let series = series(NAME).await;
+    assert_eq!(series["stanchion_retry_rejections_total reason=not_ready"], 1.0);
+    assert_eq!(series["stanchion_retry_actions_total action=not_ready"], 1.0);
+    assert_eq!(series["stanchion_retry_budget_balance_ratio "], 0.75);
 }

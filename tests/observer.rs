@@ -13,7 +13,10 @@ use std::time::Duration;
 use stanchion::circuit_breaker::{Cause, Readiness, State, Transition};
 use stanchion::classify::Class;
 use stanchion::telemetry::{Event, Outcome, Source};
-use stanchion::{CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, Window};
+use stanchion::{
+    CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, RetryConfig, RetryHandle,
+    RetryLayer, Window,
+};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::advance;
 use tokio_test::{assert_pending, assert_ready, task};
@@ -654,4 +657,54 @@ async fn a_circuit_says_when_it_begins_and_when_it_ends() {
     let heard = heard.lock().unwrap();
     let expected = [("began", "closed"), ("began", "closed"), ("ended", "forced_open"), ("ended", "closed")];
     assert_eq!(*heard, expected);
+}
+
+// Retries; what they tell in detail is in their own tests.
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_layer_tells_what_it_does_in_the_order_in_which_it_does_it() {
+    let told = Arc::new(Mutex::new(vec![]));
+    let seen = Arc::clone(&told);
+    let layer = RetryLayer::new(RetryConfig::new().max_attempts(2)).name("payments").observer(
+        move |source: &Source, event: &Event<'_>| {
+            assert_eq!((source.module, source.name), ("retry", "payments"));
+            let event = format!("{event:?}");
+            seen.lock().unwrap().push(event.split([' ', ',']).take(4).collect::<Vec<_>>().join(" "));
+        },
+    );
+    let failed =
+        layer.layer(service_fn(|()| async { Err::<(), _>(Error::Inner("failed")) })).oneshot(()).await;
+    assert_eq!(failed, Err(Error::Inner("failed")));
+    assert_eq!(
+        *told.lock().unwrap(),
+        [
+            "Attempt(1: failure)",
+            "Budget(0.9)",
+            "Action(retried after attempt 1",
+            "Attempt(2: failure)",
+            "Action(exhausted after attempt 2"
+        ]
+    );
+}
+
+/// It may even forbid the attempt that it is told of, and the call goes on all the same.
+#[tokio::test(start_paused = true)]
+async fn an_observer_of_retries_may_call_back_and_may_panic() {
+    let handle = Arc::new(OnceLock::<RetryHandle<_>>::new());
+    let called = Arc::clone(&handle);
+    let layer =
+        RetryLayer::new(RetryConfig::new().max_attempts(9)).observer(move |_: &Source, _: &Event<'_>| {
+            let handle = called.get().unwrap();
+            handle.reconfigure(handle.config().max_attempts(2)).unwrap();
+            panic!("in an observer");
+        });
+    assert!(handle.set(layer.handle()).is_ok());
+    let mut attempts = 0;
+    let run = layer.handle();
+    let answer = run.run(|| {
+        attempts += 1;
+        async { Err::<(), _>("failed") }
+    });
+    assert_eq!(answer.await, Err("failed"));
+    assert_eq!(attempts, 2);
 }
