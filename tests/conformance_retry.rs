@@ -4,7 +4,7 @@
 //! Resilience4j truncates each wait to milliseconds and grows the next one from that. Waits here are not truncated.
 //! So each step is replayed on its own, and whole sequences where the factor is whole and there is nothing to truncate.
 
-#![allow(clippy::panic, reason = "a test may fail")]
+#![allow(clippy::disallowed_methods, clippy::panic, reason = "a test looks at the clock, and may fail")]
 
 use std::fs;
 use std::path::Path;
@@ -301,20 +301,19 @@ fn judge(retry_on_bad_result: bool) -> impl Judge<End, Error<End>> + Clone {
     }
 }
 
-/// The same policy, and what it tells.
+/// The same policy.
 fn policy(
     settings: &Settings,
-) -> (RetryLayer<Standard<Plain, impl Judge<End, Error<End>> + Clone>>, Arc<Mutex<Told>>) {
+    told: &Arc<Mutex<Told>>,
+) -> RetryLayer<Standard<Plain, impl Judge<End, Error<End>> + Clone>> {
     let config = RetryConfig::new()
         .max_attempts(settings.max_attempts)
         .backoff(settings.growth.from(settings.growth.initial_ms));
-    let told = Arc::new(Mutex::new(Told::default()));
-    let heard = Arc::clone(&told);
-    let layer = RetryLayer::new(config)
+    let told = Arc::clone(told);
+    RetryLayer::new(config)
         .budget(Budget::unlimited())
         .judge(judge(settings.retry_on_bad_result))
-        .observer(move |_: &Source, event: &Event<'_>| heard.lock().expect("it does not panic").hear(event));
-    (layer, told)
+        .observer(move |_: &Source, event: &Event<'_>| told.lock().expect("it does not panic").hear(event))
 }
 
 /// What was counted in one execution, and what the recorded answer would have been here.
@@ -359,7 +358,8 @@ async fn executions_go_as_was_recorded() {
     let (mut replayed, mut handed_out) = (0, 0);
     for Policy { config, executions } in load("retry.jsonl") {
         for is_service in [true, false] {
-            let (layer, told) = policy(&config);
+            let told = Arc::new(Mutex::new(Told::default()));
+            let layer = policy(&config, &told);
             let mut before = Counters::default();
             for execution in &executions {
                 let ends = Arc::new(execution.attempt_outcomes.clone());

@@ -62,7 +62,7 @@ pub trait RetryPolicy<Req, Res, E>: Attempts<Req> {
     fn judge(&self, kept: &mut Self::Kept, result: &mut Result<Res, E>) -> Judgement;
 
     /// The wait before another attempt, if it is not to be the one that is configured or that a server asked for.
-    /// Asked when everything else allows the attempt.
+    /// Asked when everything else allows the attempt. It is cut off by the deadline.
     fn wait(&self, kept: &mut Self::Kept) -> Option<Self::Wait> {
         let _ = kept;
         None
