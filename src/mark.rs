@@ -101,3 +101,6 @@ where
         Poll::Ready((ready!(polled), *this.cause))
     }
 }
+
+#[cfg(all(test, not(stanchion_loom)))]
+mod tests;

@@ -277,6 +277,31 @@ async fn a_service_that_spends_the_budget_of_its_task_does_not_hold_up_the_timer
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_moves_to_another_task_is_given_up_there() {
+    let mut service = after(SECOND).layer(takes());
+    let mut call = Box::pin(service.ready().await.unwrap().call(60 * SECOND));
+    let [mut first, mut last] = [(); 2].map(task::spawn);
+    for task in [&mut first, &mut last] {
+        assert_pending!(task.enter(|cx, _| call.as_mut().poll(cx)));
+    }
+    advance(SECOND).await;
+    assert!(last.is_woken());
+    rejected(assert_ready!(last.enter(|cx, _| call.as_mut().poll(cx))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_service_is_no_timeout() {
+    let mut service = after(SECOND).layer(service_fn(|()| async {
+        sleep(MS).await;
+        panic!("as it was written");
+        #[allow(unreachable_code, reason = "it says what would be answered")]
+        Ok::<_, Failure>(())
+    }));
+    service.ready().await.unwrap();
+    assert!(tokio::spawn(service.call(())).await.unwrap_err().is_panic());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_nobody_can_wait_for_is_no_limit() {
     for limit in [Duration::MAX, 30 * YEAR, 1_000 * YEAR] {
         let mut service = after(limit).layer(takes());
@@ -431,12 +456,37 @@ async fn a_deadline_is_shortened_and_never_put_off() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_deadline_is_a_moment_that_comes_nearer_and_passes() {
+    let deadline = Deadline::after(SECOND);
+    assert_eq!(deadline, Deadline::at(Instant::now() + SECOND));
+    assert_eq!(deadline.instant(), Instant::now() + SECOND);
+    advance(600 * MS).await;
+    assert_eq!(deadline.remaining(), 400 * MS);
+    assert_eq!(deadline.earlier(Deadline::after(SECOND)), deadline);
+    assert_eq!(Deadline::after(SECOND).earlier(deadline), deadline);
+    advance(YEAR).await;
+    assert_eq!(deadline.remaining(), Duration::ZERO);
+    assert_eq!(Deadline::after(Duration::MAX).remaining(), 30 * YEAR);
+    assert_eq!(Deadline::after(Duration::ZERO).remaining(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deadline_ends_a_call_that_has_a_longer_limit() {
     let mut service = after(9 * SECOND).over(Queries).layer(Backend::default());
     let began = Instant::now();
     let result = call(&mut service, Query::of(60 * SECOND).within(SECOND)).await;
     assert_given_up(result, "outer", Reason::DeadlineExceeded, SECOND);
     assert_eq!(began.elapsed(), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_an_outer_limit_has_set_is_kept_and_named_by_the_innermost_layer() {
+    let mut service = ServiceBuilder::new()
+        .layer(after(SECOND).over(Queries))
+        .layer(per_attempt(9 * SECOND).over(Queries))
+        .service(Backend::default());
+    let result = call(&mut service, Query::of(60 * SECOND)).await;
+    assert_given_up(result, "inner", Reason::DeadlineExceeded, SECOND);
 }
 
 #[tokio::test(start_paused = true)]
@@ -825,6 +875,39 @@ async fn calls_that_fail_or_are_cancelled_say_nothing_about_how_long_they_take()
     }
     advance(3 * SECOND).await;
     assert_eq!(layer.handle().limit(), Some(10 * SECOND));
+}
+
+/// Otherwise the calls that have little time would set the limit of all others, which then could not show that they
+/// need more.
+#[tokio::test(start_paused = true)]
+async fn calls_that_had_less_time_than_the_limit_do_not_lower_it() {
+    let layer = TimeoutLayer::new(adaptive(2.0)).over(Queries);
+    let mut service = layer.layer(Backend::default());
+    let hopeless = [|| Query::of(100 * MS).within(20 * MS), || Query::of(100 * MS).total(20 * MS)];
+    for query in hopeless {
+        for _ in 0..200 {
+            rejected(call(&mut service, query()).await);
+        }
+        advance(3 * SECOND).await;
+        assert_eq!(layer.handle().limit(), Some(10 * SECOND));
+    }
+    assert!(call(&mut service, Query::of(SECOND)).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_had_too_little_time_tell_how_much_is_needed_at_least() {
+    let config = TimeoutConfig::new().min_remaining(MinRemaining::Measured(0.5));
+    let backend = Backend::default();
+    let mut service = TimeoutLayer::new(config).name("outer").over(Queries).layer(backend.clone());
+    for _ in 0..120 {
+        rejected(call(&mut service, Query::of(100 * MS).within(50 * MS)).await);
+    }
+    advance(3 * SECOND).await;
+    let calls = backend.calls();
+    let result = call(&mut service, Query::of(100 * MS).within(40 * MS)).await;
+    assert_refused(result, "outer", Reason::DeadlineExceeded, 40 * MS);
+    assert_eq!(backend.calls(), calls);
+    assert!(call(&mut service, Query::of(100 * MS).within(110 * MS)).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]

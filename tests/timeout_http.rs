@@ -491,6 +491,20 @@ async fn a_body_that_spends_the_budget_of_its_task_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_that_moves_to_another_task_is_given_up_there() {
+    for config in [whole(), idle()] {
+        let mut body = body_of(config, &[Stall]).await;
+        let [mut first, mut last] = [(); 2].map(task::spawn);
+        for task in [&mut first, &mut last] {
+            assert_pending!(task.enter(|cx, _| Pin::new(&mut body).poll_frame(cx)));
+        }
+        advance(SECOND).await;
+        assert!(last.is_woken());
+        assert!(assert_ready!(last.enter(|cx, _| Pin::new(&mut body).poll_frame(cx))).unwrap().is_err());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn limits_of_for_ever_are_none() {
     for config in [idle().idle(Duration::MAX), whole().limit(Limit::Fixed(Duration::MAX)).idle(30 * YEAR)] {
         let body = body_of(config, &[Wait(YEAR), Data, Wait(YEAR), Data]).await;

@@ -12,22 +12,15 @@ use std::time::Duration;
 
 use stanchion::classify::Class;
 use stanchion::hedge::HedgeDelay;
-use stanchion::{
-    CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, HedgeConfig, HedgeLayer, Window,
-};
-use tokio::time::advance;
-use tower::{Layer as _, ServiceExt};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record as Values};
 use stanchion::protocol::{Attempt, Carry, Judge, Judgement, Replay};
 use stanchion::{
-    Backoff, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, RetryConfig, RetryLayer,
-    Window,
+    Backoff, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, HedgeConfig, HedgeLayer,
+    RetryConfig, RetryLayer, Window,
 };
 use tokio::time::advance;
 use tower::{Layer as _, ServiceBuilder, ServiceExt, service_fn};
 use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id};
+use tracing::span::{Attributes, Id, Record as Values};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
@@ -278,6 +271,8 @@ async fn each_attempt_at_a_hedged_call_has_a_span_with_its_number_and_runs_in_it
             "in attempt",
         ]
     );
+}
+
 /// A request that carries its number, and cannot be sent again if it is too long.
 #[derive(Clone, Debug)]
 struct Letter {
@@ -365,11 +360,11 @@ async fn what_is_set_up_wrongly_is_a_warning_once_and_then_below_the_usual_level
 
 /// Writes down when spans begin and end.
 #[derive(Clone, Debug, Default)]
-struct Spans(Arc<Mutex<Vec<String>>>);
+struct Lives(Arc<Mutex<Vec<String>>>);
 
 struct Number(String);
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lives {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut record = Record { level: Level::DEBUG, target: String::new(), fields: BTreeMap::new() };
         attributes.record(&mut record);
@@ -401,7 +396,7 @@ async fn lost_after_a_second(letter: Letter) -> Result<(), Error<&'static str>> 
 
 #[tokio::test(start_paused = true)]
 async fn each_attempt_is_a_span_that_ends_before_the_wait() {
-    let spans = Spans::default();
+    let spans = Lives::default();
     let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(spans.clone()));
     let letter = Letter { number: None, is_long: false };
     let service = post().layer(service_fn(lost_after_a_second));
@@ -416,7 +411,7 @@ async fn each_attempt_is_a_span_that_ends_before_the_wait() {
     let second = ["begin 2", "in 2", "in 2", "end 2"];
     assert_eq!(*spans.0.lock().unwrap(), [first, second].concat());
 
-    let spans = Spans::default();
+    let spans = Lives::default();
     let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(spans.clone()));
     let handle = post().handle();
     let letter = Letter { number: None, is_long: false };

@@ -16,8 +16,9 @@ pub struct TimeoutConfig {
     pub scope: Scope,
     /// Where the limit ends. Default: at the head of the response.
     pub covers: Covers,
-    /// The longest time between two frames of a response's body, and from its head to the first. `None`, the default,
-    /// waits for ever, or as long as `limit` if that covers the body. For streams, which may take long but not stall.
+    /// The longest time between two frames of a response's body, and until the first, counted from when its reader
+    /// begins to wait for it. `None`, the default, waits for ever, or as long as `limit` if that covers the body. For
+    /// streams, which may take long but not stall.
     pub idle: Option<Duration>,
     /// Whether the limit begins with the first `poll_ready` that finds the service not ready, and not with the `call`.
     /// Default: false; what is waited for in a queue further in is then not limited here.
@@ -36,8 +37,9 @@ pub enum Limit {
     Fixed(Duration),
     /// A multiple of what calls took within the last 30 s. `max`, until that is known for a hundred calls.
     ///
-    /// Calls that timed out count as if they had taken the limit, so that the limit grows when the service gets slower,
-    /// and does not cut off what has become usual.
+    /// What counts is the time to the head of the answer, of calls that are answered. Calls that this limit ended count
+    /// as if they had taken it, so that it grows when the service gets slower, and does not cut off what has become
+    /// usual. Those that had less time, by their deadline or a timeout of their own, do not.
     Adaptive {
         /// The share of calls that took no longer than what is multiplied, such as 0.99; above 0, below 1.
         quantile: f64,

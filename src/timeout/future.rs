@@ -42,6 +42,8 @@ pub(super) struct Call {
     /// The limit, in nanoseconds. The call began so long before its end.
     limit: u64,
     reason: Reason,
+    /// Whether that is the layer's own, and neither the deadline nor a timeout of the request.
+    pub(super) has_own_limit: bool,
 }
 
 impl Call {
@@ -49,7 +51,8 @@ impl Call {
     #[inline]
     pub(super) fn new(now: Instant, bound: Bound) -> Self {
         let end = instant_after(now, Duration::from_nanos(bound.within));
-        Self { end, limit: bound.limit, reason: bound.reason }
+        let has_own_limit = !matches!(bound.reason, Reason::DeadlineExceeded);
+        Self { end, limit: bound.limit, reason: bound.reason, has_own_limit }
     }
 
     /// A call that is only measured.
@@ -139,7 +142,7 @@ impl<F, P> ResponseFuture<F, P> {
         let call = this.call.take().expect("a future is not polled after it was ready");
         let rejected = call.rejected(this.name, reached_service);
         if let Some(shared) = this.shared.as_ref().filter(|_| reached_service) {
-            shared.ended(&call);
+            shared.ended(&call, false);
             shared.rejected(&rejected);
         }
         Poll::Ready(rejected)
@@ -147,12 +150,12 @@ impl<F, P> ResponseFuture<F, P> {
 }
 
 impl Shared {
-    /// Takes note of how long a call took, or was waited for.
-    fn ended(&self, call: &Call) {
+    /// Takes note of how long a call took, or was waited for if it has no answer.
+    fn ended(&self, call: &Call, is_answered: bool) {
         let settings = self.settings();
         if settings.measures() {
             let now = instant();
-            self.record(&settings, call.taken(now), now);
+            self.record(&settings, call.taken(now), now, is_answered || call.has_own_limit);
         }
     }
 
@@ -163,7 +166,7 @@ impl Shared {
             return None;
         }
         if let Some(call) = call {
-            self.ended(call);
+            self.ended(call, true);
         }
         let settings = self.settings();
         let end = call

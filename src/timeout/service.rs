@@ -90,7 +90,7 @@ impl<S, P> Timeout<S, P> {
     }
 
     /// The same in every other case; `None` if nothing ends the call.
-    fn bind<Req>(&mut self, settings: &Settings, request: &Req, now: Instant) -> Result<Option<Bound>, Bound>
+    fn bind<Req>(&mut self, settings: &Settings, request: &Req, now: Instant) -> Result<Option<Call>, Bound>
     where
         P: Carry<Req>,
     {
@@ -105,7 +105,12 @@ impl<S, P> Timeout<S, P> {
         let asked = self.protocol.timeouts(request).of(scope);
         let own = asked.or_else(|| self.shared.limit(settings, now)).map(nanos);
         let left = self.protocol.deadline(request).map(|deadline| nanos(deadline.remaining_at(now)));
-        bind(scope, own, used, left, self.shared.needed(settings, now))
+        let bound = bind(scope, own, used, left, self.shared.needed(settings, now))?;
+        Ok(bound.map(|bound| {
+            let mut call = Call::new(now, bound);
+            call.has_own_limit &= asked.is_none();
+            call
+        }))
     }
 
     /// What limits and measures a call that is made now, and whether its end is of interest; or why it is not made.
@@ -116,10 +121,9 @@ impl<S, P> Timeout<S, P> {
     {
         let settings = self.shared.settings();
         let now = instant();
-        let begun = self.bind(&settings, request, now).map(|bound| match bound {
-            Some(bound) => Some(Call::new(now, bound)),
-            None => settings.measures().then(|| Call::unlimited(now)),
-        });
+        let begun = self
+            .bind(&settings, request, now)
+            .map(|call| call.or_else(|| settings.measures().then(|| Call::unlimited(now))));
         (begun, self.shared.wants_ends(&settings))
     }
 

@@ -160,9 +160,14 @@ impl Shared {
     }
 
     /// Takes note of how long a call took, or was waited for.
-    pub(super) fn record(&self, settings: &Settings, latency: Duration, now: Instant) {
+    ///
+    /// It says that the limit is too short only if it had as much time as that (`had_limit`): others that were given up
+    /// would lower the limit until it cuts off what they are mixed with, which then cannot show that it takes longer.
+    /// How much time is needed at least, they do tell.
+    pub(super) fn record(&self, settings: &Settings, latency: Duration, now: Instant, had_limit: bool) {
         let now = self.clock.at(now);
-        for latencies in [&settings.for_limit, &settings.for_min_remaining].into_iter().flatten() {
+        let for_limit = settings.for_limit.as_ref().filter(|_| had_limit);
+        for latencies in for_limit.into_iter().chain(&settings.for_min_remaining) {
             latencies.record(latency, now);
         }
     }
