@@ -39,6 +39,22 @@ async fn what_is_run_is_repeated_like_a_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_run_pays_into_the_budget_once() {
+    let budget = Budget::new(BudgetConfig::new().ratio(0.5).per_second(0.0).cap(2.0));
+    assert!(budget.withdraw() && budget.withdraw());
+    let handle = layer().budget(budget.clone()).handle();
+    let starts = Starts::new();
+    for _ in 0..10 {
+        let failed = handle.run(|| {
+            starts.begin();
+            async { FAILED }
+        });
+        assert_eq!(failed.await, FAILED);
+    }
+    assert_eq!((starts.count(), budget.balance()), (15, 0.0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_judge_of_the_layer_says_what_the_ends_mean() {
     let handle = layer()
         .judge(|result: Result<&u32, &&str>| match result {

@@ -228,6 +228,25 @@ async fn a_post_that_did_not_get_through_is_repeated_once() {
     }
 }
 
+/// Whether the server has executed it, nobody knows.
+#[tokio::test(start_paused = true)]
+async fn a_post_that_timed_out_is_not_repeated() {
+    for (method, attempts) in [(Method::POST, 1), (Method::GET, 3)] {
+        let starts = Starts::new();
+        let log = starts.clone();
+        let client = service_fn(move |_: Request<ReplayBody<Empty<Bytes>>>| {
+            log.begin();
+            pending::<Result<Response<Empty<Bytes>>>>()
+        });
+        let service = ServiceBuilder::new()
+            .layer(layer().over(Http::new()))
+            .layer(TimeoutLayer::per_attempt(SECOND).over(Http::new()))
+            .service(client);
+        service.oneshot(with(method)).await.map(drop).unwrap_err();
+        assert_eq!(starts.count(), attempts);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn statuses_that_may_pass_are_repeated_and_others_are_handed_out() {
     for status in (100..600).filter_map(|status| StatusCode::from_u16(status).ok()) {

@@ -2,6 +2,7 @@
 
 use std::task::Waker;
 
+use stanchion::CircuitBreakerHandle;
 use stanchion::classify::Class;
 use tokio::sync::watch;
 
@@ -22,21 +23,28 @@ struct Strict {
     waiting: Arc<Mutex<Vec<Waker>>>,
     starts: Starts,
     is_ready: bool,
+    /// By which the first attempt is refused.
+    refusing: Option<CircuitBreakerHandle>,
     answers: Answer,
 }
 
 impl Clone for Strict {
     fn clone(&self) -> Self {
-        let Self { mood, waiting, starts, answers, .. } = self;
-        let (mood, waiting) = (mood.clone(), Arc::clone(waiting));
-        Self { mood, waiting, starts: starts.clone(), is_ready: false, answers: answers.clone() }
+        Self {
+            mood: self.mood.clone(),
+            waiting: Arc::clone(&self.waiting),
+            starts: self.starts.clone(),
+            is_ready: false,
+            refusing: self.refusing.clone(),
+            answers: self.answers.clone(),
+        }
     }
 }
 
 impl Strict {
     fn new(answers: Answer) -> Self {
         let (mood, waiting) = (watch::Sender::new(Mood::Ready), Arc::default());
-        Self { mood, waiting, starts: Starts::new(), is_ready: false, answers }
+        Self { mood, waiting, starts: Starts::new(), is_ready: false, refusing: None, answers }
     }
 
     fn set(&self, mood: Mood) {
@@ -57,7 +65,7 @@ impl Strict {
 impl<R> Service<R> for Strict {
     type Response = u32;
     type Error = Failure;
-    type Future = std::future::Ready<Answer>;
+    type Future = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         self.is_ready = false;
@@ -77,8 +85,10 @@ impl<R> Service<R> for Strict {
 
     fn call(&mut self, _: R) -> Self::Future {
         assert!(std::mem::take(&mut self.is_ready), "called without being ready");
-        self.starts.begin();
-        std::future::ready(self.answers.clone())
+        match (self.starts.begin(), &self.refusing) {
+            (1, Some(circuit)) => Box::pin(circuit.run(std::future::ready(Ok(0)))),
+            _ => Box::pin(std::future::ready(self.answers.clone())),
+        }
     }
 }
 
@@ -162,6 +172,32 @@ async fn a_service_that_breaks_between_two_attempts_says_so_itself() {
     inner.set(Mood::Broken);
     assert_eq!(call.await, Err(Error::Inner("broken")));
     assert_eq!(inner.starts.count(), 1);
+}
+
+/// The first attempt is refused. What comes after it is no refusal to a circuit further out.
+#[tokio::test(start_paused = true)]
+async fn what_ends_a_call_between_two_attempts_is_told_from_how_the_attempts_ended() {
+    for (mood, error) in [(Mood::Broken, "broken"), (Mood::Busy, "failed")] {
+        let outside = CircuitBreakerLayer::new(CircuitBreakerConfig::new().consecutive_failures(1));
+        let circuit = CircuitBreakerLayer::new(CircuitBreakerConfig::new()).handle();
+        circuit.force_open();
+        let inner = Strict { refusing: Some(circuit), ..Strict::new(FAILED) };
+        let service = ServiceBuilder::new()
+            .layer(outside.clone())
+            .layer(RetryLayer::new(config().retry_refusals(true)))
+            .service(inner.clone());
+        let mut call = task::spawn(service.oneshot(7));
+        assert_pending!(call.poll());
+        if mood == Mood::Broken {
+            inner.set(mood);
+        } else {
+            // After the second attempt, which fails.
+            inner.later(150 * MS, mood);
+        }
+        assert_eq!(call.await, Err(Error::Inner(error)));
+        assert_eq!(inner.starts.count(), 1 + usize::from(mood == Mood::Busy));
+        assert_eq!(outside.handle().state(), State::Open, "{mood:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
