@@ -41,8 +41,8 @@ async fn by_reqwest(to: SocketAddr) -> reqwest::Error {
     client.post(format!("http://{to}/")).body("one cup").send().await.unwrap_err()
 }
 
-fn repeat<F: Unprocessed<E>, E>(http: Http<F>, error: &E) -> Repeat {
-    Judge::<Response<()>, E>::judge(&http, Err(error)).repeat()
+fn repeat<F: Unprocessed<E>, E>(http: &Http<F>, error: &E) -> Repeat {
+    Judge::<Response<()>, E>::judge(http, Err(error)).repeat()
 }
 
 /// What layers make of such an error, in whichever way it is handed to them.
@@ -55,13 +55,13 @@ fn assert_judged<E: StdError + Send + Sync + 'static>(error: E, is_lost: bool) {
     let error = Error::Inner(error);
     assert!(!ByChain.is_unprocessed(&error));
     let of_type = |error: &Error<E>| error.inner().is_some_and(|error| is_unprocessed(error));
-    assert_eq!(repeat(Http::new().unprocessed(of_type), &error), expected);
+    assert_eq!(repeat(&Http::new().unprocessed(of_type), &error), expected);
 
     // In a box it does not.
     let boxed = error.boxed();
-    assert_eq!(repeat(Http::new(), &boxed), expected);
+    assert_eq!(repeat(&Http::new(), &boxed), expected);
     let Error::Inner(boxed) = boxed else { panic!("no refusal") };
-    assert_eq!(repeat(Http::new(), &boxed), expected);
+    assert_eq!(repeat(&Http::new(), &boxed), expected);
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn a_request_whose_connection_broke_may_have_been_processed() {
 async fn an_error_is_to_be_boxed_by_itself() {
     let down = Down::new();
     let nested = BoxError::from(Error::Inner(by_hyper(down.address(), false).await));
-    assert_eq!(repeat(Http::new(), &nested), Repeat::IfIdempotent);
+    assert_eq!(repeat(&Http::new(), &nested), Repeat::IfIdempotent);
 }
 
 /// Waiting for it has cost some.
@@ -147,7 +147,11 @@ mod http2 {
     }
 
     /// An HTTP/2 server made by hand.
-    async fn serve(stream: TcpStream, answers: [Answer; 2], requests: Arc<AtomicUsize>) -> io::Result<()> {
+    async fn serve(
+        stream: TcpStream,
+        [first, others]: [Answer; 2],
+        requests: Arc<AtomicUsize>,
+    ) -> io::Result<()> {
         const HEADERS: u8 = 1;
         const RST_STREAM: u8 = 3;
         const SETTINGS: u8 = 4;
@@ -159,16 +163,16 @@ mod http2 {
         assert_eq!(&preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         stream.write_all(&frame(SETTINGS, 0, 0, &[])).await?;
         loop {
-            let word = stream.read_u32().await?;
-            let (length, kind) = (word >> 8, word as u8);
-            let (flags, id) = (stream.read_u8().await?, stream.read_u32().await?);
-            let mut payload = vec![0; length as usize];
+            let (high, low) = (stream.read_u8().await?, stream.read_u16().await?);
+            let (kind, flags) = (stream.read_u8().await?, stream.read_u8().await?);
+            let id = stream.read_u32().await?;
+            let mut payload = vec![0; usize::from(high) << 16 | usize::from(low)];
             stream.read_exact(&mut payload).await?;
             match kind {
                 SETTINGS if flags & ACK == 0 => stream.write_all(&frame(SETTINGS, ACK, 0, &[])).await?,
                 HEADERS => {
                     let number = requests.fetch_add(1, Ordering::Relaxed);
-                    match answers[number.min(1)] {
+                    match if number == 0 { first } else { others } {
                         Answer::Reset(code) => stream.write_all(&frame(RST_STREAM, 0, id, &[code])).await?,
                         Answer::GoAway(last, code) => {
                             stream.write_all(&frame(GOAWAY, 0, 0, &[last, code])).await?;

@@ -76,7 +76,7 @@ fn reason(error: &BoxError) -> Reason {
 
 /// The times between the requests that have arrived.
 fn gaps(received: &[Received]) -> Vec<Duration> {
-    received.windows(2).map(|pair| pair[1].at - pair[0].at).collect()
+    received.iter().zip(received.iter().skip(1)).map(|(before, after)| after.at - before.at).collect()
 }
 
 #[tokio::test(start_paused = true)]

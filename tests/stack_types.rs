@@ -120,11 +120,12 @@ async fn an_error_keeps_its_type() {
 /// A server in axum whose handlers have a limit and a breaker, and which answers all refusals.
 #[tokio::test(start_paused = true)]
 async fn a_server_answers_what_its_layers_refuse_or_give_up() {
-    fn unavailable(rejected: Rejected) -> Response<TimedBody<Body>> {
-        let mut response = Response::new(Body::from(rejected.reason().as_str()).into());
+    let unavailable = |rejected: Rejected| {
+        let mut response: Response<TimedBody<Body>> =
+            Response::new(Body::from(rejected.reason().as_str()).into());
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         response
-    }
+    };
     let breaker = CircuitBreakerLayer::new(CircuitBreakerConfig::new().consecutive_failures(1));
     let handle = breaker.handle();
     let router: Router = Router::new()

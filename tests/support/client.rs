@@ -98,6 +98,7 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
+    #[allow(clippy::result_large_err, reason = "a failure is handed back as it came, with its answer")]
     pub(crate) fn new(setup: Setup, bottom: Bottom) -> Self {
         let seen = Arc::new(watch::Sender::default());
         let actions = seen.subscribe();

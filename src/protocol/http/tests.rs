@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::pin::Pin;
 use std::ptr;
 use std::task::{Context, Poll};

@@ -1,5 +1,5 @@
 use std::io;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Response, StatusCode};
@@ -7,6 +7,7 @@ use httpdate::HttpDate;
 
 use super::{HTTP, SECOND};
 use crate::classify::Class;
+use crate::clock::wall;
 use crate::protocol::{Hint, Judge, Judgement, Repeat};
 
 fn judge(response: &Response<()>) -> Judgement {
@@ -79,7 +80,7 @@ fn retry_after_has_two_forms_and_all_else_says_nothing() {
 /// The machine's calendar goes on meanwhile, and a date has whole seconds.
 #[test]
 fn a_date_is_measured_by_the_calendar_of_this_machine() {
-    let date = HttpDate::from(SystemTime::now() + 3_600 * SECOND).to_string();
+    let date = HttpDate::from(wall() + 3_600 * SECOND).to_string();
     let mut response = status(503);
     response.headers_mut().insert(RETRY_AFTER, date.parse().unwrap());
     let Some(Hint::AtLeast(wait)) = judge(&response).given_hint() else { panic!("no hint") };
