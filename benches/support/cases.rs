@@ -9,8 +9,8 @@ use stanchion::{CircuitBreakerConfig, CircuitBreakerLayer, Window};
 use tower::{Layer, service_fn};
 
 use super::floors::{Clocks, Line, Striped, leaked, passing, refusing};
-use super::layers;
 use super::{ByHand, Case, Contestant, Expect, Tower, echo, mostly_fail};
+use super::{layers, tower_layers};
 
 pub(crate) const BARE: &str = "bare service";
 pub(crate) const COUNTING: &str = "floor: load, 1 RMW, Arc in the future";
@@ -54,6 +54,7 @@ pub(crate) fn all() -> Vec<Case> {
         Case::new(OPEN, Expect::Refusal, opened()).above(REFUSING),
         Case::new("open, permit by hand", Expect::Refusal, opened_by_hand()).above(REFUSING),
     ];
+    cases.extend(tower_layers::all());
     cases.extend(layers::all());
     cases
 }
@@ -96,8 +97,8 @@ fn failing(name: &'static str, config: CircuitBreakerConfig) -> Case {
     Case::new(name, Expect::Failure, Tower(layer.layer(service_fn(mostly_fail))))
 }
 
-struct Listening {
-    wants_calls: bool,
+pub(crate) struct Listening {
+    pub(crate) wants_calls: bool,
 }
 
 impl Observer for Listening {

@@ -1,82 +1,143 @@
-//! The cases of the layers around a circuit breaker, alone and stacked, and of tower's that do the same.
+//! The cases of the layers around a circuit breaker, alone and stacked; those of tower's that do the same are in
+//! [`tower_layers`](super::tower_layers).
 
-use std::future::{Future, Ready, poll_fn, ready};
-use std::sync::Arc;
+use std::future::{Future, poll_fn};
 use std::task::Poll;
 use std::time::Duration;
 
-use stanchion::{CircuitBreakerLayer, RetryConfig, RetryLayer, TimeoutLayer};
-use tower::retry::Policy;
-use tower::retry::budget::{Budget, TpsBudget};
-use tower::{Service, ServiceBuilder, service_fn};
+use stanchion::hedge::HedgeDelay;
+use stanchion::protocol::{Carry, Cover, Watch};
+use stanchion::{
+    Budget, BudgetConfig, CircuitBreakerConfig, CircuitBreakerLayer, Deadline, FallbackLayer, HedgeConfig,
+    HedgeLayer, RetryConfig, RetryLayer, TimeoutLayer,
+};
+use tower::{Layer, Service, ServiceBuilder, service_fn};
 
-use super::cases::by_count;
-use super::{Case, Error, Expect, Tower, echo};
+use super::cases::{Listening, by_count, by_slowness};
+use super::tower_layers::{ARMED, HEDGE, HEDGE_ARMED, RETRY, RETRY_SPENT, STACK, TIMEOUT};
+use super::{Case, Error, Expect, Failed, Tower, echo, mostly_fail};
 
-pub(crate) const TOWER_RETRY: &str = "tower retry, TpsBudget";
-pub(crate) const TOWER_TIMEOUT: &str = "tower timeout";
-pub(crate) const TOWER_ARMED: &str = "tower timeout, armed";
-pub(crate) const TOWER_STACK: &str = "tower timeout, retry, timeout";
-
-const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 pub(crate) fn all() -> Vec<Case> {
-    let once = || ServiceBuilder::new().service(service_fn(echo));
+    let mut cases = retries();
+    cases.extend(timeouts());
+    cases.extend(hedges());
+    cases.extend(fallbacks());
+    cases.extend(stacks());
+    cases
+}
+
+fn retries() -> Vec<Case> {
+    let once = RetryLayer::new(RetryConfig::new().max_attempts(1));
     vec![
-        succeeding(TOWER_RETRY, ServiceBuilder::new().retry(Within::default()).service(once())),
-        succeeding("retry", ServiceBuilder::new().layer(retry()).service(once())).above(TOWER_RETRY),
-        succeeding(TOWER_TIMEOUT, ServiceBuilder::new().timeout(SECOND).service(once())),
-        succeeding("timeout", ServiceBuilder::new().layer(total()).service(once())).above(TOWER_TIMEOUT),
-        succeeding(TOWER_ARMED, ServiceBuilder::new().timeout(SECOND).service(service_fn(pending_once))),
-        succeeding("timeout, armed", ServiceBuilder::new().layer(total()).service(service_fn(pending_once)))
-            .above(TOWER_ARMED),
-        succeeding(
-            TOWER_STACK,
-            ServiceBuilder::new()
-                .timeout(10 * SECOND)
-                .retry(Within::default())
-                .timeout(SECOND)
-                .service(once()),
-        ),
-        succeeding(
-            "timeout, retry, timeout",
-            ServiceBuilder::new().layer(total()).layer(retry()).layer(attempt()).service(once()),
+        succeeding("retry", retry().layer(service_fn(echo))).above(RETRY),
+        succeeding("retry, 1 attempt", once.layer(service_fn(echo))).above(RETRY),
+        Case::new(
+            "retry, failed, budget spent",
+            Expect::Failure,
+            Tower(retry().budget(spent()).layer(service_fn(mostly_fail))),
         )
-        .above(TOWER_STACK),
-        succeeding(
-            "timeout, retry, breaker, timeout",
-            ServiceBuilder::new()
-                .layer(total())
-                .layer(retry())
-                .layer(CircuitBreakerLayer::new(by_count()))
-                .layer(attempt())
-                .service(once()),
-        )
-        .above(TOWER_STACK),
+        .above(RETRY_SPENT),
     ]
 }
 
-fn succeeding<S>(name: &'static str, service: S) -> Case
+fn timeouts() -> Vec<Case> {
+    let observed = total().observer(Listening { wants_calls: false });
+    let far = total().over(Due(Deadline::after(3_600 * SECOND)));
+    let past = total().over(Due(Deadline::after(Duration::ZERO)));
+    vec![
+        succeeding("timeout", total().layer(service_fn(echo))).above(TIMEOUT),
+        succeeding("timeout, observer", observed.layer(service_fn(echo))).above(TIMEOUT),
+        succeeding("timeout, deadline in the request", far.layer(service_fn(echo))).above(TIMEOUT),
+        Case::new("timeout, deadline has passed", Expect::Refusal, Tower(past.layer(service_fn(echo)))),
+        succeeding("timeout, armed", total().layer(service_fn(pending_once))).above(ARMED),
+    ]
+}
+
+fn hedges() -> Vec<Case> {
+    vec![
+        succeeding("hedge, fixed", fixed_hedge().layer(service_fn(echo))).above(HEDGE),
+        succeeding("hedge, quantile", hedge().layer(service_fn(echo))).above(HEDGE),
+        succeeding("hedge, fixed, armed", fixed_hedge().layer(service_fn(pending_once))).above(HEDGE_ARMED),
+        succeeding("hedge, quantile, armed", hedge().layer(service_fn(pending_once))).above(HEDGE_ARMED),
+    ]
+}
+
+fn fallbacks() -> Vec<Case> {
+    let open = CircuitBreakerLayer::new(by_count());
+    open.handle().trip();
+    vec![
+        succeeding("fallback, not used", FallbackLayer::value(0).layer(service_fn(echo))),
+        succeeding("fallback, used", FallbackLayer::value(0).layer(service_fn(fail))),
+        succeeding("fallback, used, open", FallbackLayer::value(0).layer(open.layer(service_fn(echo)))),
+    ]
+}
+
+fn stacks() -> Vec<Case> {
+    let of_three = ServiceBuilder::new().layer(total()).layer(retry()).layer(attempt());
+    let of_four = |breaker: CircuitBreakerConfig| {
+        ServiceBuilder::new()
+            .layer(total())
+            .layer(retry())
+            .layer(CircuitBreakerLayer::new(breaker))
+            .layer(attempt())
+            .service_fn(echo)
+    };
+    // Retries and hedges out of one purse.
+    let budget = Budget::default();
+    let of_six = ServiceBuilder::new()
+        .layer(total())
+        .layer(FallbackLayer::value(0))
+        .layer(retry().budget(budget.clone()))
+        .layer(hedge().budget(budget))
+        .layer(CircuitBreakerLayer::new(by_count()))
+        .layer(attempt());
+    vec![
+        succeeding("timeout, retry, timeout", of_three.service_fn(echo)).above(STACK),
+        succeeding("timeout, retry, breaker, timeout", of_four(by_count())).above(STACK),
+        succeeding("timeout, retry, breaker of slow calls, timeout", of_four(by_slowness(true))).above(STACK),
+        succeeding("timeout, fallback, retry, hedge, breaker, timeout", of_six.service_fn(echo)).above(STACK),
+    ]
+}
+
+pub(crate) fn succeeding<S>(name: &'static str, service: S) -> Case
 where
     S: Service<u64> + Clone + Send + 'static,
 {
     Case::new(name, Expect::Success, Tower(service))
 }
 
-fn total() -> TimeoutLayer {
+pub(crate) fn total() -> TimeoutLayer {
     TimeoutLayer::after(10 * SECOND)
 }
 
-fn attempt() -> TimeoutLayer {
+pub(crate) fn attempt() -> TimeoutLayer {
     TimeoutLayer::per_attempt(SECOND)
 }
 
-fn retry() -> RetryLayer {
+pub(crate) fn retry() -> RetryLayer {
     RetryLayer::new(RetryConfig::new())
 }
 
-/// Not ready when it is first asked, so that a timeout has to arm its timer.
-fn pending_once(request: u64) -> impl Future<Output = Result<u64, Error>> {
+/// After the quantile that the calls have.
+pub(crate) fn hedge() -> HedgeLayer {
+    HedgeLayer::new(HedgeConfig::new())
+}
+
+pub(crate) fn fixed_hedge() -> HedgeLayer {
+    HedgeLayer::new(HedgeConfig::new().delay(HedgeDelay::Fixed(SECOND)))
+}
+
+/// A budget that has nothing, and gets nothing.
+fn spent() -> Budget {
+    let budget = Budget::new(BudgetConfig::new().ratio(0.0).per_second(0.0));
+    while budget.withdraw() {}
+    budget
+}
+
+/// Not ready when it is first asked, so that a timer has to be armed.
+pub(crate) fn pending_once(request: u64) -> impl Future<Output = Result<u64, Error>> {
     let mut is_asked = false;
     poll_fn(move |cx| {
         if std::mem::replace(&mut is_asked, true) {
@@ -87,22 +148,24 @@ fn pending_once(request: u64) -> impl Future<Output = Result<u64, Error>> {
     })
 }
 
-/// Repeats what fails, within tower's budget.
-#[derive(Clone, Default)]
-struct Within(Arc<TpsBudget>);
+async fn fail(_: u64) -> Result<u64, Error> {
+    Err(Error::Inner(Failed))
+}
 
-impl<E> Policy<u64, u64, E> for Within {
-    type Future = Ready<()>;
+/// The protocol of requests that are all due at the same moment.
+#[derive(Clone)]
+struct Due(Deadline);
 
-    fn retry(&mut self, _: &mut u64, result: &mut Result<u64, E>) -> Option<Ready<()>> {
-        if result.is_ok() {
-            self.0.deposit();
-            return None;
-        }
-        self.0.withdraw().then(|| ready(()))
+impl Carry<u64> for Due {
+    fn deadline(&self, _: &u64) -> Option<Deadline> {
+        Some(self.0)
     }
+}
 
-    fn clone_request(&mut self, request: &u64) -> Option<u64> {
-        Some(*request)
+impl<Res> Cover<Res> for Due {
+    type Covered = Res;
+
+    fn cover(&self, answer: Res, _: Option<Watch>) -> Res {
+        answer
     }
 }

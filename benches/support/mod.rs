@@ -6,6 +6,7 @@
 pub(crate) mod cases;
 mod floors;
 mod layers;
+mod tower_layers;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -24,6 +25,8 @@ impl std::fmt::Display for Failed {
         f.write_str("failed")
     }
 }
+
+impl std::error::Error for Failed {}
 
 pub(crate) type Error = stanchion::Error<Failed>;
 
@@ -69,11 +72,15 @@ pub(crate) struct Tower<S>(pub(crate) S);
 
 impl<S: Service<u64> + Clone + Send + 'static> Contestant for Tower<S> {
     async fn call(&mut self, request: u64) -> bool {
-        match self.0.ready().await {
-            // All of the answer is opaque, so that no part of an error is left out.
-            Ok(service) => black_box(service.call(request).await).is_ok(),
-            Err(_) => false,
-        }
+        drive(&mut self.0, request).await
+    }
+}
+
+async fn drive<S: Service<u64>>(service: &mut S, request: u64) -> bool {
+    match service.ready().await {
+        // All of the answer is opaque, so that no part of an error is left out.
+        Ok(service) => black_box(service.call(request).await).is_ok(),
+        Err(_) => false,
     }
 }
 

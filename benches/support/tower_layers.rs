@@ -1,0 +1,113 @@
+//! The cases of tower's own layers, for ours to be compared with.
+
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tower::hedge::{self, Hedge};
+use tower::retry;
+use tower::retry::budget::{Budget, TpsBudget};
+use tower::{BoxError, Service, ServiceBuilder, service_fn};
+
+use super::layers::{SECOND, pending_once, succeeding};
+use super::{Case, Contestant, Expect, Tower, echo, mostly_fail};
+
+pub(crate) const PENDING: &str = "bare service, not ready at once";
+pub(crate) const RETRY: &str = "tower retry, TpsBudget";
+pub(crate) const RETRY_SPENT: &str = "tower retry, TpsBudget, failed, budget spent";
+pub(crate) const TIMEOUT: &str = "tower timeout";
+pub(crate) const ARMED: &str = "tower timeout, armed";
+pub(crate) const HEDGE: &str = "tower hedge, one for each clone";
+pub(crate) const HEDGE_ARMED: &str = "tower hedge, one for each clone, armed";
+pub(crate) const STACK: &str = "tower timeout, retry, timeout";
+
+pub(crate) fn all() -> Vec<Case> {
+    let spent = Within(Arc::new(TpsBudget::new(SECOND, 0, 0.0)));
+    let timeout = |limit: Duration| ServiceBuilder::new().timeout(limit);
+    let stack = timeout(10 * SECOND).retry(Within::default()).timeout(SECOND);
+    vec![
+        succeeding(PENDING, service_fn(pending_once)),
+        succeeding(RETRY, ServiceBuilder::new().retry(Within::default()).service_fn(echo)),
+        Case::new(
+            RETRY_SPENT,
+            Expect::Failure,
+            Tower(ServiceBuilder::new().retry(spent).service_fn(mostly_fail)),
+        ),
+        succeeding(TIMEOUT, timeout(SECOND).service_fn(echo)),
+        succeeding(ARMED, timeout(SECOND).service_fn(pending_once)),
+        Case::new(HEDGE, Expect::Success, Hedged(hedged(service_fn(echo)), service_fn(echo))),
+        Case::new(
+            HEDGE_ARMED,
+            Expect::Success,
+            Hedged(hedged(service_fn(pending_once)), service_fn(pending_once)),
+        ),
+        succeeding(STACK, stack.service_fn(echo)),
+    ]
+}
+
+/// Repeats what fails, within tower's budget.
+#[derive(Clone, Default)]
+struct Within(Arc<TpsBudget>);
+
+impl<E> retry::Policy<u64, u64, E> for Within {
+    type Future = Ready<()>;
+
+    fn retry(&mut self, _: &mut u64, result: &mut Result<u64, E>) -> Option<Ready<()>> {
+        if result.is_ok() {
+            self.0.deposit();
+            return None;
+        }
+        self.0.withdraw().then(|| ready(()))
+    }
+
+    fn clone_request(&mut self, request: &u64) -> Option<u64> {
+        Some(*request)
+    }
+}
+
+/// Hedges whatever is late.
+#[derive(Clone)]
+struct Always;
+
+impl hedge::Policy<u64> for Always {
+    fn clone_request(&self, request: &u64) -> Option<u64> {
+        Some(*request)
+    }
+
+    fn can_retry(&self, _: &u64) -> bool {
+        true
+    }
+}
+
+/// With the quantile and the number of calls, and half of the time, that are our defaults.
+fn hedged<S>(service: S) -> Hedge<S, Always>
+where
+    S: Service<u64> + Clone,
+    S::Error: Into<BoxError>,
+{
+    Hedge::new(service, Always, 100, 0.95, 15 * SECOND)
+}
+
+/// A hedge and the service inside. It cannot be cloned; each thread has one of its own.
+struct Hedged<S>(Hedge<S, Always>, S);
+
+impl<S> Clone for Hedged<S>
+where
+    S: Service<u64> + Clone,
+    S::Error: Into<BoxError>,
+{
+    fn clone(&self) -> Self {
+        Self(hedged(self.1.clone()), self.1.clone())
+    }
+}
+
+impl<S> Contestant for Hedged<S>
+where
+    S: Service<u64> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
+    async fn call(&mut self, request: u64) -> bool {
+        super::drive(&mut self.0, request).await
+    }
+}
