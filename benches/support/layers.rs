@@ -51,7 +51,7 @@ fn timeouts() -> Vec<Case> {
         succeeding("timeout, observer", observed.layer(service_fn(echo))).above(TIMEOUT),
         succeeding("timeout, deadline in the request", far.layer(service_fn(echo))).above(TIMEOUT),
         Case::new("timeout, deadline has passed", Expect::Refusal, Tower(past.layer(service_fn(echo)))),
-        succeeding("timeout, armed", total().layer(service_fn(pending_once))).above(ARMED),
+        succeeding("timeout, armed", attempt().layer(service_fn(pending_once))).above(ARMED),
     ]
 }
 

@@ -72,15 +72,11 @@ pub(crate) struct Tower<S>(pub(crate) S);
 
 impl<S: Service<u64> + Clone + Send + 'static> Contestant for Tower<S> {
     async fn call(&mut self, request: u64) -> bool {
-        drive(&mut self.0, request).await
-    }
-}
-
-async fn drive<S: Service<u64>>(service: &mut S, request: u64) -> bool {
-    match service.ready().await {
-        // All of the answer is opaque, so that no part of an error is left out.
-        Ok(service) => black_box(service.call(request).await).is_ok(),
-        Err(_) => false,
+        match self.0.ready().await {
+            // All of the answer is opaque, so that no part of an error is left out.
+            Ok(service) => black_box(service.call(request).await).is_ok(),
+            Err(_) => false,
+        }
     }
 }
 
