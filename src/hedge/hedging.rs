@@ -197,6 +197,10 @@ where
         }
         let attempt = Attempt { number: this.facts.number, hedge: this.race.hedges().saturating_add(1) };
         this.protocol.set_attempt(&mut request, attempt);
+        if let Some(deadline) = this.facts.deadline {
+            // What is left of it is less than when the original was sent.
+            this.protocol.set_deadline(&mut request, deadline);
+        }
         let copies = this.copies.get_or_insert_with(|| Box::new(Copies::new()));
         copies.drop_answer();
         shared.telemetry.act(Action::Hedged, attempt.hedge, Duration::ZERO);

@@ -70,6 +70,7 @@ impl Settings {
 
 impl Shared {
     pub(super) fn new(config: HedgeConfig, budget: Budget, telemetry: Telemetry) -> Self {
+        telemetry.tell(&budget);
         let settings = Live::new(Arc::new(Settings::new(config)));
         Self { settings, clock: Clock::start(), budget, telemetry }
     }
@@ -145,7 +146,7 @@ impl Shared {
         let can_pay = || {
             let can_pay = self.budget.can_pay(Cost::Retry);
             if !can_pay {
-                self.tell_budget();
+                self.telemetry.tell(&self.budget);
             }
             can_pay
         };
@@ -162,14 +163,8 @@ impl Shared {
     /// Pays for a copy that is about to be sent.
     pub(super) fn pay(&self) -> bool {
         let is_paid = self.budget.withdraw();
-        self.tell_budget();
+        self.telemetry.tell(&self.budget);
         is_paid
-    }
-
-    fn tell_budget(&self) {
-        if self.telemetry.wants_calls() {
-            self.telemetry.emit(&Event::Budget { share: self.budget.share() });
-        }
     }
 }
 

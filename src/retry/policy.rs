@@ -114,6 +114,9 @@ where
         };
         let (mut request, kept) = self.protocol.keep(request, is_repeatable);
         self.protocol.set_attempt(&mut request, Attempt::numbered(1));
+        if let Some(deadline) = facts.deadline {
+            self.protocol.set_deadline(&mut request, deadline);
+        }
         (request, Kept { request: kept, facts })
     }
 

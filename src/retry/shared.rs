@@ -29,6 +29,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(config: &Arc<RetryConfig>, budget: Budget, telemetry: Telemetry) -> Self {
+        telemetry.tell(&budget);
         Self {
             max_attempts: AtomicU64::new(u64::from(config.max_attempts)),
             config: Live::new(Arc::clone(config)),
@@ -138,9 +139,7 @@ impl<R: FnMut(u32) -> bool> Means for Layer<'_, R> {
     fn pay(&mut self, cost: Cost) -> bool {
         let Shared { budget, telemetry, .. } = self.shared;
         let is_paid = budget.withdraw_for(cost);
-        if telemetry.wants_calls() {
-            telemetry.emit(&Event::Budget { share: budget.share() });
-        }
+        telemetry.tell(budget);
         is_paid
     }
 }

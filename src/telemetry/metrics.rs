@@ -95,9 +95,7 @@ impl Registry {
             self.name("budget_balance_ratio"),
             "The share of the budget that was left when it was last asked."
         );
-        let gauge = gauge!(self.name("budget_balance_ratio"), "name" => self.source.name);
-        gauge.set(1.0);
-        gauge
+        gauge!(self.name("budget_balance_ratio"), "name" => self.source.name)
     }
 }
 

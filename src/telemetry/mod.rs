@@ -46,6 +46,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::budget::Budget;
 use crate::error::{Reason, Rejected};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -127,7 +128,7 @@ pub enum Event<'a> {
         /// How old it is.
         age: Duration,
     },
-    /// A retry or a hedge was asked of a budget.
+    /// A layer has a budget from now on, or asked it for a retry or a hedge.
     Budget {
         /// The share of it that is left, 0 to 1.
         share: f64,
@@ -275,6 +276,13 @@ impl Telemetry {
         if self.is_observed() {
             let is_news = action.is_mistake() && self.is_first(action);
             self.emit(&Event::Action { action, attempt, wait, is_news });
+        }
+    }
+
+    /// Tells how much is left of `budget`.
+    pub(crate) fn tell(&self, budget: &Budget) {
+        if self.wants_calls() {
+            self.emit(&Event::Budget { share: budget.share() });
         }
     }
 

@@ -10,7 +10,7 @@ use crate::clock::{Clock, nanos};
 use crate::config::{InvalidConfig, Live};
 use crate::error::Rejected;
 use crate::latency::Latencies;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use crate::telemetry::{Event, Telemetry};
 
 /// What is measured is what happened of late.
@@ -23,6 +23,7 @@ pub(super) struct Shared {
     /// The limit and its scope, if that is all there is to the settings: most of the time. See [`Settings::plain`].
     plain: AtomicU64,
     settings: Live<Settings>,
+    changing: Mutex<()>,
     clock: Clock,
     pub(super) telemetry: Arc<Telemetry>,
 }
@@ -102,6 +103,7 @@ impl Shared {
         Self {
             plain: AtomicU64::new(settings.plain()),
             settings: Live::new(Arc::new(settings)),
+            changing: Mutex::new(()),
             clock: Clock::start(),
             telemetry: Arc::new(telemetry),
         }
@@ -114,6 +116,8 @@ impl Shared {
 
     pub(super) fn reconfigure(&self, config: TimeoutConfig) -> Result<(), InvalidConfig> {
         config.validate()?;
+        // Of two at a time one is first, in both places.
+        let _changing = lock(&self.changing);
         let settings = Settings::new(config, Some(&self.settings()));
         // A call that begins in between goes by either.
         self.plain.store(settings.plain(), Ordering::Relaxed);
