@@ -48,6 +48,10 @@ instructions:
 outage:
     cargo run --release --all-features --example outage
 
+# A retry storm, and what tames it
+storm:
+    cargo run --all-features --example storm
+
 # Licences, sources, duplicates and advisories; needs cargo-deny
 deny:
     cargo deny check

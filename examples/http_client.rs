@@ -12,6 +12,10 @@
 //! is left alone for a while.
 
 #![allow(clippy::disallowed_methods, reason = "a program may wait, spawn and read the clock")]
+#![allow(
+    clippy::result_large_err,
+    reason = "a failure that is handed back may be an answer of HTTP, which is large"
+)]
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -60,11 +64,21 @@ fn client() -> (BoxCloneSyncService<Outgoing, Answer, BoxError>, CircuitBreakerH
     let breaker = CircuitBreakerLayer::new(circuit).name("shop").classify(HttpClassifier::new());
     let circuit = breaker.handle();
 
+    // Without recommendations there are bestsellers; for all else there is nothing that would do as well.
+    let fallback = FallbackLayer::with(|is_for_recommendations, failure: Failure<Answer, BoxError>| {
+        if is_for_recommendations {
+            Ok(boxed(Response::new(Full::from("bestsellers"))))
+        } else {
+            Err(failure)
+        }
+    })
+    .keep(|request: &Outgoing| request.uri().path() == "/recommended");
+
     let stack = ServiceBuilder::new()
         .map_response(boxed)
         // The call as a whole: no caller waits any longer.
         .layer(TimeoutLayer::after(1_000 * MILLISECOND).name("shop").over(Http::new()))
-        .layer(FallbackLayer::with(bestsellers).keep(|request: &Outgoing| request.uri().path().to_owned()))
+        .layer(fallback)
         .map_response(boxed)
         .layer(RetryLayer::new(retry).name("shop").over(Http::new()).budget(budget.clone()))
         .layer(HedgeLayer::new(hedge).name("shop").over(Http::new()).budget(budget))
@@ -75,14 +89,6 @@ fn client() -> (BoxCloneSyncService<Outgoing, Answer, BoxError>, CircuitBreakerH
         .map_err(BoxError::from)
         .service(Client::builder(TokioExecutor::new()).build_http());
     (BoxCloneSyncService::new(stack), circuit)
-}
-
-/// The fallback, which has an answer to one path only.
-fn bestsellers(
-    path: String,
-    failure: Failure<Answer, BoxError>,
-) -> Result<Answer, Failure<Answer, BoxError>> {
-    if path == "/recommended" { Ok(boxed(Response::new(Full::from("bestsellers")))) } else { Err(failure) }
 }
 
 /// The bodies of the client and of the fallback, as one type.

@@ -58,35 +58,37 @@ try again: the storm outlives its cause. Backoff and jitter spread the same requ
 not make them fewer. A budget does: retries are a tenth of the calls, or a twentieth when attempts
 time out, which costs double. That the service can serve, and catches up.
 
-Skipped, done: a service skips requests whose clients have gone, or does that work as well. If so it
-is late until its queue is worked off, budget or not; a circuit breaker keeps the queue short. If it
-even stops work that is under way when the client goes, retries at once do no lasting harm: {}.
+Requests whose clients have gone are skipped here. A service that works for those as well is late
+until its queue is worked off, budget or not; a circuit breaker keeps the queue short. A service that
+stops even what it has begun when the client goes is well again at once ({}), whatever is retried.
 ",
             seconds(self.cancelled.recovery())
         );
     }
 
     pub(crate) fn summarise(&self) {
-        println!(
-            "                         while it is slow     worst     recovered after         last 10 s  1 of 20
-                        answered  requests  second     work for the gone                     fails
-                                per second          skipped      done    answered wasted  answered"
-        );
+        let headings = [
+            ["", "answered", "requests", "attempts", "well again", "the same if", "wasted", "answered"],
+            ["", "while slow", "per second", "per call,", "after", "it works for", "work in", "if 1 of 20"],
+            ["", "", "while slow", "at worst", "", "those gone", "the end", "fails"],
+        ];
+        for heading in headings {
+            row(heading);
+        }
         for lane in &self.lanes {
             let run = &lane.slow;
-            println!(
-                "{:22} {:>9} {:>9.0} {:>7.2} {:>8} {:>9} {:>11} {:>6} {:>9}",
+            row([
                 lane.client.name(),
-                percent(run.calls.success(SLOW)),
-                run.per_second(Event::Arrived, &SLOW),
-                run.worst_second(),
-                seconds(run.recovery()),
-                seconds(lane.behind_orphans.recovery()),
-                percent(run.calls.success(LAST)),
-                percent(run.wasted(LAST)),
-                percent(lane.hidden),
-            );
+                &percent(run.calls.success(SLOW)),
+                &format!("{:.0}", run.per_second(Event::Arrived, &SLOW)),
+                &format!("{:.2}", run.worst_second()),
+                &seconds(run.recovery()),
+                &seconds(lane.behind_orphans.recovery()),
+                &percent(run.wasted(LAST)),
+                &percent(lane.hidden),
+            ]);
         }
+        println!("never: not within {}", seconds(Some(LAST.end - SLOW.end)));
     }
 
     /// True if all is as this example says.
@@ -103,7 +105,7 @@ even stops work that is under way when the client goes, retries at once do no la
         expect(all_well, "all is well before");
         for lane in [at_once, with_jitter] {
             let is_for_ever = lane.slow.recovery().is_none() && lane.behind_orphans.recovery().is_none();
-            expect(is_for_ever, &format!("{}: the service never recovers", lane.client.name()));
+            expect(is_for_ever, &format!("{}: it never recovers", lane.client.name()));
         }
         let [storm, spread] = [at_once, with_jitter].map(|lane| lane.slow.per_second(Event::Arrived, &SLOW));
         expect(spread > 0.9 * storm, "backoff and jitter do not make the requests fewer");
@@ -124,6 +126,11 @@ even stops work that is under way when the client goes, retries at once do no la
         expect(is_faster, "a breaker spares it the queue of clients that have gone");
         is_so
     }
+}
+
+fn row([name, cells @ ..]: [&str; 8]) {
+    let [a, b, c, d, e, f, g] = cells;
+    println!("{name:21} {a:>10} {b:>10} {c:>9} {d:>10} {e:>12} {f:>10} {g:>10}");
 }
 
 fn percent(share: f64) -> String {
