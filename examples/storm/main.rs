@@ -4,7 +4,7 @@
 //! cargo run --example storm
 //! ```
 //!
-//! Takes less than ten seconds, in which minutes pass on a clock that need not wait. The service is a
+//! Takes some ten seconds, and one with `--release`, in which the clients go through some minutes. The service is a
 //! simulation, the layers are the real ones. What is random follows from a seed: `STANCHION_SEED=7` sets another.
 //!
 //! Ten workers can serve 1,000 requests per second, and are asked for 700. Then each request takes five times as long for
@@ -50,12 +50,13 @@ impl Client {
     const ALL: [Self; 5] =
         [Self::WithoutRetries, Self::AtOnce, Self::WithJitter, Self::WithBudget, Self::WithBreaker];
 
-    /// All five are made like this. The order is what matters: each attempt has a timeout, asks the circuit
-    /// breaker if there is one, and is repeated as long as the caller waits.
+    /// All five are made like this.
     fn over(self, server: Server) -> impl Service<Request, Response = Answer, Error = Failed> + Clone {
         ServiceBuilder::new()
+            // So long the caller waits, for all attempts together.
             .layer(TimeoutLayer::after(SECOND))
             .layer(self.retry())
+            // Inside of the retries: it judges each attempt, and when it refuses none is made.
             .option_layer(self.circuit_breaker())
             .layer(TimeoutLayer::per_attempt(100 * MILLISECOND))
             .service(server)
@@ -72,7 +73,7 @@ impl Client {
                 RetryLayer::new(at_once).budget(Budget::unlimited())
             }
             Self::WithJitter => RetryLayer::new(with_jitter).budget(Budget::unlimited()),
-            // This is the one to copy. A tenth is the default, and to have a budget as well.
+            // This is the one to copy. It could be left out: every layer has a budget, by default this one.
             Self::WithBudget | Self::WithBreaker => {
                 RetryLayer::new(with_jitter).budget(Budget::new(BudgetConfig::new().ratio(0.1)))
             }
@@ -136,9 +137,9 @@ impl Run {
         self.calls.recovery(SLOW.end, LAST.end, 0.95)
     }
 
-    /// How much of what the service did was for clients that had gone.
-    fn wasted(&self, during: Range<Duration>) -> f64 {
-        let [served, wasted] = [Event::Served, Event::Wasted].map(|event| self.per_second(event, &during));
+    /// How much of what the service did in the end was for clients that had gone.
+    fn wasted(&self) -> f64 {
+        let [served, wasted] = [Event::Served, Event::Wasted].map(|event| self.per_second(event, LAST));
         wasted / (served + wasted)
     }
 
@@ -148,7 +149,7 @@ impl Run {
     }
 
     #[allow(clippy::cast_precision_loss, reason = "some thousand requests")]
-    fn per_second(&self, event: Event, during: &Range<Duration>) -> f64 {
+    fn per_second(&self, event: Event, during: Range<Duration>) -> f64 {
         self.server.count(event, during.clone()) as f64 / (during.end - during.start).as_secs_f64()
     }
 }
@@ -156,23 +157,23 @@ impl Run {
 /// What one client went through.
 struct Lane {
     client: Client,
-    /// Of a service that does not begin a request whose client has gone.
+    /// With a service that does not begin a request whose client has gone.
     slow: Run,
-    /// Of one that does: until the queue is worked off, each of its answers is too late.
+    /// With one that does: until the queue is worked off, each of its answers is too late.
     behind_orphans: Run,
-    /// The share of calls that are answered when every twentieth request fails, which is what retries are for.
+    /// The share of calls that are answered when one request of twenty fails, which is what retries are for.
     hidden: f64,
 }
 
 impl Lane {
     fn of(client: Client) -> Self {
-        let moody =
-            Run::of(client, SLOW.start, |server| server.weather([(Duration::ZERO, Mode::Fails(0.05))]));
+        let failing = [(Duration::ZERO, Mode::Fails(0.05))];
+        let failing = Run::of(client, SLOW.start, |server| server.weather(failing));
         Self {
             client,
             slow: Run::slow(client, Orphans::Skipped),
             behind_orphans: Run::slow(client, Orphans::Served),
-            hidden: moody.calls.success(Duration::ZERO..SLOW.start),
+            hidden: failing.calls.success(Duration::ZERO..SLOW.start),
         }
     }
 }

@@ -47,8 +47,8 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn explain(&self) {
         let [_, at_once, ..] = &self.lanes;
-        let storm = at_once.slow.per_second(Event::Arrived, &LAST);
-        let wasted = percent(at_once.slow.wasted(LAST));
+        let storm = at_once.slow.per_second(Event::Arrived, LAST);
+        let wasted = percent(at_once.slow.wasted());
         println!(
             "
 While it is slow the service can serve 200 requests per second, and most calls fail, whoever makes
@@ -80,11 +80,11 @@ stops even what it has begun when the client goes is well again at once ({}), wh
             row([
                 lane.client.name(),
                 &percent(run.calls.success(SLOW)),
-                &format!("{:.0}", run.per_second(Event::Arrived, &SLOW)),
+                &format!("{:.0}", run.per_second(Event::Arrived, SLOW)),
                 &format!("{:.2}", run.worst_second()),
                 &seconds(run.recovery()),
                 &seconds(lane.behind_orphans.recovery()),
-                &percent(run.wasted(LAST)),
+                &percent(run.wasted()),
                 &percent(lane.hidden),
             ]);
         }
@@ -107,7 +107,7 @@ stops even what it has begun when the client goes is well again at once ({}), wh
             let is_for_ever = lane.slow.recovery().is_none() && lane.behind_orphans.recovery().is_none();
             expect(is_for_ever, &format!("{}: it never recovers", lane.client.name()));
         }
-        let [storm, spread] = [at_once, with_jitter].map(|lane| lane.slow.per_second(Event::Arrived, &SLOW));
+        let [storm, spread] = [at_once, with_jitter].map(|lane| lane.slow.per_second(Event::Arrived, SLOW));
         expect(spread > 0.9 * storm, "backoff and jitter do not make the requests fewer");
         for lane in [without, with_budget, with_breaker] {
             let is_soon = lane.slow.recovery().is_some_and(|after| after <= SOON);
