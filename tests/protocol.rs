@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Request, Response};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::TokioExecutor;
 use stanchion::protocol::http::{ByChain, Http, Idempotent, Unprocessed, is_unprocessed};
@@ -26,7 +26,7 @@ use stanchion::replay_body::ReplayBody;
 use stanchion::{Backoff, Error, RetryConfig, RetryLayer};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 
-use server::{Down, Mode, Server};
+use server::{Down, Mode, Script, Server, Step};
 
 /// How the client of hyper-util fails to post something.
 async fn by_hyper(to: SocketAddr, is_http2: bool) -> legacy::Error {
@@ -136,6 +136,7 @@ mod http2 {
         GoAway(u32, u32),
         /// A `200`.
         Good,
+        None,
     }
 
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u32]) -> Vec<u8> {
@@ -181,6 +182,7 @@ mod http2 {
                             tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
                             return Ok(());
                         }
+                        Answer::None => {}
                         Answer::Good => {
                             // A status, and no body.
                             stream.write_all(&[0, 0, 1, HEADERS, 5]).await?;
@@ -239,10 +241,21 @@ mod http2 {
         }
     }
 
+    /// It is what its body ended in, and the server may have done something with what came before.
+    #[tokio::test]
+    async fn a_stream_that_the_client_has_reset_may_have_been_processed() {
+        let (to, _) = start([Answer::None; 2]).await;
+        let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+        let body = Script::new([Step::Data("one"), Step::Wait, Step::Fail]);
+        let body = body.map_err(|_| h2::Error::from(h2::Reason::REFUSED_STREAM));
+        let request = Request::post(format!("http://{to}/")).body(body).unwrap();
+        assert_judged(client.request(request).await.unwrap_err(), false);
+    }
+
     /// It may not have been, but such a server is not to be asked again at once.
     #[tokio::test]
     async fn a_server_that_goes_away_in_trouble_is_not_asked_again() {
-        for code in [INTERNAL_ERROR, ENHANCE_YOUR_CALM] {
+        for code in [INTERNAL_ERROR, REFUSED_STREAM, ENHANCE_YOUR_CALM] {
             assert_answer_judged(Answer::GoAway(0, code), false).await;
         }
     }

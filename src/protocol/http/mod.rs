@@ -78,6 +78,10 @@
 //! let it be taken for the whole: `.unprocessed(|_: &BoxError| false)`. A box around [`Error`](crate::Error) hides what is in
 //! there: box the client's error, or use [`boxed`](crate::Error::boxed).
 //!
+//! Services with boxed errors that go by this protocol cannot be called within an `async` block that has to be `Send`, as
+//! in `tokio::spawn(async move { service.oneshot(request).await })`: the compiler takes an implementation for "not general
+//! enough". Put the service into a box (`tower::util::BoxCloneSyncService`), or let the error keep its type.
+//!
 //! reqwest by itself repeats what an HTTP/2 server has refused. Switch that off (`reqwest::retry::never()`) where a layer
 //! repeats, or attempts multiply.
 
