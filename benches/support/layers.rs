@@ -70,7 +70,10 @@ fn fallbacks() -> Vec<Case> {
     vec![
         succeeding("fallback, not used", FallbackLayer::value(0).layer(service_fn(echo))),
         succeeding("fallback, used", FallbackLayer::value(0).layer(service_fn(fail))),
-        succeeding("fallback, used, open", FallbackLayer::value(0).layer(open.layer(service_fn(echo)))),
+        succeeding(
+            "fallback, used, open",
+            FallbackLayer::value(0).layer(open.layer(service_fn(|request| echo(request)))),
+        ),
     ]
 }
 
@@ -97,7 +100,11 @@ fn stacks() -> Vec<Case> {
         succeeding("timeout, retry, timeout", of_three.service_fn(echo)).above(STACK),
         succeeding("timeout, retry, breaker, timeout", of_four(by_count())).above(STACK),
         succeeding("timeout, retry, breaker of slow calls, timeout", of_four(by_slowness(true))).above(STACK),
-        succeeding("timeout, fallback, retry, hedge, breaker, timeout", of_six.service_fn(echo)).above(STACK),
+        succeeding(
+            "timeout, fallback, retry, hedge, breaker, timeout",
+            of_six.service_fn(|request| echo(request)),
+        )
+        .above(STACK),
     ]
 }
 
