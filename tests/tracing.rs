@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::{pending, ready};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use stanchion::hedge::HedgeDelay;
 use stanchion::protocol::{Attempt, Carry, Judge, Judgement, Replay};
 use stanchion::{
     Backoff, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, HedgeConfig, HedgeLayer,
-    RetryConfig, RetryLayer, Window,
+    RetryConfig, RetryLayer, TimeoutLayer, Window,
 };
 use tokio::time::advance;
 use tower::{Layer as _, ServiceBuilder, ServiceExt, service_fn};
@@ -417,4 +418,25 @@ async fn each_attempt_is_a_span_that_ends_before_the_wait() {
     let letter = Letter { number: None, is_long: false };
     handle.run(|| lost_after_a_second(letter.clone())).await.unwrap_err();
     assert_eq!(*spans.0.lock().unwrap(), [first, second].concat(), "of a run as well");
+}
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_given_up_is_below_the_usual_level() {
+    let (log, _guard) = Log::start();
+    let handle = TimeoutLayer::after(SECOND).name("payments").handle();
+    handle.run(ready(Ok::<_, Error<&str>>(()))).await.unwrap();
+    drop(handle.run(pending::<Result<(), Error<&str>>>()));
+    assert!(log.take().is_empty());
+    handle.run(pending::<Result<(), Error<&str>>>()).await.unwrap_err();
+    let records = log.take();
+    assert_eq!(records.len(), 1);
+    assert_logged(
+        &records[0],
+        Level::DEBUG,
+        &[
+            ("message", "call given up"),
+            ("module", "timeout"),
+            ("name", "payments"),
+            ("reason", "total timeout"),
+        ],
+    );
 }

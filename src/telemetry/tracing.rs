@@ -24,7 +24,8 @@ impl Observer for Tracing {
             }
             // Below the usual level: there is one of these for each call while a dependency is down.
             Event::Rejected(rejected) => {
-                debug!(target: TARGET, module, name, reason = %rejected.reason(), "call rejected");
+                let verb = if rejected.reached_service() { "given up" } else { "rejected" };
+                debug!(target: TARGET, module, name, reason = %rejected.reason(), "call {verb}");
             }
             // Said with its age just before.
             Event::Action { action: Action::ServedStale, .. } => {}
