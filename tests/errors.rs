@@ -282,6 +282,36 @@ fn errors_read_as_one_line_without_a_full_stop() {
     assert_eq!(Error::Inner(reset()).to_string(), "reset by peer");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_given_up_says_so_and_for_how_long_it_was_waited() {
+    let never = || pending::<Result<(), Error<io::Error>>>();
+    let total = stanchion::TimeoutLayer::after(90 * SECOND).name("payments").handle();
+    let attempt = stanchion::TimeoutLayer::per_attempt(SECOND / 4).name("payments").handle();
+    let errors = [total.run(never()).await.unwrap_err(), attempt.run(never()).await.unwrap_err()];
+    let texts = [
+        "given up by payments: total timeout after 90s",
+        "given up by payments: attempt timeout after 250ms",
+    ];
+    for ((error, text), limit) in errors.iter().zip(texts).zip([90 * SECOND, SECOND / 4]) {
+        assert_eq!(error.to_string(), text);
+        let rejected = error.rejected().unwrap();
+        assert_eq!((rejected.limit(), rejected.retry_after()), (Some(limit), None));
+        assert!(rejected.reached_service());
+        assert_eq!(Rejected::find(error), Some(rejected));
+    }
+    assert_eq!((refusal().limit(), refusal().reached_service()), (None, false));
+}
+
+#[test]
+fn every_reason_has_a_name_and_a_text_of_its_own() {
+    let names: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+    let texts: std::collections::BTreeSet<_> = Reason::ALL.iter().map(ToString::to_string).collect();
+    assert_eq!((names.len(), texts.len()), (Reason::ALL.len(), Reason::ALL.len()));
+    for text in names.into_iter().chain(texts.iter().map(String::as_str)) {
+        assert!(text.chars().all(|char| char.is_ascii_lowercase() || " _-".contains(char)), "{text}");
+    }
+}
+
 // With tower's layers in between.
 
 #[tokio::test(start_paused = true)]

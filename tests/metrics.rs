@@ -16,7 +16,8 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use stanchion::circuit_breaker::State;
 use stanchion::classify::Class;
 use stanchion::{
-    Budget, BudgetConfig, CircuitBreakerConfig, CircuitBreakerLayer, Error, RetryConfig, RetryLayer, Window,
+    Budget, BudgetConfig, CircuitBreakerConfig, CircuitBreakerLayer, Error, RetryConfig, RetryLayer,
+    TimeoutLayer, Window,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -452,4 +453,25 @@ async fn a_call_that_is_given_up_between_two_attempts_is_counted_by_its_reason()
     assert_eq!(series["stanchion_retry_rejections_total reason=not_ready"], 1.0);
     assert_eq!(series["stanchion_retry_actions_total action=not_ready"], 1.0);
     assert_eq!(series["stanchion_retry_budget_balance_ratio "], 0.75);
+}
+
+#[tokio::test(start_paused = true)]
+async fn timeouts_are_counted_by_their_reason() {
+    exporter();
+    let service = service_fn_that_hangs();
+    let layer = TimeoutLayer::after(SECOND).name("late");
+    let _handle = layer.handle();
+    let reasons = ["attempt_timeout", "deadline_exceeded", "idle_timeout", "total_timeout"];
+    let all = reasons.map(|reason| format!("stanchion_timeout_rejections_total reason={reason}"));
+    assert_eq!(series("late").await, all.iter().cloned().map(|key| (key, 0.0)).collect());
+    for _ in 0..3 {
+        layer.layer(service.clone()).oneshot(()).await.unwrap_err();
+    }
+    TimeoutLayer::per_attempt(SECOND).name("late").layer(service).oneshot(()).await.unwrap_err();
+    let counted = all.into_iter().zip([1.0, 0.0, 0.0, 3.0]).collect();
+    assert_eq!(series("late").await, counted);
+}
+
+fn service_fn_that_hangs() -> impl Service<(), Response = (), Error = Error<&'static str>> + Clone {
+    tower::service_fn(|()| std::future::pending())
 }

@@ -14,8 +14,8 @@ use stanchion::circuit_breaker::{Cause, Readiness, State, Transition};
 use stanchion::classify::Class;
 use stanchion::telemetry::{Event, Outcome, Source};
 use stanchion::{
-    CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, RetryConfig, RetryHandle,
-    RetryLayer, Window,
+    CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, Reason, Rejected, RetryConfig,
+    RetryHandle, RetryLayer, TimeoutLayer, Window,
 };
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::advance;
@@ -707,4 +707,28 @@ async fn an_observer_of_retries_may_call_back_and_may_panic() {
     });
     assert_eq!(answer.await, Err("failed"));
     assert_eq!(attempts, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_given_up_is_one_event_and_any_other_none() {
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let events = Arc::clone(&heard);
+    let layer =
+        TimeoutLayer::per_attempt(SECOND).name("slow").observer(move |source: &Source, event: &Event<'_>| {
+            events.lock().unwrap().push(format!("{}/{}: {}", source.module, source.name, line(event)));
+        });
+    let handle = layer.handle();
+    handle.run(async { Ok::<_, Failure>(()) }).await.unwrap();
+    handle.run(async { Err::<(), Failure>(Failure::Inner("broken")) }).await.unwrap_err();
+    drop(handle.run(std::future::pending::<Result<(), Failure>>()));
+    assert!(heard.lock().unwrap().is_empty());
+    handle.run(std::future::pending::<Result<(), Failure>>()).await.unwrap_err();
+    assert_eq!(*heard.lock().unwrap(), ["timeout/slow: attempt_timeout"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_that_panics_harms_no_call_that_is_given_up() {
+    let layer = TimeoutLayer::after(SECOND).observer(|_: &Source, _: &Event<'_>| panic!("an observer"));
+    let given_up = layer.handle().run(std::future::pending::<Result<(), Failure>>()).await.unwrap_err();
+    assert_eq!(given_up.rejected().map(Rejected::reason), Some(Reason::TotalTimeout));
 }
