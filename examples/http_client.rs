@@ -65,12 +65,8 @@ fn client() -> (BoxCloneSyncService<Outgoing, Answer, BoxError>, CircuitBreakerH
     let circuit = breaker.handle();
 
     // Without recommendations there are bestsellers; for all else there is nothing that would do as well.
-    let fallback = FallbackLayer::with(|is_for_recommendations, failure: Failure<Answer, BoxError>| {
-        if is_for_recommendations {
-            Ok(boxed(Response::new(Full::from("bestsellers"))))
-        } else {
-            Err(failure)
-        }
+    let fallback = FallbackLayer::with(|is_for_recommendations: bool, _: &Failure<Answer, BoxError>| {
+        is_for_recommendations.then(|| boxed(Response::new(Full::from("bestsellers"))))
     })
     .keep(|request: &Outgoing| request.uri().path() == "/recommended");
 

@@ -179,7 +179,11 @@ impl Rejected {
 
     /// What a layer further out is to make of it.
     pub(crate) const fn cause(&self) -> Cause {
-        if self.reached_service { Cause::TimedOut } else { Cause::Refused }
+        match self.reason {
+            _ if !self.reached_service => Cause::Refused,
+            Reason::DeadlineExceeded => Cause::PastDeadline,
+            _ => Cause::TimedOut,
+        }
     }
 
     /// The rejection in `error` itself or in its chain of sources.

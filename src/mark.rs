@@ -20,11 +20,17 @@ pub(crate) enum Cause {
     Failed,
     /// A layer of this crate gave up waiting for the service.
     TimedOut,
+    /// The same, because of a deadline that was set further out.
+    PastDeadline,
     /// A layer of this crate kept the call from the service.
     Refused,
 }
 
 impl Cause {
+    pub(crate) const fn is_timeout(self) -> bool {
+        matches!(self, Self::TimedOut | Self::PastDeadline)
+    }
+
     /// An error of this kind is handed out.
     pub(crate) fn deliver(self) {
         let _ = LAST.try_with(|last| {

@@ -110,12 +110,9 @@ async fn neither_request_nor_response_nor_service_nor_function_needs_to_be_clone
         }
     }
     let not_clone = Mutex::new(1);
-    let with = FallbackLayer::with(move |number: u32, failure: Failure<Only, Error<Only>>| {
+    let with = FallbackLayer::with(move |number: u32, failure: &Failure<Only, Error<Only>>| {
         *not_clone.lock().unwrap() += number;
-        match failure.into_result() {
-            Err(Error::Inner(request)) => Ok(request),
-            other => panic!("{other:?}"),
-        }
+        failure.error()?.inner().map(|request| Only(Rc::clone(&request.0)))
     })
     .keep(|request: &Only| request.0.get());
     assert_eq!(with.layer(Inner).oneshot(Only(Rc::new(Cell::new(5)))).await.unwrap().0.get(), 5);
@@ -128,9 +125,9 @@ async fn neither_request_nor_response_nor_service_nor_function_needs_to_be_clone
 async fn no_request_is_looked_at_unless_something_is_to_be_kept_of_it() {
     let looks = Arc::new(AtomicU32::new(0));
     let looked = Arc::clone(&looks);
-    let layer = FallbackLayer::with(|kept: Outcome, _: Failure<u32, Failed>| {
+    let layer = FallbackLayer::with(|kept: Outcome, _: &Failure<u32, Failed>| {
         assert_eq!(kept, failed());
-        Ok(1)
+        Some(1)
     })
     .keep(move |request: &Outcome| {
         looked.fetch_add(1, Ordering::Relaxed);
@@ -144,10 +141,10 @@ async fn no_request_is_looked_at_unless_something_is_to_be_kept_of_it() {
 async fn a_function_learns_what_failed_and_why() {
     let seen = Arc::new(Mutex::new(vec![]));
     let see = Arc::clone(&seen);
-    let layer = FallbackLayer::with(move |(), failure: Failure<u32, Failed>| {
+    let layer = FallbackLayer::with(move |(), failure: &Failure<u32, Failed>| {
         let what = (failure.why(), failure.answer().copied(), failure.error().cloned());
         see.lock().unwrap().push(what);
-        Err(failure)
+        None
     })
     .judge(judge);
     let (breaker, operator) = breaker();
@@ -166,7 +163,7 @@ async fn a_function_learns_what_failed_and_why() {
 
 #[tokio::test(start_paused = true)]
 async fn the_failure_that_a_fallback_declines_is_handed_out_as_it_was() {
-    let layer = FallbackLayer::with(|(), failure: Failure<u32, Failed>| Err(failure)).judge(judge);
+    let layer = FallbackLayer::with(|(), _: &Failure<u32, Failed>| None).judge(judge);
     let mut service = layer.layer(backend());
     for end in [failed(), Ok(503)] {
         assert_eq!(service.ready().await.unwrap().call(end.clone()).await, end);
@@ -210,10 +207,11 @@ async fn a_failure_is_still_known_as_one_if_the_fallback_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn fallbacks_around_one_another_are_asked_from_the_inside_out() {
-    let seven_for_failures = FallbackLayer::with(|(), failure: Failure<u32, Failed>| match failure.error() {
-        Some(Error::Inner("failed")) => Ok(7),
-        _ => Err(failure),
-    });
+    let seven_for_failures =
+        FallbackLayer::with(|(), failure: &Failure<u32, Failed>| match failure.error() {
+            Some(Error::Inner("failed")) => Some(7),
+            _ => None,
+        });
     let service = FallbackLayer::value(8).layer(seven_for_failures.layer(backend()));
     assert_eq!(service.clone().oneshot(failed()).await, Ok(7));
     assert_eq!(service.oneshot(Err(Error::Inner("otherwise"))).await, Ok(8));
@@ -298,9 +296,9 @@ async fn a_call_that_was_given_up_is_a_failure_and_no_refusal() {
         }
     }
     let retry = RetryLayer::new(RetryConfig::new()).judge(judge);
-    let layer = FallbackLayer::with(|(), failure: Failure<u32, Failed>| {
+    let layer = FallbackLayer::with(|(), failure: &Failure<u32, Failed>| {
         assert_eq!(failure.why(), Why::TimedOut);
-        Ok(7)
+        Some(7)
     })
     .judge(|_: Result<&u32, &Failed>| Class::Success);
     assert_eq!(layer.layer(retry.layer(Tired::default())).oneshot(()).await, Ok(7));
@@ -619,7 +617,7 @@ async fn each_failure_that_needed_a_fallback_is_one_action() {
     }
     assert_eq!(heard.taken(), ["prices: Action(fell_back after attempt 0, in 0ns)"; 2]);
 
-    let declines = FallbackLayer::with(|(), failure: Failure<u32, Failed>| Err(failure));
+    let declines = FallbackLayer::with(|(), _: &Failure<u32, Failed>| None);
     let _ = declines.observer(heard.observer()).layer(backend()).oneshot(failed()).await;
     assert_eq!(heard.taken(), ["fallback: Action(no_fallback after attempt 0, in 0ns)"]);
 

@@ -560,7 +560,8 @@ async fn told(
     steps: impl IntoIterator<Item = (Duration, Answer)>,
 ) -> Vec<String> {
     let (layer, heard) = heard(layer.budget(tokens(2.0)));
-    let _ = call(&mut layer.layer(Script::new(steps)), request).await;
+    let mut service = layer.layer(Script::new(steps));
+    let _ = call(&mut service, request).await;
     std::mem::take(&mut *heard.lock().unwrap())
 }
 

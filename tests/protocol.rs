@@ -107,7 +107,7 @@ async fn a_further_attempt_tells_what_time_is_left_when_it_is_made() {
         .extension(Idempotent(true));
     let layer = RetryLayer::new(config).over(Http::new());
     layer.layer(service).oneshot(request.body(Full::default()).unwrap()).await.unwrap();
-    assert_eq!(*timeouts.lock().unwrap(), ["10S", "9000000u", "8000000u"]);
+    assert_eq!(*timeouts.lock().unwrap(), ["10000000u", "9000000u", "8000000u"]);
 }
 
 #[cfg(feature = "http2")]

@@ -365,8 +365,8 @@ async fn all_attempts_share_the_time_that_the_call_has() {
             assert!(!call.is_finished());
             advance(300 * MILLI).await;
         }
-        // The fourth had 100 ms left, and both layers give up then, the inner one first.
-        assert_eq!(reason(&call.await.unwrap().unwrap_err()), Reason::DeadlineExceeded);
+        // The fourth had 100 ms left, and both layers give up then: the limit is the outer one's.
+        assert_eq!(reason(&call.await.unwrap().unwrap_err()), Reason::TotalTimeout);
         assert_eq!(server.requests(), 4);
         assert_eq!(gaps(&server.received()), [300 * MILLI; 3]);
         assert!(began.elapsed() >= SECOND);

@@ -480,13 +480,16 @@ async fn a_deadline_ends_a_call_that_has_a_longer_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_that_an_outer_limit_has_set_is_kept_and_named_by_the_innermost_layer() {
+async fn the_end_of_an_outer_limit_is_named_by_the_layer_that_has_set_it() {
     let mut service = ServiceBuilder::new()
         .layer(after(SECOND).over(Queries))
         .layer(per_attempt(9 * SECOND).over(Queries))
         .service(Backend::default());
     let result = call(&mut service, Query::of(60 * SECOND)).await;
-    assert_given_up(result, "inner", Reason::DeadlineExceeded, SECOND);
+    assert_given_up(result, "outer", Reason::TotalTimeout, SECOND);
+    // A deadline that came with the request is nobody's limit.
+    let result = call(&mut service, Query::of(60 * SECOND).within(500 * MS)).await;
+    assert_given_up(result, "inner", Reason::DeadlineExceeded, 500 * MS);
 }
 
 #[tokio::test(start_paused = true)]
@@ -786,6 +789,18 @@ async fn a_service_that_spends_the_budget_while_it_is_waited_for_is_given_up() {
     }
     assert!(waiting.is_finished(), "the timer was not heard");
     assert_refused(waiting.await.unwrap(), "outer", Reason::TotalTimeout, SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_waited_for_readiness_is_measured_with_the_call() {
+    let layer = TimeoutLayer::new(adaptive(2.0).includes_readiness(true)).over(Queries);
+    let mut service = layer.layer(Busy::for_the_next(60 * MS));
+    for _ in 0..150 {
+        assert_eq!(call(&mut service, Query::of(40 * MS)).await, Ok(()));
+        service.get_mut().put_off(60 * MS);
+    }
+    advance(3 * SECOND).await;
+    assert!(is_about(layer.handle().limit(), 200 * MS), "{:?}", layer.handle().limit());
 }
 
 // Limits that are measured.

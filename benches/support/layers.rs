@@ -1,6 +1,11 @@
 //! The cases of the layers around a circuit breaker, alone and stacked; those of tower's that do the same are in
 //! [`tower_layers`](super::tower_layers).
 
+#![allow(
+    clippy::redundant_closure,
+    reason = "each service is a type of its own, and none is shared by the compiler"
+)]
+
 use std::future::{Future, poll_fn};
 use std::task::Poll;
 use std::time::Duration;

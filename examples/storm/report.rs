@@ -54,13 +54,14 @@ impl Report {
 While it is slow the service can serve 200 requests per second, and most calls fail, whoever makes
 them. What differs is what comes then. Retries make {storm:.0} requests of {RATE} calls: more than it can
 serve when it is well. So it is late, {wasted} of its work is for clients that have gone, and those
-try again: the storm outlives its cause. Backoff and jitter spread the same requests over time, and do
-not make them fewer. A budget does: retries are a tenth of the calls, or a twentieth when attempts
-time out, which costs double. That the service can serve, and catches up.
+try again: the storm outlives its cause. Backoff and jitter spread the same requests over time, and
+do not make them fewer. A budget does: retries are a tenth of the calls, or a twentieth when
+attempts time out, which costs double. That the service can serve, and catches up.
 
 Requests whose clients have gone are skipped here. A service that works for those as well is late
-until its queue is worked off, budget or not; a circuit breaker keeps the queue short. A service that
-stops even what it has begun when the client goes is well again at once ({}), whatever is retried.
+until its queue is worked off, budget or not; a circuit breaker keeps the queue short. A service
+that stops even what it has begun when the client goes is well again at once ({}), whatever is
+retried.
 ",
             seconds(self.cancelled.recovery())
         );

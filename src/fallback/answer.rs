@@ -54,14 +54,14 @@ pub struct With<F>(pub(super) F);
 
 impl<F, Kept, Res, E> Answer<Kept, Res, E> for With<F>
 where
-    F: Fn(Kept, Failure<Res, E>) -> Result<Res, Failure<Res, E>>,
+    F: Fn(Kept, &Failure<Res, E>) -> Option<Res>,
 {
     type Future = Pending<Option<Res>>;
 
     fn answer(&self, kept: Kept, failure: Failure<Res, E>) -> Reply<Res, E, Self::Future> {
-        match self.0(kept, failure) {
-            Ok(answer) => Reply::Answer(answer),
-            Err(failure) => Reply::Declined(failure),
+        match self.0(kept, &failure) {
+            Some(answer) => Reply::Answer(answer),
+            None => Reply::Declined(failure),
         }
     }
 }

@@ -16,7 +16,7 @@ impl From<Cause> for Why {
     fn from(cause: Cause) -> Self {
         match cause {
             Cause::Refused => Self::Refused,
-            Cause::TimedOut => Self::TimedOut,
+            Cause::TimedOut | Cause::PastDeadline => Self::TimedOut,
             Cause::Failed => Self::Failed,
         }
     }

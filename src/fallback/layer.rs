@@ -68,15 +68,15 @@ impl<V> FallbackLayer<Value<V>> {
 }
 
 impl<F> FallbackLayer<With<F>> {
-    /// Answers with what `answer` makes of what was [kept](Self::keep) of the request and of the failure. Handing the
-    /// failure back leaves it as it was.
+    /// Answers with what `answer` makes of what was [kept](Self::keep) of the request and of the failure, if anything;
+    /// otherwise the failure stays as it was.
     ///
     /// `answer` is not called on a task of its own: it must not block. What takes time is a
     /// [service](FallbackLayer::service).
     #[must_use]
     pub fn with<Kept, Res, E>(answer: F) -> Self
     where
-        F: Fn(Kept, Failure<Res, E>) -> Result<Res, Failure<Res, E>>,
+        F: Fn(Kept, &Failure<Res, E>) -> Option<Res>,
     {
         Self::make(With(answer), Nothing, &[Action::FellBack, Action::NoFallback])
     }

@@ -16,9 +16,9 @@
 //! # async fn main() -> Result<(), Error<&'static str>> {
 //! let breaker = CircuitBreakerLayer::new(CircuitBreakerConfig::new());
 //! let operator = breaker.handle();
-//! let fallback = FallbackLayer::with(|user: u32, failure: Failure<String, Error<&str>>| match failure.why() {
-//!     Why::Refused => Ok(format!("bestsellers, for user {user} as for all")),
-//!     _ => Err(failure),
+//! let fallback = FallbackLayer::with(|user: u32, failure: &Failure<String, Error<&str>>| match failure.why() {
+//!     Why::Refused => Some(format!("bestsellers, for user {user} as for all")),
+//!     _ => None,
 //! })
 //! .keep(|user: &u32| *user)
 //! .name("recommendations");

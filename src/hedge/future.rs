@@ -108,7 +108,7 @@ where
         let ending = Ending::of(&result, cause, this.judge);
         let is_good = matches!(ending, Ending::Good(_));
         this.stopwatch.shared.ended(number.saturating_add(1), ending);
-        if is_good || (number == 0 && cause == Cause::TimedOut) {
+        if is_good || (number == 0 && cause.is_timeout()) {
             this.stopwatch.stop();
         } else if number == 0 {
             this.stopwatch.forget();

@@ -147,7 +147,7 @@ impl<P, J> HedgeLayer<P, J> {
                     Action::NotReady,
                 ],
                 attempts: true,
-                budget: true,
+                budget: Some(self.budget.share()),
                 ..Vocabulary::new("hedge", &[])
             };
             let telemetry = Telemetry::new(&vocabulary, self.name, &self.observers);

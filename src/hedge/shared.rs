@@ -70,7 +70,6 @@ impl Settings {
 
 impl Shared {
     pub(super) fn new(config: HedgeConfig, budget: Budget, telemetry: Telemetry) -> Self {
-        telemetry.tell(&budget);
         let settings = Live::new(Arc::new(Settings::new(config)));
         Self { settings, clock: Clock::start(), budget, telemetry }
     }

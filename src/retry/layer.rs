@@ -120,7 +120,7 @@ impl<P> RetryLayer<P> {
                     Action::Nested,
                 ],
                 attempts: true,
-                budget: true,
+                budget: Some(self.budget.share()),
                 ..Vocabulary::new("retry", &[Reason::NotReady])
             };
             let telemetry = Telemetry::new(&vocabulary, self.name, &self.observers);

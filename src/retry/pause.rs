@@ -6,7 +6,7 @@ use std::time::Duration;
 use pin_project::pin_project;
 use tokio::time::{Instant, Sleep};
 
-use crate::clock::{instant, instant_after, sleep_until};
+use crate::clock::{arm, instant, instant_after, poll_elapsed, sleep_until};
 use crate::mark::Cause;
 use crate::telemetry::Action;
 
@@ -109,10 +109,13 @@ fn poll_timer(
     end: impl FnOnce() -> Instant,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
-    if timer.is_none() {
-        timer.set(Some(sleep_until(end())));
+    let new = timer.is_none().then(end);
+    if let Some(end) = new {
+        timer.set(Some(sleep_until(end)));
     }
     let mut timer = timer.as_pin_mut().expect("it was set just now");
-    // A service that has used up its task's budget leaves none for the timer, which is over all the same.
-    if timer.as_mut().poll(cx).is_pending() && !timer.is_elapsed() { Poll::Pending } else { Poll::Ready(()) }
+    if let Some(end) = new {
+        arm(timer.as_mut(), end);
+    }
+    poll_elapsed(timer, cx)
 }

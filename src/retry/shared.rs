@@ -29,7 +29,6 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(config: &Arc<RetryConfig>, budget: Budget, telemetry: Telemetry) -> Self {
-        telemetry.tell(&budget);
         Self {
             max_attempts: AtomicU64::new(u64::from(config.max_attempts)),
             config: Live::new(Arc::clone(config)),

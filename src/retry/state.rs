@@ -85,7 +85,7 @@ impl Progress {
         if !means.can_replay() {
             return Err(Some(Action::NotReplayable));
         }
-        let cost = if cause == Cause::TimedOut { Cost::Timeout } else { Cost::Retry };
+        let cost = if cause.is_timeout() { Cost::Timeout } else { Cost::Retry };
         if means.pay(cost) { Ok(wait) } else { Err(Some(Action::BudgetSpent)) }
     }
 

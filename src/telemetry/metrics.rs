@@ -90,12 +90,14 @@ impl Registry {
         slow
     }
 
-    fn budget(&self) -> Gauge {
+    fn budget(&self, share: f64) -> Gauge {
         describe_gauge!(
             self.name("budget_balance_ratio"),
             "The share of the budget that was left when it was last asked."
         );
-        gauge!(self.name("budget_balance_ratio"), "name" => self.source.name)
+        let gauge = gauge!(self.name("budget_balance_ratio"), "name" => self.source.name);
+        gauge.set(share);
+        gauge
     }
 }
 
@@ -140,7 +142,7 @@ impl Metrics {
                 Action::as_str,
             ),
             states: registry.gauges(states),
-            budget: budget.then(|| registry.budget()),
+            budget: budget.map(|share| registry.budget(share)),
         }
     }
 }

@@ -128,7 +128,7 @@ pub enum Event<'a> {
         /// How old it is.
         age: Duration,
     },
-    /// A layer has a budget from now on, or asked it for a retry or a hedge.
+    /// A retry or a hedge was asked of a budget.
     Budget {
         /// The share of it that is left, 0 to 1.
         share: f64,
@@ -215,16 +215,17 @@ pub(crate) struct Vocabulary<'a> {
     pub(crate) states: &'a [&'static str],
     pub(crate) reasons: &'a [Reason],
     pub(crate) actions: &'a [Action],
-    /// Whether they report calls, attempts, a budget.
+    /// Whether they report calls, attempts.
     pub(crate) calls: bool,
     pub(crate) attempts: bool,
-    pub(crate) budget: bool,
+    /// The share of it that is left.
+    pub(crate) budget: Option<f64>,
 }
 
 impl<'a> Vocabulary<'a> {
     /// Nothing but refusals for `reasons`.
     pub(crate) const fn new(module: &'static str, reasons: &'a [Reason]) -> Self {
-        Self { module, states: &[], reasons, actions: &[], calls: false, attempts: false, budget: false }
+        Self { module, states: &[], reasons, actions: &[], calls: false, attempts: false, budget: None }
     }
 }
 

@@ -12,6 +12,7 @@ use super::shared::Shared;
 use super::state::Bound;
 use crate::clock::{arm, instant, instant_after, poll_elapsed, sleep_until};
 use crate::error::{Reason, Rejected};
+use crate::mark::{Cause, Mark, mark};
 use crate::protocol::{Cover, Watch};
 
 /// The future of a call that ends by a [timeout](super), if not before.
@@ -106,13 +107,18 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.as_mut().project();
         if let Some(inner) = this.inner.as_mut().as_pin_mut() {
+            let before = mark();
             // The service first: an answer that is there is not too late.
-            if let Poll::Ready(result) = inner.poll(cx) {
-                let watch = match this.shared {
-                    Some(shared) => shared.watch(this.call.as_ref(), result.is_ok()),
-                    None => None,
-                };
-                return Poll::Ready(result.map(|answer| this.protocol.cover(answer, watch)));
+            match inner.poll(cx) {
+                Poll::Ready(Ok(answer)) => {
+                    let watch = match this.shared {
+                        Some(shared) => shared.answered(this.call.as_ref()),
+                        None => None,
+                    };
+                    return Poll::Ready(Ok(this.protocol.cover(answer, watch)));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.named(before, error))),
+                Poll::Pending => {}
             }
         }
         self.poll_rejected(cx).map(|rejected| Err(rejected.deliver()))
@@ -120,6 +126,24 @@ where
 }
 
 impl<F, P> ResponseFuture<F, P> {
+    /// The error of a layer further in that gave up at the end of this one's limit, which it knew as a deadline, is this
+    /// one's: the limit that was set says more than what was left of it in there.
+    #[cold]
+    fn named<E: From<Rejected>>(self: Pin<&mut Self>, before: Mark, error: E) -> E {
+        let this = self.project();
+        let limit = this.call.filter(|call| call.reason != Reason::DeadlineExceeded);
+        match limit.filter(|_| before.cause_since() == Cause::PastDeadline) {
+            Some(call) if instant() >= call.end => {
+                let rejected = call.rejected(this.name, true);
+                if let Some(shared) = this.shared {
+                    shared.given_up(&call, &rejected);
+                }
+                rejected.deliver()
+            }
+            _ => error,
+        }
+    }
+
     /// Ready when the call is over without an answer.
     #[inline(never)]
     fn poll_rejected(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Rejected> {
@@ -142,8 +166,7 @@ impl<F, P> ResponseFuture<F, P> {
         let call = this.call.take().expect("a future is not polled after it was ready");
         let rejected = call.rejected(this.name, reached_service);
         if let Some(shared) = this.shared.as_ref().filter(|_| reached_service) {
-            shared.ended(&call, false);
-            shared.rejected(&rejected);
+            shared.given_up(&call, &rejected);
         }
         Poll::Ready(rejected)
     }
@@ -159,12 +182,15 @@ impl Shared {
         }
     }
 
-    /// Takes note of a call that has ended by itself, and puts what follows the answer under watch.
+    /// Takes note of a call that has no answer.
+    fn given_up(&self, call: &Call, rejected: &Rejected) {
+        self.ended(call, false);
+        self.rejected(rejected);
+    }
+
+    /// Takes note of a call that has an answer, and puts what follows that under watch.
     #[cold]
-    fn watch(self: &Arc<Self>, call: Option<&Call>, is_ok: bool) -> Option<Watch> {
-        if !is_ok {
-            return None;
-        }
+    fn answered(self: &Arc<Self>, call: Option<&Call>) -> Option<Watch> {
         if let Some(call) = call {
             self.ended(call, true);
         }

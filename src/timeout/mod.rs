@@ -71,7 +71,8 @@
 //! # Rejections
 //!
 //! [`Reason::TotalTimeout`](crate::Reason), [`AttemptTimeout`](crate::Reason) and [`IdleTimeout`](crate::Reason) by what
-//! was limited, and [`DeadlineExceeded`](crate::Reason) if the request's deadline was the earlier one. Each has the
+//! was limited, and [`DeadlineExceeded`](crate::Reason) if the request's deadline was the earlier one. A layer further in that
+//! gives up because of the deadline that this layer has set names it so; to the caller, it is this layer's limit. Each has the
 //! [`limit`](crate::Rejected::limit), and tells whether it
 //! [reached the service](crate::Rejected::reached_service): not if there was too little time to begin with, or the service did
 //! not become ready. For a circuit breaker further out a call that reached the service and timed out is a failure; one

@@ -111,11 +111,11 @@ impl Stack {
         let breaker = CircuitBreakerLayer::new(setup.breaker).name("shop").classify(HttpClassifier::new());
         let handle = breaker.handle();
         let fallback =
-            FallbackLayer::with(move |(), failure: Failure<Answer, BoxError>| match setup.fallback {
+            FallbackLayer::with(move |(), failure: &Failure<Answer, BoxError>| match setup.fallback {
                 Some(text) if failure.why() == Why::Refused => {
-                    Ok(boxed(Response::new(Full::new(text.into()))))
+                    Some(boxed(Response::new(Full::new(text.into()))))
                 }
-                _ => Err(failure),
+                _ => None,
             });
         let service = ServiceBuilder::new()
             .layer(fallback)
