@@ -6,9 +6,13 @@ use crate::measure::{Counting, Heap, Threads};
 use crate::row::{BARE, Row};
 
 mod floors;
+mod instructions;
 mod measure;
 #[cfg(feature = "ours")]
 mod ours;
+#[cfg(feature = "ours")]
+mod ours_layers;
+mod peer_layers;
 mod peers;
 mod row;
 mod service;
@@ -16,9 +20,10 @@ mod service;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const USAGE: &str = "usage: peers [--quick] [--only SUBSTRING]";
+const USAGE: &str = "usage: peers [--quick | --instructions] [--only SUBSTRING]";
 
 struct Options {
+    counts_instructions: bool,
     rounds: usize,
     /// How long a row's turn is: not much more than a scheduler's time slice, so that some turns are not
     /// interrupted even where the machine has other work.
@@ -28,13 +33,15 @@ struct Options {
 
 impl Options {
     fn parse(mut args: impl Iterator<Item = String>) -> Option<Self> {
-        let mut options = Self { rounds: 200, budget: Duration::from_millis(5), only: String::new() };
+        let budget = Duration::from_millis(5);
+        let mut options = Self { counts_instructions: false, rounds: 200, budget, only: String::new() };
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--quick" => {
                     options.rounds = 15;
                     options.budget = Duration::from_millis(2);
                 }
+                "--instructions" => options.counts_instructions = true,
                 "--only" => options.only = args.next()?.to_lowercase(),
                 _ => return None,
             }
@@ -58,10 +65,20 @@ struct Figures {
 }
 
 fn main() {
-    let Some(options) = Options::parse(std::env::args().skip(1)) else {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, name, calls] = args.as_slice() {
+        if flag == instructions::CHILD {
+            return instructions::child(&rows(), name, calls).expect("a row and a number");
+        }
+    }
+    let Some(options) = Options::parse(args.into_iter()) else {
         eprintln!("{USAGE}");
         std::process::exit(2);
     };
+    if options.counts_instructions {
+        let wanted: Vec<Row> = rows().into_iter().filter(|row| options.wants(row)).collect();
+        return instructions::table(&wanted).expect("valgrind is installed");
+    }
     let threads = Threads::start();
     let mut measured: Vec<(Row, Figures)> =
         rows().into_iter().filter(|row| options.wants(row)).map(|row| (row, Figures::default())).collect();
@@ -82,10 +99,10 @@ fn main() {
 
 fn rows() -> Vec<Row> {
     #[cfg(feature = "ours")]
-    let ours = [ours::successes(), ours::failures(), ours::refusals()];
+    let ours = [ours::successes(), ours::failures(), ours::refusals(), ours_layers::rows()];
     #[cfg(not(feature = "ours"))]
-    let ours = [vec![], vec![], vec![]];
-    let [our_successes, our_failures, our_refusals] = ours;
+    let ours = [vec![], vec![], vec![], vec![]];
+    let [our_successes, our_failures, our_refusals, our_layers] = ours;
     [
         floors::successes(),
         our_successes,
@@ -94,6 +111,8 @@ fn rows() -> Vec<Row> {
         floors::refusals(),
         our_refusals,
         peers::refusals(),
+        our_layers,
+        peer_layers::rows(),
     ]
     .into_iter()
     .flatten()

@@ -11,7 +11,7 @@ use crate::measure::{Contestant, Tower};
 use crate::row::{Expect::*, OURS_COUNT, OURS_OPEN, OURS_TIME, Row};
 use crate::service::{Failed, echo, fragile, opened};
 
-type Error = stanchion::Error<Failed>;
+pub type Error = stanchion::Error<Failed>;
 
 impl From<Failed> for Error {
     fn from(failed: Failed) -> Self {
@@ -29,14 +29,19 @@ fn config(window: Window) -> CircuitBreakerConfig {
         .open_for(Duration::from_secs(3_600))
 }
 
-fn by_count() -> CircuitBreakerLayer {
+pub fn by_count() -> CircuitBreakerLayer {
     CircuitBreakerLayer::new(config(Window::calls(100)))
 }
 
-fn by_time(slow_in_flight: bool) -> CircuitBreakerLayer {
-    let window = Window::time(Duration::from_secs(60)).buckets(10);
-    let slow = config(window).slow_after(Duration::from_secs(1)).slow_ratio(0.5);
-    CircuitBreakerLayer::new(slow.slow_in_flight(slow_in_flight))
+/// With slow calls if `slow_in_flight` says whether those that still run count.
+pub fn by_time(slow_in_flight: Option<bool>) -> CircuitBreakerLayer {
+    let config = config(Window::time(Duration::from_secs(60)).buckets(10));
+    CircuitBreakerLayer::new(match slow_in_flight {
+        Some(in_flight) => {
+            config.slow_after(Duration::from_secs(1)).slow_ratio(0.5).slow_in_flight(in_flight)
+        }
+        None => config,
+    })
 }
 
 /// Its breakers share all but their state, as those of the peers do.
@@ -53,8 +58,9 @@ pub fn successes() -> Vec<Row> {
             ByHand(by_count().handle(), service_fn(echo::<Error>)),
         )
         .against(OURS_COUNT),
-        succeeding(OURS_TIME, by_time(true)),
-        succeeding("**stanchion**, the same, slow calls only when ended", by_time(false)).against(OURS_TIME),
+        succeeding(OURS_TIME, by_time(Some(true))),
+        succeeding("**stanchion**, the same, slow calls only when ended", by_time(Some(false)))
+            .against(OURS_TIME),
     ]
 }
 

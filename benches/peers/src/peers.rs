@@ -113,7 +113,7 @@ pub fn refusals() -> Vec<Row> {
 // ------------------------------------------------------------------------------------------ tower-resilience
 
 /// Each `.layer()` of it makes a breaker of its own, sharing only the configuration.
-fn tower_resilience(window: SlidingWindowType) -> TrLayer<DefaultClassifier> {
+pub fn tower_resilience(window: SlidingWindowType) -> TrLayer<DefaultClassifier> {
     let builder = TrLayer::builder()
         .failure_rate_threshold(0.5)
         .minimum_number_of_calls(100)
@@ -159,7 +159,7 @@ where
 // -------------------------------------------------------------------------------------------------- seatbelt
 
 /// Each `.layer()` of it makes a breaker of its own. It has time windows only.
-fn seatbelt() -> BreakerLayer<u64, Result<u64, Failed>> {
+pub fn seatbelt() -> BreakerLayer<u64, Result<u64, Failed>> {
     // The clock wants a runtime for its timers; a breaker only asks it for the time.
     let clock = block_on(async { Clock::new_tokio() });
     Breaker::layer("breaker", &ResilienceContext::new(clock))
@@ -176,7 +176,7 @@ fn seatbelt() -> BreakerLayer<u64, Result<u64, Failed>> {
 
 /// A service by seatbelt's own trait, which has no readiness.
 #[derive(Clone)]
-struct Layered<S>(S);
+pub struct Layered<S>(pub S);
 
 impl<S> Contestant for Layered<S>
 where

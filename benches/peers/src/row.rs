@@ -1,11 +1,24 @@
 //! A row of the table: what is measured, and what it is compared with.
 
-use crate::measure::{Contestant, Heap, Lap, Sample, heap, lap};
+use crate::measure::{Contestant, Heap, Lap, Sample, heap, lap, run};
 
 pub const BARE: &str = "bare service";
 pub const OURS_COUNT: &str = "**stanchion**, 100 calls";
 pub const OURS_TIME: &str = "**stanchion**, 60 s in 10 buckets, slow calls";
 pub const OURS_OPEN: &str = "**stanchion**, open";
+pub const OURS_RETRY: &str = "**stanchion**, retry with budget";
+pub const OURS_TIMEOUT: &str = "**stanchion**, timeout";
+pub const OURS_ARMED: &str = "**stanchion**, timeout, armed";
+pub const OURS_HEDGE: &str = "**stanchion**, hedge";
+pub const OURS_HEDGE_ARMED: &str = "**stanchion**, hedge, armed";
+pub const OURS_FIXED_HEDGE: &str = "**stanchion**, hedge, fixed";
+pub const OURS_FIXED_HEDGE_ARMED: &str = "**stanchion**, hedge, fixed, armed";
+pub const OURS_FALLBACK: &str = "**stanchion**, fallback, not used";
+pub const OURS_FELL_BACK: &str = "**stanchion**, fallback, used";
+pub const OURS_SMALL_STACK: &str = "**stanchion**, timeout + retry + timeout";
+pub const OURS_STACK: &str = "**stanchion**, timeout + retry + breaker (100 calls) + timeout";
+pub const OURS_TIME_STACK: &str = "**stanchion**, timeout + retry + breaker (60 s) + timeout";
+pub const OURS_SLOW_STACK: &str = "**stanchion**, timeout + retry + breaker (60 s, slow calls) + timeout";
 
 /// How many of the calls must succeed, checked after every loop: a breaker that has tripped by itself, or one
 /// that was meant to refuse and does not, would be fast and wrong.
@@ -38,17 +51,21 @@ pub struct Row {
     /// Whether two threads may share the instance.
     pub shared: bool,
     pub lap: Box<dyn Fn() -> Lap>,
+    /// Makes so many calls.
+    pub run: Box<dyn Fn(u64)>,
     pub heap: Option<Box<dyn Fn() -> Heap>>,
 }
 
 impl Row {
     pub fn new<C: Contestant>(name: &'static str, expect: Expect, contestant: C) -> Self {
+        let to_run = contestant.clone();
         Self {
             name,
             expect,
             ours: None,
             shared: true,
             lap: Box::new(move || lap(contestant.clone())),
+            run: Box::new(move |calls| expect.check(name, run(to_run.clone(), calls))),
             heap: None,
         }
     }
