@@ -66,10 +66,8 @@ struct Figures {
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [flag, name, calls] = args.as_slice() {
-        if flag == instructions::CHILD {
-            return instructions::child(&rows(), name, calls).expect("a row and a number");
-        }
+    if let [instructions::CHILD, name, calls] = args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return instructions::child(&rows(), name, calls).expect("a row and a number");
     }
     let Some(options) = Options::parse(args.into_iter()) else {
         eprintln!("{USAGE}");

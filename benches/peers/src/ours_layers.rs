@@ -23,15 +23,18 @@ pub fn rows() -> Vec<Row> {
         row(OURS_TIMEOUT, attempt().layer(service_fn(echo::<Error>))),
         row(OURS_ARMED, attempt().layer(service_fn(pending_once::<Error>))),
         row(OURS_HEDGE, hedge().layer(service_fn(echo::<Error>))),
-        row(OURS_FIXED_HEDGE, fixed().layer(service_fn(|req| echo::<Error>(req)))),
+        row(OURS_FIXED_HEDGE, fixed().layer(service_fn(async |req| echo::<Error>(req).await))),
         row(OURS_HEDGE_ARMED, hedge().layer(service_fn(pending_once::<Error>))),
-        row(OURS_FIXED_HEDGE_ARMED, fixed().layer(service_fn(|req| pending_once::<Error>(req)))),
+        row(OURS_FIXED_HEDGE_ARMED, fixed().layer(service_fn(async |req| pending_once::<Error>(req).await))),
         row(OURS_FALLBACK, FallbackLayer::value(0).layer(service_fn(echo::<Error>))),
         row(OURS_FELL_BACK, FallbackLayer::value(0).layer(service_fn(fail::<Error>))),
         row(OURS_STACK, stack().layer(by_count()).layer(attempt()).service_fn(echo::<Error>)),
         row(
             OURS_SLOW_STACK,
-            stack().layer(by_time(Some(true))).layer(attempt()).service_fn(|req| echo::<Error>(req)),
+            stack()
+                .layer(by_time(Some(true)))
+                .layer(attempt())
+                .service_fn(async |req| echo::<Error>(req).await),
         ),
         row(
             OURS_TIME_STACK,
