@@ -94,7 +94,8 @@ where
 {
     type Output = (Result<T, E>, Cause);
 
-    #[inline]
+    // Always: of the polls of several layers one function is made, without the copies of an answer in between.
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let before = mark();

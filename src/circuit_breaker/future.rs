@@ -48,7 +48,8 @@ where
 {
     type Output = Result<C::Response<Permit>, E>;
 
-    #[inline]
+    // Always, as `call` is.
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Some(inner) = this.inner.as_pin_mut() else {

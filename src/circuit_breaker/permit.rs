@@ -84,7 +84,8 @@ impl Permit {
 
 /// Runs a part of the service, and `fail` if it panics: then the call has failed. The drop of a permit alone could not
 /// tell that from another panic, by which the future is merely dropped.
-#[inline]
+// Always, since what it returns may be a large future.
+#[inline(always)]
 pub(super) fn in_service<R>(part: impl FnOnce() -> R, fail: impl FnMut()) -> R {
     struct OnPanic<F: FnMut()>(F);
     impl<F: FnMut()> Drop for OnPanic<F> {

@@ -145,7 +145,8 @@ where
         Poll::Ready(result)
     }
 
-    #[inline]
+    // Always, here and in what it calls: otherwise the future is copied where a program makes calls in two places.
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         let pass = match self.pass() {
             Ok(pass) => pass,
