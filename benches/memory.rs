@@ -12,13 +12,20 @@ mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
+use std::future::{Ready, ready};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use stanchion::classify::Class;
-use stanchion::{CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer};
+use stanchion::hedge::HedgeDelay;
+use stanchion::{
+    CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, FallbackLayer, HedgeConfig, HedgeLayer,
+    RetryConfig, RetryLayer, TimeoutLayer,
+};
+use tower::{Layer, Service, ServiceBuilder, service_fn};
 
-use support::{cases, is_test};
+use support::{Error, cases, is_test};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -90,6 +97,7 @@ fn main() {
     ] {
         measure(name, &CircuitBreakerLayer::new(config), breakers);
     }
+    layers();
     println!("\n| bytes more | 100 calls | 60 s, slow calls also in flight |");
     println!("|---|---:|---:|");
     for (name, life) in LIVES {
@@ -122,6 +130,47 @@ fn measure(name: &str, layer: &CircuitBreakerLayer, breakers: usize) {
     };
     let (bytes, blocks, megabytes) = (each(bytes), each(after.blocks - before.blocks), bytes / 1_000_000);
     println!("| {name} | {bytes} | {blocks} | {megabytes} | {resident} |");
+}
+
+/// What the other layers take up: on the heap, all that is made for one layer and its service, and what a service and
+/// the future of a call are as values, around a service whose future is as large as a number.
+fn layers() {
+    println!("\n| a layer that has not been called | bytes | blocks | service | future |");
+    println!("|---|---:|---:|---:|---:|");
+    let quantile = || HedgeLayer::new(HedgeConfig::new());
+    let fixed = HedgeConfig::new().delay(HedgeDelay::Fixed(Duration::from_secs(1)));
+    let total = || TimeoutLayer::after(Duration::from_secs(10));
+    let attempt = || TimeoutLayer::per_attempt(Duration::from_secs(1));
+    let retry = || RetryLayer::new(RetryConfig::new());
+    let breaker = || CircuitBreakerLayer::new(cases::by_count());
+    occupied("none", || service_fn(plain));
+    occupied("timeout", || total().layer(service_fn(plain)));
+    occupied("retry", || retry().layer(service_fn(plain)));
+    occupied("hedge, fixed", || HedgeLayer::new(fixed.clone()).layer(service_fn(plain)));
+    occupied("hedge, quantile", || quantile().layer(service_fn(plain)));
+    occupied("fallback", || FallbackLayer::value(0).layer(service_fn(plain)));
+    occupied("circuit breaker, 100 calls", || breaker().layer(service_fn(plain)));
+    occupied("timeout, retry, breaker, timeout", || {
+        let stack = ServiceBuilder::new().layer(total()).layer(retry()).layer(breaker());
+        stack.layer(attempt()).service_fn(plain)
+    });
+    occupied("timeout, fallback, retry, hedge, breaker, timeout", || {
+        let outer = ServiceBuilder::new().layer(total()).layer(FallbackLayer::value(0)).layer(retry());
+        outer.layer(quantile()).layer(breaker()).layer(attempt()).service_fn(plain)
+    });
+}
+
+fn plain(request: u64) -> Ready<Result<u64, Error>> {
+    ready(Ok(request))
+}
+
+fn occupied<S: Service<u64>>(name: &str, make: impl Fn() -> S) {
+    drop(make());
+    let before = Reading::now();
+    let service = make();
+    let after = Reading::now();
+    let (bytes, blocks) = (after.bytes - before.bytes, after.blocks - before.blocks);
+    println!("| {name} | {bytes} | {blocks} | {} | {} |", size_of_val(&service), size_of::<S::Future>());
 }
 
 /// What can happen to a breaker.

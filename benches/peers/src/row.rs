@@ -18,6 +18,7 @@ pub const OURS_FELL_BACK: &str = "**stanchion**, fallback, used";
 pub const OURS_SMALL_STACK: &str = "**stanchion**, timeout + retry + timeout";
 pub const OURS_STACK: &str = "**stanchion**, timeout + retry + breaker (100 calls) + timeout";
 pub const OURS_TIME_STACK: &str = "**stanchion**, timeout + retry + breaker (60 s) + timeout";
+#[cfg(feature = "ours")]
 pub const OURS_SLOW_STACK: &str = "**stanchion**, timeout + retry + breaker (60 s, slow calls) + timeout";
 
 /// How many of the calls must succeed, checked after every loop: a breaker that has tripped by itself, or one
