@@ -25,7 +25,7 @@
 
 use std::time::Duration;
 
-use crate::clock::nanos;
+use crate::clock::{nanos, times};
 use crate::config::InvalidConfig;
 
 /// Waits between attempts: wait *n*, counted from zero, is drawn by [`jitter`](Self::jitter) from
@@ -143,17 +143,11 @@ impl Backoff {
     }
 
     /// The wait before jitter in nanoseconds, `attempts` waits after the first.
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "not negative, and the cast saturates"
-    )]
     fn nominal(&self, attempts: u32) -> u64 {
         let (base, cap) = (nanos(self.base), nanos(self.cap));
         // A NaN becomes 1.
         let grown = self.factor.max(1.0).powf(f64::from(attempts));
-        if grown > 1.0 { ((base as f64 * grown) as u64).min(cap) } else { base.min(cap) }
+        if grown > 1.0 { times(base, grown).min(cap) } else { base.min(cap) }
     }
 
     /// The shortest and the longest wait in nanoseconds, `attempts` waits after the first, the last of which
@@ -183,14 +177,8 @@ impl Default for Backoff {
 }
 
 /// A share of `whole`: at least nothing, at most all of it.
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "the cast saturates, also at zero"
-)]
 fn part(whole: u64, share: f64) -> u64 {
-    ((whole as f64 * share) as u64).min(whole)
+    times(whole, share).min(whole)
 }
 
 /// The waits of a [`Backoff`], one after the other, without end. Small, and made without allocating.

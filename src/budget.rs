@@ -62,7 +62,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::config::InvalidConfig;
+use crate::config::{InvalidConfig, valid};
 use bucket::Bucket;
 use config::Settings;
 
@@ -108,12 +108,9 @@ impl Budget {
     /// If `config` is not valid. Use [`try_new`](Self::try_new) for one that is not written in the source.
     #[must_use]
     #[track_caller]
-    #[allow(clippy::panic, clippy::needless_pass_by_value, reason = "a mistake in the source; plain data")]
+    #[allow(clippy::needless_pass_by_value, reason = "plain data")]
     pub fn new(config: BudgetConfig) -> Self {
-        match Self::try_new(config) {
-            Ok(budget) => budget,
-            Err(error) => panic!("{error}"),
-        }
+        valid(Self::try_new(config))
     }
 
     /// A full budget.

@@ -73,6 +73,17 @@ pub(crate) const fn nanos(duration: Duration) -> u64 {
     seconds.saturating_add(duration.subsec_nanos() as u64)
 }
 
+/// So many times `nanos`, not negative, saturating.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "the cast saturates, also at zero"
+)]
+pub(crate) fn times(nanos: u64, factor: f64) -> u64 {
+    (nanos as f64 * factor) as u64
+}
+
 /// A duration as people read it: in milliseconds, unless it is shorter than one.
 pub(crate) struct Rounded(pub(crate) Duration);
 

@@ -37,6 +37,16 @@ impl InvalidConfig {
     }
 }
 
+/// What was made of a configuration that is written in the source.
+#[track_caller]
+#[allow(clippy::panic, reason = "a mistake in the source")]
+pub(crate) fn valid<T>(made: Result<T, InvalidConfig>) -> T {
+    match made {
+        Ok(made) => made,
+        Err(error) => panic!("{error}"),
+    }
+}
+
 impl fmt::Display for InvalidConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "invalid `{}`: {} given, allowed: {}", self.field, self.given, self.allowed)

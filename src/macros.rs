@@ -1,4 +1,4 @@
-//! What every service has.
+//! What every service has, and every layer.
 
 /// Access to the `inner` service.
 macro_rules! inner_accessors {
@@ -20,4 +20,27 @@ macro_rules! inner_accessors {
     };
 }
 
+/// Sets what every layer has besides its configuration.
+macro_rules! layer_setters {
+    () => {
+        /// Names the layer, after the dependency that it stands before. The name is in rejections, metrics and logs, so it
+        /// must be one of few: never a URL or a key.
+        ///
+        /// Like each of these methods it leaves the layers and services that were made before as they are, and shares no
+        /// state with them. Call it before the layer is cloned or used.
+        #[must_use]
+        pub fn name(self, name: &'static str) -> Self {
+            Self { name, shared: OnceLock::new(), ..self }
+        }
+
+        /// Adds an observer.
+        #[must_use]
+        pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
+            self.observers.push(Arc::new(observer));
+            Self { shared: OnceLock::new(), ..self }
+        }
+    };
+}
+
 pub(crate) use inner_accessors;
+pub(crate) use layer_setters;

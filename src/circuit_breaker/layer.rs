@@ -9,7 +9,7 @@ use super::service::{CircuitBreaker, Readiness};
 use super::shared::Shared;
 use super::transition::State;
 use crate::classify::ErrorsAreFailures;
-use crate::config::InvalidConfig;
+use crate::config::{InvalidConfig, valid};
 use crate::error::Reason;
 use crate::telemetry::{Observer, Telemetry, Vocabulary};
 
@@ -34,12 +34,9 @@ impl CircuitBreakerLayer {
     /// If `config` is not valid. Use [`try_new`](Self::try_new) for one that is not written in the source.
     #[must_use]
     #[track_caller]
-    #[allow(clippy::panic, clippy::needless_pass_by_value, reason = "a mistake in the source; plain data")]
+    #[allow(clippy::needless_pass_by_value, reason = "plain data")]
     pub fn new(config: CircuitBreakerConfig) -> Self {
-        match Self::try_new(config) {
-            Ok(layer) => layer,
-            Err(error) => panic!("{error}"),
-        }
+        valid(Self::try_new(config))
     }
 
     /// A circuit breaker with the name `circuit_breaker`.
@@ -61,14 +58,7 @@ impl CircuitBreakerLayer {
 }
 
 impl<C> CircuitBreakerLayer<C> {
-    /// Names the layer, after the dependency it protects. The name is in rejections, metrics and logs, so it
-    /// must be one of few: never a URL or a key.
-    ///
-    /// Like each of these methods it begins a new circuit. Call it before the layer is cloned or used.
-    #[must_use]
-    pub fn name(self, name: &'static str) -> Self {
-        Self { name, shared: OnceLock::new(), ..self }
-    }
+    crate::macros::layer_setters!();
 
     /// Decides what a failure is. Default: every error, and no response.
     #[must_use]
@@ -87,13 +77,6 @@ impl<C> CircuitBreakerLayer<C> {
     #[must_use]
     pub fn readiness(self, readiness: Readiness) -> Self {
         Self { readiness, shared: OnceLock::new(), ..self }
-    }
-
-    /// Adds an observer.
-    #[must_use]
-    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
-        self.observers.push(Arc::new(observer));
-        Self { shared: OnceLock::new(), ..self }
     }
 
     /// To inspect and control the circuit.

@@ -14,7 +14,7 @@ use super::rule::{Judged, When};
 use super::service::Fallback;
 use super::shared::Shared;
 use super::stale::Stale;
-use crate::config::InvalidConfig;
+use crate::config::{InvalidConfig, valid};
 use crate::protocol::Plain;
 use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
 
@@ -127,15 +127,11 @@ impl<Key, Res, F> FallbackLayer<Stale<Key, Res>, F> {
     /// If `config` is not valid. Use [`try_stale`](Self::try_stale) for one that is not written in the source.
     #[must_use]
     #[track_caller]
-    #[allow(clippy::panic, reason = "a mistake in the source")]
     pub fn stale<Req>(config: StaleConfig, key: F) -> Self
     where
         F: Fn(&Req) -> Option<Key>,
     {
-        match Self::try_stale(config, key) {
-            Ok(layer) => layer,
-            Err(error) => panic!("{error}"),
-        }
+        valid(Self::try_stale(config, key))
     }
 
     /// The same.

@@ -8,7 +8,7 @@ use super::handle::HedgeHandle;
 use super::service::Hedge;
 use super::shared::Shared;
 use crate::budget::{Budget, BudgetConfig};
-use crate::config::InvalidConfig;
+use crate::config::{InvalidConfig, valid};
 use crate::protocol::Plain;
 use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
 
@@ -35,12 +35,8 @@ impl HedgeLayer {
     /// If `config` is not valid. Use [`try_new`](Self::try_new) for one that is not written in the source.
     #[must_use]
     #[track_caller]
-    #[allow(clippy::panic, reason = "a mistake in the source")]
     pub fn new(config: HedgeConfig) -> Self {
-        match Self::try_new(config) {
-            Ok(layer) => layer,
-            Err(error) => panic!("{error}"),
-        }
+        valid(Self::try_new(config))
     }
 
     /// The same.
@@ -73,15 +69,7 @@ const fn own_budget(delay: HedgeDelay) -> BudgetConfig {
 }
 
 impl<P, J> HedgeLayer<P, J> {
-    /// Names the layer, after the dependency whose calls it hedges. The name is in metrics and logs, so it must be one of
-    /// few: never a URL or a key.
-    ///
-    /// Like each of these methods it leaves the layers and services that were made before as they are. Call it before
-    /// the layer is cloned or used.
-    #[must_use]
-    pub fn name(self, name: &'static str) -> Self {
-        Self { name, shared: OnceLock::new(), ..self }
-    }
+    crate::macros::layer_setters!();
 
     /// Shares `budget` with other layers that retry or hedge, each of which [deposits](Budget::deposit) for its own calls.
     /// Default: one of its own, that allows 1 - `quantile` of the calls to be hedged, or 0.05 of them under a fixed delay, and
@@ -117,13 +105,6 @@ impl<P, J> HedgeLayer<P, J> {
             budget: self.budget,
             shared: OnceLock::new(),
         }
-    }
-
-    /// Adds an observer.
-    #[must_use]
-    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
-        self.observers.push(Arc::new(observer));
-        Self { shared: OnceLock::new(), ..self }
     }
 
     /// To look at the delay, and to change the configuration.

@@ -9,7 +9,7 @@ use super::policy::Standard;
 use super::service::Retry;
 use super::shared::Shared;
 use crate::budget::{Budget, BudgetConfig};
-use crate::config::InvalidConfig;
+use crate::config::{InvalidConfig, valid};
 use crate::error::Reason;
 use crate::protocol::Plain;
 use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
@@ -36,12 +36,8 @@ impl RetryLayer {
     /// If `config` is not valid. Use [`try_new`](Self::try_new) for one that is not written in the source.
     #[must_use]
     #[track_caller]
-    #[allow(clippy::panic, reason = "a mistake in the source")]
     pub fn new(config: RetryConfig) -> Self {
-        match Self::try_new(config) {
-            Ok(layer) => layer,
-            Err(error) => panic!("{error}"),
-        }
+        valid(Self::try_new(config))
     }
 
     /// The same.
@@ -63,15 +59,7 @@ impl RetryLayer {
 }
 
 impl<P> RetryLayer<P> {
-    /// Names the layer, after the dependency whose calls it repeats. The name is in rejections, metrics and logs, so it
-    /// must be one of few: never a URL or a key.
-    ///
-    /// Like each of these methods it leaves the layers and services that were made before as they are. Call it before
-    /// the layer is cloned or used.
-    #[must_use]
-    pub fn name(self, name: &'static str) -> Self {
-        Self { name, shared: OnceLock::new(), ..self }
-    }
+    crate::macros::layer_setters!();
 
     /// Shares `budget` with other layers that retry or hedge. Default: one of its own.
     #[must_use]
@@ -96,13 +84,6 @@ impl<P> RetryLayer<P> {
             budget: self.budget,
             shared: OnceLock::new(),
         }
-    }
-
-    /// Adds an observer.
-    #[must_use]
-    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
-        self.observers.push(Arc::new(observer));
-        Self { shared: OnceLock::new(), ..self }
     }
 
     fn shared(&self) -> &Arc<Shared> {

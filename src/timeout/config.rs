@@ -14,7 +14,8 @@ pub struct TimeoutConfig {
     /// What it is a limit on; it decides the name of the rejection, and which of a request's own
     /// [`Timeouts`](crate::protocol::Timeouts) counts. Default: the call as a whole.
     pub scope: Scope,
-    /// Where the limit ends. Default: at the head of the response.
+    /// Where the limit ends; at the head if it is measured, since what is measured is the time to that. Default: at the
+    /// head of the response.
     pub covers: Covers,
     /// The longest time between two frames of a response's body, and until the first, counted from when its reader
     /// begins to wait for it. `None`, the default, waits for ever, or as long as `limit` if that covers the body. For
@@ -159,6 +160,9 @@ impl TimeoutConfig {
                 }
             }
             Limit::Fixed(_) | Limit::Deadline => {}
+        }
+        if self.covers == Covers::Body && matches!(self.limit, Limit::Adaptive { .. }) {
+            return Err(InvalidConfig::new("covers", self.covers, "the head, if the limit is measured"));
         }
         if let Some(idle) = self.idle.filter(Duration::is_zero) {
             return Err(InvalidConfig::new("idle", idle, SOME));

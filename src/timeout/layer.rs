@@ -8,7 +8,7 @@ use super::config::{Limit, Scope, TimeoutConfig};
 use super::handle::TimeoutHandle;
 use super::service::Timeout;
 use super::shared::Shared;
-use crate::config::InvalidConfig;
+use crate::config::{InvalidConfig, valid};
 use crate::error::Reason;
 use crate::protocol::Plain;
 use crate::telemetry::{Observer, Telemetry, Vocabulary};
@@ -34,12 +34,8 @@ impl TimeoutLayer {
     /// If `config` is not valid. Use [`try_new`](Self::try_new) for one that is not written in the source.
     #[must_use]
     #[track_caller]
-    #[allow(clippy::panic, reason = "a mistake in the source")]
     pub fn new(config: TimeoutConfig) -> Self {
-        match Self::try_new(config) {
-            Ok(layer) => layer,
-            Err(error) => panic!("{error}"),
-        }
+        valid(Self::try_new(config))
     }
 
     /// The same.
@@ -76,15 +72,7 @@ impl TimeoutLayer {
 }
 
 impl<P> TimeoutLayer<P> {
-    /// Names the layer, after the dependency whose calls it limits. The name is in rejections, metrics and logs, so it
-    /// must be one of few: never a URL or a key.
-    ///
-    /// Like each of these methods it leaves the layers and services that were made before as they are. Call it before
-    /// the layer is cloned or used.
-    #[must_use]
-    pub fn name(self, name: &'static str) -> Self {
-        Self { name, shared: OnceLock::new(), ..self }
-    }
+    crate::macros::layer_setters!();
 
     /// Goes by `protocol`: `Http` for requests of the `http` crate. It is what tells the deadline and the timeouts of a
     /// request, and what follows the head of an answer.
@@ -97,13 +85,6 @@ impl<P> TimeoutLayer<P> {
             protocol,
             shared: OnceLock::new(),
         }
-    }
-
-    /// Adds an observer.
-    #[must_use]
-    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
-        self.observers.push(Arc::new(observer));
-        Self { shared: OnceLock::new(), ..self }
     }
 
     /// To inspect and change the limit, and to limit what is no service.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::config::{Limit, Scope};
-use crate::clock::nanos;
+use crate::clock::{nanos, times};
 use crate::error::Reason;
 
 /// The limit that ends a call if nothing else does, in nanoseconds.
@@ -70,18 +70,10 @@ impl Limit {
             Self::Deadline => None,
             Self::Fixed(limit) => Some(limit),
             Self::Adaptive { factor, min, max, .. } => {
-                Some(measured.map_or(max, |latency| times(latency, factor).clamp(min, max)))
+                Some(measured.map_or(max, |latency| {
+                    Duration::from_nanos(times(nanos(latency), factor)).clamp(min, max)
+                }))
             }
         }
     }
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "not negative, and the cast saturates"
-)]
-fn times(latency: Duration, factor: f64) -> Duration {
-    Duration::from_nanos((nanos(latency) as f64 * factor) as u64)
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::state::{Bound, bind};
-use super::{Limit, MinRemaining, Scope, TimeoutConfig};
+use super::{Covers, Limit, MinRemaining, Scope, TimeoutConfig};
 use crate::clock::nanos;
 use crate::error::Reason;
 
@@ -155,6 +155,7 @@ fn each_setting_out_of_its_range_is_named() {
         ("limit.max", adaptive(0.99, 2.0, SECOND, SECOND - MS)),
         ("limit.max", adaptive(0.99, 2.0, Duration::MAX, ZERO)),
         ("idle", config().idle(ZERO)),
+        ("covers", adaptive(0.99, 2.0, MS, SECOND).covers(Covers::Body)),
     ];
     for outside in [0.0, -0.0, 1.0, -0.5, 99.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         table.push(("limit.quantile", adaptive(outside, 2.0, MS, SECOND)));
