@@ -111,11 +111,11 @@ where
             // The service first: an answer that is there is not too late.
             match inner.poll(cx) {
                 Poll::Ready(Ok(answer)) => {
-                    let watch = match this.shared {
-                        Some(shared) => shared.answered(this.call.as_ref()),
-                        None => None,
-                    };
-                    return Poll::Ready(Ok(this.protocol.cover(answer, watch)));
+                    // Each by itself: a watch is large, and is not even looked at where it is known that there is none.
+                    return Poll::Ready(Ok(match this.shared {
+                        Some(shared) => this.protocol.cover(answer, shared.answered(this.call.as_ref())),
+                        None => this.protocol.cover(answer, None),
+                    }));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.named(before, error))),
                 Poll::Pending => {}

@@ -175,19 +175,22 @@ where
             }
             None => self.begin_slowly(&request),
         };
-        // One expression makes the future, in its place: it is large, and copying it would cost more than all the rest.
-        let (inner, call) = match begun {
+        let shared = if wants_end { Some(Arc::clone(&self.shared)) } else { None };
+        // Each way makes the future in its place: it is large, and copying it would cost more than all the rest.
+        match begun {
             Ok(call) => {
                 // Also if it is the request's own: what a header says counts from when it is read, and is read once.
                 if let Some(end) = call.as_ref().and_then(Call::end) {
                     self.protocol.set_deadline(&mut request, Deadline::at(end));
                 }
-                (Some(self.inner.call(request)), call)
+                let inner = self.inner.call(request);
+                ResponseFuture::new(Some(inner), self.protocol.clone(), call, shared, name)
             }
-            Err(bound) => (None, Some(self.refuse(bound))),
-        };
-        let shared = if wants_end { Some(Arc::clone(&self.shared)) } else { None };
-        ResponseFuture::new(inner, self.protocol.clone(), call, shared, name)
+            Err(bound) => {
+                let call = self.refuse(bound);
+                ResponseFuture::new(None, self.protocol.clone(), Some(call), shared, name)
+            }
+        }
     }
 }
 
