@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use pin_project::pin_project;
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
@@ -32,16 +33,27 @@ enum Wait {
     #[default]
     None,
     /// It is not ready yet.
-    GoesOn { since: Instant, limit: Duration, timer: Pin<Box<Sleep>>, is_over: bool },
+    GoesOn(Pin<Box<Waiting>>),
     /// It took so long.
     Took(Duration),
+}
+
+/// In a box, since few services get there: a service is copied for each call that a layer around it may repeat.
+#[pin_project]
+#[derive(Debug)]
+struct Waiting {
+    since: Instant,
+    limit: Duration,
+    #[pin]
+    timer: Sleep,
+    is_over: bool,
 }
 
 impl Wait {
     #[cold]
     fn end(&mut self) {
-        if let Self::GoesOn { since, .. } = self {
-            *self = Self::Took(instant().saturating_duration_since(*since));
+        if let Self::GoesOn(waiting) = self {
+            *self = Self::Took(instant().saturating_duration_since(waiting.since));
         }
     }
 }
@@ -56,12 +68,13 @@ impl<S, P> Timeout<S, P> {
     /// Ready when the service has not been so for as long as a call may take, if that counts.
     #[cold]
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !matches!(self.wait, Wait::GoesOn { .. }) {
+        if !matches!(self.wait, Wait::GoesOn(_)) {
             self.wait = self.begin_to_wait();
         }
-        let Wait::GoesOn { timer, is_over, .. } = &mut self.wait else { return Poll::Pending };
-        *is_over = poll_elapsed(timer.as_mut(), cx).is_ready();
-        if *is_over { Poll::Ready(()) } else { Poll::Pending }
+        let Wait::GoesOn(waiting) = &mut self.wait else { return Poll::Pending };
+        let waiting = waiting.as_mut().project();
+        *waiting.is_over = poll_elapsed(waiting.timer, cx).is_ready();
+        if *waiting.is_over { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn begin_to_wait(&self) -> Wait {
@@ -72,9 +85,9 @@ impl<S, P> Timeout<S, P> {
         let since = instant();
         let Some(limit) = self.shared.limit(&settings, since) else { return Wait::None };
         let at = instant_after(since, limit);
-        let mut timer = Box::pin(sleep_until(at));
-        arm(timer.as_mut(), at);
-        Wait::GoesOn { since, limit, timer, is_over: false }
+        let mut waiting = Box::pin(Waiting { since, limit, timer: sleep_until(at), is_over: false });
+        arm(waiting.as_mut().project().timer, at);
+        Wait::GoesOn(waiting)
     }
 
     /// What ends a call of `request` that is not made before `now`, by a limit that is all there is to the settings.
@@ -96,11 +109,11 @@ impl<S, P> Timeout<S, P> {
     {
         let scope = settings.config.scope;
         let used = match mem::take(&mut self.wait) {
-            Wait::GoesOn { limit, is_over: true, .. } => {
-                return Err(Bound::new(scope.reason(), nanos(limit)));
+            Wait::GoesOn(waiting) if waiting.is_over => {
+                return Err(Bound::new(scope.reason(), nanos(waiting.limit)));
             }
             Wait::Took(waited) => nanos(waited),
-            Wait::GoesOn { .. } | Wait::None => 0,
+            Wait::GoesOn(_) | Wait::None => 0,
         };
         let asked = self.protocol.timeouts(request).of(scope);
         let own = asked.or_else(|| self.shared.limit(settings, now)).map(nanos);
