@@ -24,7 +24,7 @@ impl From<Cause> for Why {
 
 /// The end of a call that needs a fallback: an error, or an answer that is judged a failure.
 ///
-/// Handed back where there is no fallback for it, it reaches the caller as it was.
+/// Where there is no fallback for it, it reaches the caller as it was.
 #[derive(Debug)]
 pub struct Failure<Res, E> {
     result: Result<Res, E>,

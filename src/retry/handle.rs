@@ -50,6 +50,9 @@ impl<P, J> RetryHandle<Standard<P, J>> {
     /// Runs `attempt` until it succeeds, or as often as the layer allows: a query, a publish, anything that is no
     /// service. It counts towards the same budget as the layer's calls.
     ///
+    /// A refusal within, by a circuit breaker's [`run`](crate::CircuitBreakerHandle::run) for instance, is handed out at
+    /// once. One by `try_acquire` is an error like any other here: whoever asked for a permit may have gone on without.
+    ///
     /// Dropping the future cancels the attempt under way.
     ///
     /// # Errors
