@@ -113,8 +113,10 @@ where
                 Poll::Ready(Ok(answer)) => {
                     // Each by itself: a watch is large, and is not even looked at where it is known that there is none.
                     return Poll::Ready(Ok(match this.shared {
-                        Some(shared) => this.protocol.cover(answer, shared.answered(this.call.as_ref())),
-                        None => this.protocol.cover(answer, None),
+                        Some(shared) if shared.plain().is_none() => {
+                            this.protocol.cover(answer, shared.answered(this.call.as_ref()))
+                        }
+                        _ => this.protocol.cover(answer, None),
                     }));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.named(before, error))),
