@@ -46,11 +46,13 @@ pub enum Reason {
     DeadlineExceeded,
     /// The service could not be tried again, because it was not ready in time.
     NotReady,
+    /// The service accepts so few requests that a [throttle](crate::throttle) did not send this one.
+    Throttled,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::CircuitOpen,
         Self::Recovering,
         Self::TotalTimeout,
@@ -58,13 +60,14 @@ impl Reason {
         Self::IdleTimeout,
         Self::DeadlineExceeded,
         Self::NotReady,
+        Self::Throttled,
     ];
 
     /// Whether time ran out, in whatever way.
     const fn is_timeout(self) -> bool {
         match self {
             Self::TotalTimeout | Self::AttemptTimeout | Self::IdleTimeout | Self::DeadlineExceeded => true,
-            Self::CircuitOpen | Self::Recovering | Self::NotReady => false,
+            Self::CircuitOpen | Self::Recovering | Self::NotReady | Self::Throttled => false,
         }
     }
 
@@ -79,6 +82,7 @@ impl Reason {
             Self::IdleTimeout => "idle_timeout",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::NotReady => "not_ready",
+            Self::Throttled => "throttled",
         }
     }
 }
@@ -93,6 +97,7 @@ impl fmt::Display for Reason {
             Self::IdleTimeout => "idle timeout",
             Self::DeadlineExceeded => "deadline exceeded",
             Self::NotReady => "service is not ready to be tried again",
+            Self::Throttled => "service accepts too few requests",
         })
     }
 }

@@ -29,6 +29,7 @@ pub mod respond;
 pub mod retry;
 mod sync;
 pub mod telemetry;
+pub mod throttle;
 pub mod timeout;
 #[cfg(feature = "tower-retry")]
 mod tower_policy;
@@ -46,6 +47,7 @@ pub use fallback::{Fallback, FallbackLayer, StaleConfig, StaleHandle};
 pub use hedge::{Hedge, HedgeConfig, HedgeHandle, HedgeLayer};
 pub use respond::{Respond, RespondLayer, respond};
 pub use retry::{Retry, RetryConfig, RetryHandle, RetryLayer};
+pub use throttle::{Throttle, ThrottleConfig, ThrottleHandle, ThrottleLayer};
 pub use timeout::{Timeout, TimeoutConfig, TimeoutHandle, TimeoutLayer};
 #[cfg(feature = "tower-retry")]
 pub use tower_policy::TowerPolicy;

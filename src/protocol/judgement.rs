@@ -35,30 +35,31 @@ pub struct Judgement {
     class: Class,
     repeat: Repeat,
     hint: Option<Hint>,
+    is_accepted: bool,
 }
 
 impl Judgement {
     /// A good answer: it is handed out.
     #[must_use]
     pub const fn good() -> Self {
-        Self { class: Class::Success, repeat: Repeat::Never, hint: None }
+        Self { class: Class::Success, repeat: Repeat::Never, hint: None, is_accepted: true }
     }
 
     /// A failure that another attempt may cure.
     #[must_use]
     pub const fn failed() -> Self {
-        Self { class: Class::Failure, repeat: Repeat::IfIdempotent, hint: None }
+        Self { class: Class::Failure, repeat: Repeat::IfIdempotent, hint: None, is_accepted: false }
     }
 
     /// A failure to get the request executed at all: connection refused, stream refused, server going away.
     #[must_use]
     pub const fn unprocessed() -> Self {
-        Self { class: Class::Failure, repeat: Repeat::Always, hint: None }
+        Self { class: Class::Failure, repeat: Repeat::Always, hint: None, is_accepted: false }
     }
 
     /// A refusal by a layer of this crate, which nobody is asked about.
     pub(crate) const fn refused() -> Self {
-        Self { class: Class::Ignored, repeat: Repeat::Always, hint: None }
+        Self { class: Class::Ignored, repeat: Repeat::Always, hint: None, is_accepted: false }
     }
 
     /// The same, not to be tried again.
@@ -75,6 +76,14 @@ impl Judgement {
         self
     }
 
+    /// The same, and the service did take the request on: that it failed has nothing to do with how much the service has
+    /// to do. A [throttle](crate::throttle) lets such calls pass.
+    #[must_use]
+    pub const fn accepted(mut self) -> Self {
+        self.is_accepted = true;
+        self
+    }
+
     /// What the end says about the service.
     #[must_use]
     pub const fn class(&self) -> Class {
@@ -85,6 +94,13 @@ impl Judgement {
     #[must_use]
     pub const fn repeat(&self) -> Repeat {
         self.repeat
+    }
+
+    /// Whether the service took the request on, as far as that can be told: not if it [failed](Self::failed), unless
+    /// it is [said](Self::accepted) to be so.
+    #[must_use]
+    pub const fn is_accepted(&self) -> bool {
+        self.is_accepted
     }
 
     /// What the server said about another attempt.

@@ -24,11 +24,18 @@ where
 
 fn of_status(status: StatusCode, headers: &HeaderMap) -> Judgement {
     match status.as_u16() {
-        408 | 425 | 429 | 500 | 502..=504 => match retry_after_by(headers, clock::wall) {
-            Some(wait) => Judgement::failed().hint(Hint::AtLeast(wait)),
-            None => Judgement::failed(),
-        },
-        500.. => Judgement::failed().never(),
+        status @ (408 | 425 | 429 | 500 | 502..=504) => {
+            // These two are no sign of load: a mistake in the server, and a request that came too early.
+            let failed = match status {
+                425 | 500 => Judgement::failed().accepted(),
+                _ => Judgement::failed(),
+            };
+            match retry_after_by(headers, clock::wall) {
+                Some(wait) => failed.hint(Hint::AtLeast(wait)),
+                None => failed,
+            }
+        }
+        500.. => Judgement::failed().never().accepted(),
         _ => Judgement::good(),
     }
 }
@@ -52,13 +59,17 @@ fn of_grpc(status: u32, headers: &HeaderMap) -> Judgement {
     const UNAVAILABLE: u32 = 14;
     const DATA_LOSS: u32 = 15;
     let pushback = grpc_retry_pushback(headers);
+    let failed = match status {
+        RESOURCE_EXHAUSTED | UNAVAILABLE | DEADLINE_EXCEEDED => Judgement::failed(),
+        _ => Judgement::failed().accepted(),
+    };
     match status {
         RESOURCE_EXHAUSTED | UNAVAILABLE | UNKNOWN | DEADLINE_EXCEEDED | ABORTED | UNIMPLEMENTED
         | INTERNAL | DATA_LOSS => match pushback {
-            Some(Pushback::After(wait)) => Judgement::failed().hint(Hint::Exactly(wait)),
-            Some(Pushback::Stop) => Judgement::failed().hint(Hint::Stop),
-            None if matches!(status, RESOURCE_EXHAUSTED | UNAVAILABLE) => Judgement::failed(),
-            None => Judgement::failed().never(),
+            Some(Pushback::After(wait)) => failed.hint(Hint::Exactly(wait)),
+            Some(Pushback::Stop) => failed.hint(Hint::Stop),
+            None if matches!(status, RESOURCE_EXHAUSTED | UNAVAILABLE) => failed,
+            None => failed.never(),
         },
         _ => Judgement::good(),
     }
