@@ -100,3 +100,6 @@ pub use future::ResponseFuture;
 pub use handle::{Snapshot, ThrottleHandle};
 pub use layer::ThrottleLayer;
 pub use service::Throttle;
+
+#[cfg(all(test, not(stanchion_loom)))]
+mod tests;

@@ -1,0 +1,367 @@
+//! The formula by its published vectors, the counts against a list, and configurations of every kind.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may fail"
+)]
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::state::{End, Measures, Rule, Sent, Tally};
+use super::{ThrottleConfig, ThrottleLayer};
+use crate::clock::{Now, Timestamp, nanos};
+
+const SECOND: Duration = Duration::from_secs(1);
+const WINDOW: Duration = Duration::from_secs(10);
+
+fn at(millis: u64) -> Now<'static> {
+    Now::at(Timestamp(millis * 1_000_000), 0)
+}
+
+fn plain() -> ThrottleConfig {
+    ThrottleConfig::new().min_requests(0).max_ratio(1.0)
+}
+
+fn ratio(config: &ThrottleConfig, sent: u64, accepted: u64) -> f64 {
+    Rule::new(config).ratio(Tally { sent, accepted, refused: 0 })
+}
+
+/// A call that is sent whatever the odds.
+fn send(measures: &Measures, millis: u64) -> Sent {
+    measures.admit(&Rule::new(&plain()), &at(millis), || 0.999_999).unwrap()
+}
+
+fn tally(measures: &Measures, millis: u64) -> (u64, u64, u64) {
+    let Tally { sent, accepted, refused } = measures.tally(Timestamp(millis * 1_000_000));
+    (sent, accepted, refused)
+}
+
+#[track_caller]
+fn assert_ratios(config: &ThrottleConfig, vectors: &[(u64, u64, f64)]) {
+    for (sent, accepted, expected) in vectors {
+        let found = ratio(config, *sent, *accepted);
+        assert!((found - expected).abs() < 1e-6, "{sent} sent, {accepted} accepted: {found}, not {expected}");
+    }
+}
+
+#[test]
+fn the_book_s_ratios() {
+    let vectors = [
+        (100, 100, 0.0),
+        (100, 50, 0.0),
+        (100, 40, 0.198_020),
+        (100, 25, 0.495_050),
+        (100, 0, 0.990_099),
+        (1_000, 100, 0.799_201),
+    ];
+    assert_ratios(&plain(), &vectors);
+}
+
+/// Its admission control has a threshold for the share that is accepted, the inverse of ours.
+#[test]
+fn envoy_s_ratios() {
+    let config = plain().headroom(1.0 / 0.95).max_ratio(0.8);
+    assert_ratios(&config, &[(100, 95, 0.0), (100, 90, 0.052_110), (100, 50, 0.468_994), (100, 0, 0.8)]);
+}
+
+#[test]
+fn failsafe_s_ratios() {
+    let config = plain().headroom(1.0 / 0.9).max_ratio(0.9);
+    assert_ratios(&config, &[(120, 90, 0.165_289), (1_000, 10, 0.9)]);
+}
+
+#[test]
+fn few_requests_are_never_refused() {
+    let config = plain().min_requests(10);
+    assert_ratios(&config, &[(9, 0, 0.0), (10, 0, 10.0 / 11.0)]);
+}
+
+#[test]
+fn own_refusals_are_requests_if_they_are_to_be() {
+    let tally = Tally { sent: 100, accepted: 50, refused: 99 };
+    assert!(Rule::new(&plain()).ratio(tally) < 1e-9);
+    let counting = Rule::new(&plain().counts_refusals(true)).ratio(tally);
+    assert!((counting - 99.0 / 200.0).abs() < 1e-9, "{counting}");
+    let few = Tally { sent: 1, accepted: 0, refused: 9 };
+    assert!(Rule::new(&plain().counts_refusals(true).min_requests(10)).ratio(few) > 0.9);
+}
+
+#[test]
+fn a_call_counts_when_it_has_ended() {
+    let measures = Measures::new(WINDOW, 0);
+    for (end, expected) in [
+        (End::Accepted, (1, 1, 0)),
+        (End::Rejected, (2, 1, 0)),
+        (End::NotSent, (2, 1, 0)),
+        (End::Cancelled, (2, 1, 0)),
+    ] {
+        let sent = send(&measures, 0);
+        measures.end(sent, end, &at(0));
+        assert_eq!(tally(&measures, 0), expected, "{end:?}");
+    }
+}
+
+#[test]
+fn a_call_in_flight_counts_once_it_is_late_and_until_it_ends() {
+    let measures = Measures::new(WINDOW, 0);
+    let (one, other) = (send(&measures, 0), send(&measures, 0));
+    assert_eq!(tally(&measures, 5_000), (0, 0, 0));
+    assert_eq!(tally(&measures, 6_000), (2, 0, 0));
+    assert_eq!(tally(&measures, 60_000), (2, 0, 0), "however old");
+    measures.end(one, End::Accepted, &at(60_000));
+    assert_eq!(tally(&measures, 60_000), (2, 1, 0));
+    measures.end(other, End::NotSent, &at(60_000));
+    assert_eq!(tally(&measures, 60_000), (1, 1, 0));
+}
+
+#[test]
+fn a_cancelled_call_counts_if_it_was_late() {
+    let measures = Measures::new(WINDOW, 0);
+    let (early, late) = (send(&measures, 0), send(&measures, 0));
+    measures.end(early, End::Cancelled, &at(4_999));
+    assert_eq!(tally(&measures, 4_999), (0, 0, 0));
+    measures.end(late, End::Cancelled, &at(5_000));
+    assert_eq!(tally(&measures, 5_000), (1, 0, 0));
+    assert_eq!(tally(&measures, 15_000), (0, 0, 0), "and leaves the window");
+}
+
+#[test]
+fn a_rejection_is_felt_at_once() {
+    let rule = Rule::new(&plain().min_requests(2));
+    let measures = Measures::new(WINDOW, 0);
+    let calls = [send(&measures, 0), send(&measures, 0)];
+    assert!(measures.admit(&rule, &at(0), || 0.0).is_some());
+    for call in calls {
+        measures.end(call, End::Rejected, &at(0));
+    }
+    assert!(measures.admit(&rule, &at(0), || 0.0).is_none());
+    assert!(measures.admit(&rule, &at(0), || 0.67).is_some(), "two of three are refused");
+    assert_eq!(tally(&measures, 0), (2, 0, 1));
+}
+
+#[test]
+fn no_random_number_is_drawn_while_all_calls_pass() {
+    let measures = Measures::new(WINDOW, 0);
+    let rule = Rule::new(&plain());
+    for millis in 0..20_000 {
+        let call = measures.admit(&rule, &at(millis), || panic!("drawn")).unwrap();
+        let end = if millis % 2 == 0 { End::Accepted } else { End::Rejected };
+        measures.end(call, end, &at(millis));
+    }
+}
+
+#[test]
+fn another_window_begins_with_the_same_counts() {
+    let measures = Measures::new(WINDOW, 0);
+    let open = send(&measures, 0);
+    for end in [End::Accepted, End::Rejected, End::Rejected] {
+        let call = send(&measures, 0);
+        measures.end(call, end, &at(0));
+    }
+    let rule = Rule::new(&plain());
+    assert!(measures.admit(&rule, &at(0), || 0.0).is_none());
+    let replaced = measures.replaced(SECOND, Timestamp(9_000_000_000));
+    assert_eq!(tally(&replaced, 9_000), (3, 1, 1));
+    replaced.end(open, End::NotSent, &at(9_000));
+    assert_eq!(tally(&replaced, 9_000), (3, 1, 1), "a call of before was never in flight here");
+    assert_eq!(tally(&replaced, 10_000), (0, 0, 0));
+}
+
+/// The same in lists, and with every sum made anew.
+#[derive(Debug, Default)]
+struct Naive {
+    /// What was accepted or not, and when.
+    ended: Vec<(u64, bool)>,
+    refused: Vec<u64>,
+    started: Vec<u64>,
+    calm_until: u64,
+}
+
+impl Naive {
+    fn tally(&self, now: u64) -> Tally {
+        let bucket = nanos(WINDOW) / 40;
+        let is_in_window = |time: u64| now / bucket - time / bucket < 40;
+        let late_after = nanos(WINDOW) / 2;
+        let cohort = late_after.div_ceil(6);
+        let is_late =
+            |started: u64| now.checked_sub(late_after).is_some_and(|late| started / cohort < late / cohort);
+        let count = |count: usize| count as u64;
+        let late = count(self.started.iter().filter(|started| is_late(**started)).count());
+        let ended: Vec<_> = self.ended.iter().filter(|(time, _)| is_in_window(*time)).collect();
+        Tally {
+            sent: late + count(ended.len()),
+            accepted: count(ended.iter().filter(|(_, accepted)| *accepted).count()),
+            refused: count(self.refused.iter().filter(|time| is_in_window(**time)).count()),
+        }
+    }
+
+    fn admits(&mut self, rule: &Rule, now: u64, draw: f64) -> bool {
+        let ratio = rule.ratio(self.tally(now));
+        if now < self.calm_until || ratio <= 0.0 {
+            if now >= self.calm_until {
+                self.calm_until = now + nanos(WINDOW) / 80;
+            }
+            self.started.push(now);
+            return true;
+        }
+        if draw < ratio {
+            self.refused.push(now);
+            return false;
+        }
+        self.started.push(now);
+        true
+    }
+
+    fn end(&mut self, started: u64, end: End, now: u64) {
+        let place = self.started.iter().position(|other| *other == started).unwrap();
+        self.started.remove(place);
+        let is_late = now - started >= nanos(WINDOW) / 2;
+        match end {
+            End::Accepted => self.ended.push((now, true)),
+            End::NotSent => {}
+            End::Cancelled if !is_late => {}
+            End::Cancelled | End::Rejected => {
+                self.ended.push((now, false));
+                self.calm_until = 0;
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Wait(u64),
+    Call(f64),
+    End(usize, End),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let end = prop_oneof![
+        1 => Just(End::Accepted),
+        4 => Just(End::Rejected),
+        1 => Just(End::NotSent),
+        1 => Just(End::Cancelled),
+    ];
+    prop_oneof![
+        (0_u64..300_000_000).prop_map(Step::Wait),
+        (0_u64..12_000_000_000).prop_map(Step::Wait),
+        (0.0..1.0).prop_map(Step::Call),
+        (0.0..1.0).prop_map(Step::Call),
+        (0.0..1.0).prop_map(Step::Call),
+        (any::<usize>(), end.clone()).prop_map(|(which, end)| Step::End(which, end)),
+        (any::<usize>(), end).prop_map(|(which, end)| Step::End(which, end)),
+    ]
+}
+
+fn any_config() -> impl Strategy<Value = ThrottleConfig> {
+    let float = || {
+        prop_oneof![
+            Just(f64::NAN),
+            Just(f64::INFINITY),
+            Just(f64::NEG_INFINITY),
+            Just(-0.0),
+            Just(0.0),
+            Just(f64::MIN_POSITIVE),
+            Just(1.0),
+            Just(2.0),
+            any::<f64>(),
+        ]
+    };
+    let window = prop_oneof![
+        Just(Duration::ZERO),
+        Just(SECOND),
+        Just(3_600 * SECOND),
+        Just(Duration::MAX),
+        any::<u64>().prop_map(Duration::from_nanos),
+    ];
+    let requests = prop_oneof![Just(0), Just(1), Just(u32::MAX), any::<u32>()];
+    (window, float(), float(), requests, any::<bool>()).prop_map(
+        |(window, headroom, ratio, requests, counts)| {
+            let config = ThrottleConfig::new().window(window).headroom(headroom).max_ratio(ratio);
+            config.min_requests(requests).counts_refusals(counts)
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn it_counts_and_decides_like_a_list(
+        steps in prop::collection::vec(any_step(), 1..300),
+        headroom in 1.0..3.0,
+        counts_refusals: bool,
+    ) {
+        let rule = Rule::new(&plain().min_requests(2).headroom(headroom).counts_refusals(counts_refusals));
+        let (measures, mut naive, mut now, mut open) = (Measures::new(WINDOW, 0), Naive::default(), 0, vec![]);
+        for step in steps {
+            let moment = Now::at(Timestamp(now), 0);
+            match step {
+                Step::Wait(time) => now += time,
+                Step::Call(draw) => {
+                    let sent = measures.admit(&rule, &moment, || draw);
+                    prop_assert_eq!(sent.is_some(), naive.admits(&rule, now, draw));
+                    open.extend(sent.map(|sent| (sent, now)));
+                }
+                Step::End(which, end) if !open.is_empty() => {
+                    let (sent, started) = open.swap_remove(which % open.len());
+                    measures.end(sent, end, &moment);
+                    naive.end(started, end, now);
+                }
+                Step::End(..) => {}
+            }
+            prop_assert_eq!(measures.tally(Timestamp(now)), naive.tally(now));
+        }
+    }
+
+    #[test]
+    fn a_ratio_is_one_whatever_the_counts(
+        config in any_config(),
+        sent: u64, accepted: u64, refused: u64,
+    ) {
+        if config.validate().is_ok() {
+            let ratio = Rule::new(&config).ratio(Tally { sent, accepted, refused });
+            prop_assert!((0.0..=config.max_ratio).contains(&ratio));
+        }
+    }
+
+    #[test]
+    fn every_configuration_works_or_is_refused_by_name(config in any_config(), times in prop::collection::vec(any::<u64>(), 9)) {
+        match ThrottleLayer::try_new(config.clone()) {
+            Err(error) => prop_assert!(["window", "headroom", "max_ratio"].contains(&error.field()), "{}", error),
+            Ok(_) => {
+                let (measures, rule) = (Measures::new(config.window, 0), Rule::new(&config));
+                for time in times {
+                    let now = Now::at(Timestamp(time), 0);
+                    if let Some(sent) = measures.admit(&rule, &now, || 0.5) {
+                        measures.end(sent, End::Rejected, &now);
+                    }
+                    measures.tally(Timestamp(time));
+                }
+                prop_assert!(measures.replaced(WINDOW, Timestamp(u64::MAX)).tally(Timestamp(0)).sent < 10);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_setting_that_cannot_be_is_named() {
+    let config = ThrottleConfig::new();
+    for (config, message) in [
+        (config.clone().window(Duration::ZERO), "invalid `window`: 0ns given, allowed: 1 s to 1 hour"),
+        (config.clone().headroom(0.99), "invalid `headroom`: 0.99 given, allowed: 1 to 100"),
+        (config.clone().headroom(f64::NAN), "invalid `headroom`: NaN given, allowed: 1 to 100"),
+        (
+            config.clone().max_ratio(95.0),
+            "invalid `max_ratio`: 95.0 given, allowed: a number above 0 and at most 1 (0.5 is half; not a percentage)",
+        ),
+    ] {
+        assert_eq!(config.validate().unwrap_err().to_string(), message);
+    }
+    assert_eq!(config.validate(), Ok(()));
+}
