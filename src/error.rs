@@ -48,11 +48,15 @@ pub enum Reason {
     NotReady,
     /// The service accepts so few requests that a [throttle](crate::throttle) did not send this one.
     Throttled,
+    /// More calls came than a [quota](crate::rate_limit) allows.
+    RateLimited,
+    /// As many keys as may be have used of their [quota](crate::rate_limit), and this call has another.
+    TooManyKeys,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::CircuitOpen,
         Self::Recovering,
         Self::TotalTimeout,
@@ -61,14 +65,13 @@ impl Reason {
         Self::DeadlineExceeded,
         Self::NotReady,
         Self::Throttled,
+        Self::RateLimited,
+        Self::TooManyKeys,
     ];
 
     /// Whether time ran out, in whatever way.
     const fn is_timeout(self) -> bool {
-        match self {
-            Self::TotalTimeout | Self::AttemptTimeout | Self::IdleTimeout | Self::DeadlineExceeded => true,
-            Self::CircuitOpen | Self::Recovering | Self::NotReady | Self::Throttled => false,
-        }
+        matches!(self, Self::TotalTimeout | Self::AttemptTimeout | Self::IdleTimeout | Self::DeadlineExceeded)
     }
 
     /// A stable name for metrics and logs.
@@ -83,6 +86,8 @@ impl Reason {
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::NotReady => "not_ready",
             Self::Throttled => "throttled",
+            Self::RateLimited => "rate_limited",
+            Self::TooManyKeys => "too_many_keys",
         }
     }
 }
@@ -98,6 +103,8 @@ impl fmt::Display for Reason {
             Self::DeadlineExceeded => "deadline exceeded",
             Self::NotReady => "service is not ready to be tried again",
             Self::Throttled => "service accepts too few requests",
+            Self::RateLimited => "rate limit reached",
+            Self::TooManyKeys => "too many keys",
         })
     }
 }

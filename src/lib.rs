@@ -23,6 +23,7 @@ mod macros;
 mod mark;
 mod numbered;
 pub mod protocol;
+pub mod rate_limit;
 #[cfg(feature = "http")]
 pub mod replay_body;
 pub mod respond;
@@ -45,6 +46,7 @@ pub use deadline::Deadline;
 pub use error::{Error, Reason, Rejected};
 pub use fallback::{Fallback, FallbackLayer, StaleConfig, StaleHandle};
 pub use hedge::{Hedge, HedgeConfig, HedgeHandle, HedgeLayer};
+pub use rate_limit::{RateLimit, RateLimitConfig, RateLimitHandle, RateLimitLayer};
 pub use respond::{Respond, RespondLayer, respond};
 pub use retry::{Retry, RetryConfig, RetryHandle, RetryLayer};
 pub use throttle::{Throttle, ThrottleConfig, ThrottleHandle, ThrottleLayer};

@@ -34,6 +34,8 @@ pub enum Action {
     ServedStale,
     /// There was no fallback for a failure, or it failed as well.
     NoFallback,
+    /// The call waits for its turn.
+    Waited,
 }
 
 impl Action {
@@ -56,6 +58,7 @@ impl Action {
             Self::FellBack => "fell_back",
             Self::ServedStale => "served_stale",
             Self::NoFallback => "no_fallback",
+            Self::Waited => "waited",
         }
     }
 

@@ -21,6 +21,7 @@ pub(super) struct Metrics {
     actions: By<Action, Counter>,
     states: By<&'static str, Gauge>,
     budget: Option<Gauge>,
+    keys: Option<Gauge>,
 }
 
 /// Registers the series of one layer.
@@ -99,6 +100,14 @@ impl Registry {
         gauge.set(share);
         gauge
     }
+
+    fn keys(&self) -> Gauge {
+        describe_gauge!(self.name("keys"), "Keys that are held.");
+        let gauge = gauge!(self.name("keys"), "name" => self.source.name);
+        // Not set to zero: another layer of that name may be there already.
+        gauge.increment(0.0);
+        gauge
+    }
 }
 
 impl Metrics {
@@ -107,7 +116,7 @@ impl Metrics {
         const NONE: &[Outcome] = &[];
         // How long a call took that was cancelled, or says nothing, says nothing.
         const MEASURED: &[Outcome] = &[Outcome::Success, Outcome::Failure];
-        let Vocabulary { states, reasons, actions, calls, attempts, budget, .. } = vocabulary;
+        let Vocabulary { states, reasons, actions, calls, attempts, budget, keys, .. } = vocabulary;
         let registry = Registry { source };
         let outcomes = |wanted: bool| if wanted { Outcome::ALL.as_slice() } else { NONE };
         Self {
@@ -143,6 +152,7 @@ impl Metrics {
             ),
             states: registry.gauges(states),
             budget: budget.map(|share| registry.budget(share)),
+            keys: keys.then(|| registry.keys()),
         }
     }
 }
@@ -180,6 +190,12 @@ impl Observer for Metrics {
             Event::Budget { share } => {
                 if let Some(gauge) = &self.budget {
                     gauge.set(*share);
+                }
+            }
+            Event::Keys { change } => {
+                if let Some(gauge) = &self.keys {
+                    #[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+                    gauge.increment(*change as f64);
                 }
             }
             Event::StateChanged { from, to, .. } => {

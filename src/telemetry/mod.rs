@@ -25,6 +25,7 @@ recorder before you build the layer: handles are taken once.
 | `stanchion_<module>_attempts_total` | counter | `name`, `outcome` |
 | `stanchion_<module>_actions_total` | counter | `name`, `action`: see [`Action`] |
 | `stanchion_<module>_budget_balance_ratio` | gauge, the share of the budget that was left when it was last asked | `name` |
+| `stanchion_<module>_keys` | gauge, how many keys are held | `name` |
 
 A module has the series of what it does: those that come with a state or a duration are the circuit breaker's, attempts
 and a budget are those of `retry` and `hedge`. All series but those of the transitions exist from the start. The Prometheus exporter renders histograms as summaries
@@ -133,6 +134,11 @@ pub enum Event<'a> {
         /// The share of it that is left, 0 to 1.
         share: f64,
     },
+    /// A layer with a state for each key holds another number of them.
+    Keys {
+        /// How many more.
+        change: i64,
+    },
     /// A layer's state began to exist.
     Began {
         /// The name of the state it is in.
@@ -181,6 +187,7 @@ impl fmt::Debug for Event<'_> {
             }
             Self::Stale { age } => write!(f, "Stale({age:?})"),
             Self::Budget { share } => write!(f, "Budget({share})"),
+            Self::Keys { change } => write!(f, "Keys({change:+})"),
             Self::StateChanged { from, to, cause, .. } => write!(f, "StateChanged({from} -> {to}: {cause})"),
             Self::WouldChange { to, cause } => write!(f, "WouldChange({to}: {cause})"),
         }
@@ -220,12 +227,23 @@ pub(crate) struct Vocabulary<'a> {
     pub(crate) attempts: bool,
     /// The share of it that is left.
     pub(crate) budget: Option<f64>,
+    /// Whether they have a state for each key.
+    pub(crate) keys: bool,
 }
 
 impl<'a> Vocabulary<'a> {
     /// Nothing but refusals for `reasons`.
     pub(crate) const fn new(module: &'static str, reasons: &'a [Reason]) -> Self {
-        Self { module, states: &[], reasons, actions: &[], calls: false, attempts: false, budget: None }
+        Self {
+            module,
+            states: &[],
+            reasons,
+            actions: &[],
+            calls: false,
+            attempts: false,
+            budget: None,
+            keys: false,
+        }
     }
 }
 

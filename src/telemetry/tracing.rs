@@ -41,7 +41,7 @@ impl Observer for Tracing {
                 }
             }
             Event::Call { .. } | Event::Attempt { .. } | Event::Budget { .. } => {}
-            Event::Began { .. } | Event::Ended { .. } => {}
+            Event::Began { .. } | Event::Ended { .. } | Event::Keys { .. } => {}
         }
     }
 

@@ -1,0 +1,99 @@
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use super::config::RateLimitConfig;
+use super::shared::Shared;
+use crate::config::InvalidConfig;
+use crate::error::Rejected;
+
+/// Looks at a [rate limit](super), changes it, and limits what is no service.
+#[derive(Clone)]
+pub struct RateLimitHandle {
+    shared: Arc<Shared>,
+}
+
+impl RateLimitHandle {
+    pub(super) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The configuration in use.
+    #[must_use]
+    pub fn config(&self) -> RateLimitConfig {
+        self.shared.config()
+    }
+
+    /// Changes the configuration, for calls that begin from now on. What was used of the quota stays used, counted in calls,
+    /// up to a whole burst of the new one. Calls that wait keep the time that they were given.
+    ///
+    /// # Errors
+    ///
+    /// If `config` is not valid; then the old one stays.
+    pub fn reconfigure(&self, config: impl Into<RateLimitConfig>) -> Result<(), InvalidConfig> {
+        self.shared.reconfigure(config.into())
+    }
+
+    /// Takes `cost` of the quota: for a message, a row, anything that is no service. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// If there is not so much of it now; then none was taken.
+    ///
+    /// ```
+    /// use stanchion::RateLimitLayer;
+    /// use stanchion::rate_limit::Quota;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+    /// let rows = RateLimitLayer::new(Quota::per_second(1_000)).name("rows").handle();
+    /// assert!(rows.try_take(900).is_ok());
+    /// assert_eq!(rows.available(), 100);
+    /// let rejected = rows.try_take(300).unwrap_err();
+    /// tokio::time::advance(rejected.retry_after().unwrap()).await;
+    /// assert!(rows.try_take(300).is_ok());
+    /// # }
+    /// ```
+    pub fn try_take(&self, cost: u32) -> Result<(), Rejected> {
+        self.try_take_for(&(), cost)
+    }
+
+    /// The same of the quota of a key, which has to be of the type that the layer's keys have.
+    ///
+    /// # Errors
+    ///
+    /// If there is not so much of it now; then none was taken.
+    pub fn try_take_for(&self, key: &impl Hash, cost: u32) -> Result<(), Rejected> {
+        if cost == 0 {
+            return Ok(());
+        }
+        self.shared.take(key, cost, 0).map(drop).map_err(|refusal| self.shared.rejected(refusal))
+    }
+
+    /// What is left of the quota now: a call of this cost would be let through. Takes none.
+    #[must_use]
+    pub fn available(&self) -> u32 {
+        self.available_for(&())
+    }
+
+    /// The same of the quota of a key.
+    #[must_use]
+    pub fn available_for(&self, key: &impl Hash) -> u32 {
+        self.shared.available(key)
+    }
+
+    /// How many keys are held, with those that are idle and not forgotten yet.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.shared.keys()
+    }
+}
+
+impl fmt::Debug for RateLimitHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimitHandle")
+            .field("name", &self.shared.telemetry.name())
+            .field("config", &self.config())
+            .field("keys", &self.keys())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,121 @@
+//! Lets no more calls begin than a quota allows: of one service, or of each of its callers.
+//!
+//! Use it on a client to keep within what a provider sells, and on a server to keep one caller from taking what is there for
+//! all. Do not use it against overload: what a service can do changes, and how long calls take says more of it than their
+//! number.
+//!
+//! # Example
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use stanchion::rate_limit::Quota;
+//! use stanchion::{Error, RateLimitLayer, Reason};
+//! use tower::{Layer, Service, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
+//! let layer = RateLimitLayer::new(Quota::per_second(10).burst(2)).name("geocoder");
+//! let mut service = layer.layer(service_fn(|place: &'static str| async move { Ok::<_, Error<()>>(place) }));
+//!
+//! for place in ["Berlin", "Tokyo"] {
+//!     assert!(service.ready().await.unwrap().call(place).await.is_ok());
+//! }
+//! let error = service.ready().await.unwrap().call("Lima").await.unwrap_err();
+//! let rejected = error.rejected().expect("it was refused");
+//! assert_eq!(rejected.reason(), Reason::RateLimited);
+//! assert_eq!(rejected.retry_after(), Some(Duration::from_millis(100)));
+//! # }
+//! ```
+//!
+//! With a quota for each caller, and a cost of each request:
+//!
+//! ```
+//! # use stanchion::rate_limit::Quota;
+//! # use stanchion::RateLimitLayer;
+//! struct Request {
+//!     tenant: u64,
+//!     rows: u32,
+//! }
+//!
+//! let layer = RateLimitLayer::keyed(Quota::per_minute(6_000), |request: &Request| Some(request.tenant))
+//!     .cost(|request: &Request| request.rows);
+//! ```
+//!
+//! # How it decides
+//!
+//! ```text
+//!  call -- key, cost --> [ GCRA: one word ] --- room now ---------------> service
+//!                               |------------- room within max_wait ---> waits --> service     (waits)
+//!                               '------------- else -------------------> refused, retry_after
+//! ```
+//!
+//! The generic cell rate algorithm, on tokio's clock. It allows just what a bucket of `burst` tokens does that is filled
+//! evenly: in any stretch of time `T` begin calls that cost at most `burst + rate * T`, and there is no edge of a window at which it
+//! would be twice as much. It takes a reading of the clock and one atomic operation for each call; with keys, a lock that few
+//! others want.
+//!
+//! Layers that [wait](RateLimitLayer::waits) give each call its turn when it comes, so calls are served in that order, and each
+//! sleeps once. tokio's timers fire by the millisecond, so the turns of one begin together at its end; and a service that is not ready
+//! when the turn has come is called later. A wait is not shortened by a request's deadline: put a
+//! [timeout](crate::timeout) outside.
+//!
+//! # Keys
+//!
+//! A key takes up room only for as long as its quota is not untouched again. Idle ones are forgotten little by little as
+//! calls come in, which changes nothing for them. With [`max_keys`](RateLimitConfig::max_keys) that are not idle another key is
+//! refused: forgetting one of those would give it a quota anew, and an attacker with many keys any number of
+//! them. Choose keys that cannot be made up, such as an account and not a header.
+//!
+//! # Readiness
+//!
+//! That of the service inside. The quota is asked in `call`, so a service that is ready and dropped has used none of it. A
+//! refusal leaves the service inside ready. A call that waits gives its readiness up, and the clone of the service that it
+//! calls becomes ready when the turn has come.
+//!
+//! # Sharing
+//!
+//! The layer owns the quota: all services it makes, their clones and the clones of the layer share it, so one
+//! layer around all routes is one quota. What is used is not shared between processes: divide the quota among them.
+//!
+//! # Cancellation
+//!
+//! A call that was let through has used its cost, whatever comes of it. One that is dropped while it waits gives its cost
+//! back if no call has come after it. Otherwise the cost is lost, since the others have been told their time.
+//!
+//! # Rejections
+//!
+//! [`Reason::RateLimited`](crate::Reason), with the exact time after which the call would be let through if no other came before it.
+//! There is no such time for a call that costs more than a whole burst. [`Reason::TooManyKeys`](crate::Reason) if there is no room for
+//! another key, with the time after which there may be. Neither has reached the service.
+//!
+//! # Events
+//!
+//! [`Event::Rejected`](crate::telemetry::Event), [`Event::Keys`](crate::telemetry::Event) when the number of keys
+//! has changed, and [`Action::Waited`](crate::telemetry::Action) for each call that begins to wait.
+
+mod config;
+mod future;
+mod handle;
+mod keys;
+mod layer;
+mod scope;
+mod service;
+mod shared;
+mod state;
+mod store;
+mod waiting;
+mod word;
+
+pub use config::{Quota, RateLimitConfig};
+pub use future::ResponseFuture;
+pub use handle::RateLimitHandle;
+pub use layer::RateLimitLayer;
+pub use scope::{Cost, Key, One, Together};
+pub use service::{RateLimit, Refuses, Waits};
+pub use waiting::WaitingFuture;
+
+#[cfg(all(test, stanchion_loom))]
+mod model;
+#[cfg(all(test, not(stanchion_loom)))]
+mod tests;

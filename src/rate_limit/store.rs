@@ -1,0 +1,142 @@
+//! One quota for each key: so many keys at most. Pure: it is given the time.
+//!
+//! A key whose arrival has come is as good as one that was never seen, so forgetting it changes nothing; those are the only
+//! ones that are forgotten. The heap finds them: it has each key once, with an arrival that the key had at some time. Arrivals
+//! only ever move on, so the key that is first in the heap by its present arrival is the first to become idle. What a call
+//! moves on is corrected in the heap when it comes up, and each such step was paid for by a call.
+
+#![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
+
+use std::cmp::Reverse;
+use std::collections::binary_heap::PeekMut;
+use std::collections::{BinaryHeap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::state::{Rate, Refusal, Turn};
+
+/// What is known of the keys, by their hashes.
+#[derive(Debug)]
+pub(super) struct Store {
+    rate: Rate,
+    most: usize,
+    arrivals: HashMap<u64, u64, BuildHasherDefault<Hashed>>,
+    idle_first: BinaryHeap<Reverse<(u64, u64)>>,
+}
+
+/// A hash is its own hash.
+#[derive(Debug, Default)]
+pub(super) struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+/// What a step of the search for idle keys came upon.
+enum Step {
+    Forgot,
+    Corrected,
+    /// No key is idle before then.
+    NoneBefore(u64),
+}
+
+impl Store {
+    pub(super) fn new(rate: Rate, most: usize) -> Self {
+        Self { rate, most, arrivals: HashMap::default(), idle_first: BinaryHeap::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.arrivals.len()
+    }
+
+    #[cfg(all(test, not(stanchion_loom)))]
+    pub(super) fn capacity(&self) -> usize {
+        self.arrivals.capacity().max(self.idle_first.capacity())
+    }
+
+    pub(super) fn take(&mut self, key: u64, cost: u32, now: u64, most: u64) -> Result<Turn, Refusal> {
+        // What was idle goes, little by little, so that no call waits for much of it.
+        self.step(now);
+        if let Some(arrival) = self.arrivals.get_mut(&key) {
+            let turn = self.rate.ask(*arrival, cost, now, most)?;
+            *arrival = turn.with;
+            return Ok(turn);
+        }
+        let turn = self.rate.ask(0, cost, now, most)?;
+        self.step(now);
+        self.make_room(now)?;
+        self.arrivals.insert(key, turn.with);
+        self.idle_first.push(Reverse((turn.with, key)));
+        Ok(turn)
+    }
+
+    fn make_room(&mut self, now: u64) -> Result<(), Refusal> {
+        while self.arrivals.len() >= self.most {
+            if let Step::NoneBefore(arrival) = self.step(now) {
+                return Err(Refusal::NoRoom(arrival.saturating_sub(now)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the key that seems to be idle first.
+    fn step(&mut self, now: u64) -> Step {
+        let Some(mut first) = self.idle_first.peek_mut() else { return Step::NoneBefore(Rate::LAST) };
+        let Reverse((noted, key)) = *first;
+        if noted > now && self.arrivals.len() < self.most {
+            return Step::NoneBefore(noted);
+        }
+        let arrival = self.arrivals.get(&key).copied().unwrap_or(0);
+        if arrival > noted {
+            *first = Reverse((arrival, key));
+            return Step::Corrected;
+        }
+        if noted > now {
+            return Step::NoneBefore(noted);
+        }
+        PeekMut::pop(first);
+        self.arrivals.remove(&key);
+        self.shrink();
+        Step::Forgot
+    }
+
+    /// Gives memory back of which three quarters are unused.
+    fn shrink(&mut self) {
+        const SMALL: usize = 1024;
+        let wanted = self.arrivals.len().saturating_mul(2);
+        if self.arrivals.capacity() > SMALL.max(wanted.saturating_mul(2)) {
+            self.arrivals.shrink_to(wanted);
+            self.idle_first.shrink_to(wanted);
+        }
+    }
+
+    /// Takes a turn back that was not used, if it is the last one that was taken of the key.
+    pub(super) fn give_back(&mut self, key: u64, turn: &Turn) {
+        if let Some(arrival) = self.arrivals.get_mut(&key).filter(|arrival| **arrival == turn.with) {
+            *arrival = turn.without;
+        }
+    }
+
+    pub(super) fn reconfigure(&mut self, rate: Rate, most: usize, now: u64) {
+        for arrival in self.arrivals.values_mut() {
+            *arrival = rate.take_over(self.rate, *arrival, now);
+        }
+        self.idle_first = self.arrivals.iter().map(|(key, arrival)| Reverse((*arrival, *key))).collect();
+        (self.rate, self.most) = (rate, most);
+    }
+
+    pub(super) fn available(&self, key: u64, now: u64) -> u32 {
+        self.rate.available(self.arrivals.get(&key).copied().unwrap_or(0), now)
+    }
+}

@@ -1,0 +1,123 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use pin_project::pin_project;
+use tokio::time::Sleep;
+use tower_service::Service;
+
+use super::shared::{Shared, Taken};
+use crate::error::Rejected;
+
+/// The future of a call that [waits for its turn](super), if that is not now.
+///
+/// Dropped before it is ready, it cancels the call. If the service has not been called yet, and nobody has come after it, what
+/// the call cost is given back.
+#[pin_project]
+#[must_use = "futures do nothing unless polled"]
+pub struct WaitingFuture<Req, S: Service<Req>> {
+    #[pin]
+    state: State<Req, S>,
+}
+
+#[pin_project(project = Projection)]
+enum State<Req, S: Service<Req>> {
+    Waiting {
+        #[pin]
+        timer: Sleep,
+        waiter: Option<Waiter<Req, S>>,
+    },
+    Calling(#[pin] S::Future),
+    Refused(Option<Rejected>),
+}
+
+struct Waiter<Req, S> {
+    service: S,
+    request: Req,
+    reserved: Reserved,
+}
+
+/// A turn that has not been used. Dropped, it is given back.
+struct Reserved {
+    shared: Arc<Shared>,
+    taken: Option<Taken>,
+}
+
+impl Reserved {
+    const fn used(&mut self) {
+        self.taken = None;
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if let Some(taken) = &self.taken {
+            self.shared.give_back(taken);
+        }
+    }
+}
+
+impl<Req, S: Service<Req>> WaitingFuture<Req, S> {
+    pub(super) fn waiting(service: S, request: Req, shared: &Arc<Shared>, taken: Taken) -> Self {
+        let reserved = Reserved { shared: Arc::clone(shared), taken: Some(taken) };
+        let waiter = Some(Waiter { service, request, reserved });
+        Self { state: State::Waiting { timer: shared.clock.sleep_until(taken.at), waiter } }
+    }
+
+    #[inline]
+    pub(super) const fn calling(inner: S::Future) -> Self {
+        Self { state: State::Calling(inner) }
+    }
+
+    pub(super) const fn refused(rejected: Rejected) -> Self {
+        Self { state: State::Refused(Some(rejected)) }
+    }
+}
+
+impl<Req, S> Future for WaitingFuture<Req, S>
+where
+    S: Service<Req>,
+    S::Error: From<Rejected>,
+{
+    type Output = Result<S::Response, S::Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let inner = match state.as_mut().project() {
+                Projection::Calling(inner) => return inner.poll(cx),
+                Projection::Refused(rejected) => {
+                    let rejected = rejected.take().expect(POLLED_AGAIN);
+                    return Poll::Ready(Err(rejected.deliver()));
+                }
+                Projection::Waiting { timer, waiter } => {
+                    if !timer.is_elapsed() {
+                        ready!(timer.poll(cx));
+                    }
+                    let ready = &mut waiter.as_mut().expect(POLLED_AGAIN).service;
+                    let is_ready = ready!(ready.poll_ready(cx));
+                    let Waiter { mut service, request, mut reserved } = waiter.take().expect(POLLED_AGAIN);
+                    if let Err(error) = is_ready {
+                        return Poll::Ready(Err(error));
+                    }
+                    reserved.used();
+                    service.call(request)
+                }
+            };
+            state.set(State::Calling(inner));
+        }
+    }
+}
+
+const POLLED_AGAIN: &str = "a future is not polled after it was ready";
+
+impl<Req, S: Service<Req>> fmt::Debug for WaitingFuture<Req, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WaitingFuture")
+            .field("is_waiting", &matches!(self.state, State::Waiting { .. }))
+            .finish_non_exhaustive()
+    }
+}
