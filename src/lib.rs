@@ -22,6 +22,7 @@ mod latency;
 mod macros;
 mod mark;
 mod numbered;
+mod permits;
 pub mod protocol;
 pub mod rate_limit;
 #[cfg(feature = "http")]

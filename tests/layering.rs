@@ -62,7 +62,8 @@ const WITHIN: &[(&str, &str)] = &[
 
 /// What decides is pure: these modules, and these files of each middleware with all files that they need,
 /// know neither tokio nor tower.
-const PURE_MODULES: &[&str] = &["numbered", "window", "in_flight", "backoff", "budget", "latency", "headers"];
+const PURE_MODULES: &[&str] =
+    &["numbered", "window", "in_flight", "permits", "backoff", "budget", "latency", "headers"];
 const PURE_FILES: &[&str] = &["state", "orders", "trial", "store", "rule", "word"];
 
 /// The functions of `tokio::time` that arm a timer.

@@ -1,0 +1,170 @@
+//! Permits under loom: every interleaving of a few threads.
+
+#![allow(clippy::arithmetic_side_effects, clippy::panic, reason = "a test may fail")]
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use super::{Acquire, Permit, Permits};
+use crate::sync::both;
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// One who waits, and was told so.
+struct Waiter {
+    acquire: Acquire,
+    wakes: Arc<Wakes>,
+}
+
+impl Waiter {
+    /// `None` if there was a permit at once, which is given back when this returns.
+    fn of(permits: &Arc<Permits>) -> Option<Self> {
+        let mut acquire = permits.acquire().expect("there is a place");
+        let wakes = Arc::new(Wakes::default());
+        match poll(&mut acquire, &wakes) {
+            Poll::Ready(_) => None,
+            Poll::Pending => Some(Self { acquire, wakes }),
+        }
+    }
+
+    /// It has been woken, and has its permit.
+    fn has_permit(mut self) -> Permit {
+        assert_eq!(self.wakes.0.load(Ordering::Relaxed), 1, "woken once");
+        match poll(&mut self.acquire, &self.wakes) {
+            Poll::Ready(permit) => permit,
+            Poll::Pending => panic!("woken for nothing"),
+        }
+    }
+}
+
+fn poll(acquire: &mut Acquire, wakes: &Arc<Wakes>) -> Poll<Permit> {
+    pin!(acquire).poll(&mut Context::from_waker(&Waker::from(Arc::clone(wakes))))
+}
+
+fn assert_all_free(permits: &Permits, limit: u64) {
+    assert_eq!((permits.in_flight(), permits.limit(), permits.queued()), (0, limit, 0));
+    assert!(permits.has_room(), "a mark was left");
+}
+
+/// A place of the last thread in that of the first, to look at when both have ended.
+fn kept<T: 'static>() -> (Arc<std::sync::Mutex<Option<T>>>, Arc<std::sync::Mutex<Option<T>>>) {
+    let kept = Arc::new(std::sync::Mutex::new(None));
+    (Arc::clone(&kept), kept)
+}
+
+#[test]
+fn who_begins_to_wait_while_the_permit_comes_back_has_it() {
+    loom::model(|| {
+        let permits = Arc::new(Permits::new(1, 1));
+        let held = permits.try_acquire().expect("it is free");
+        let waiting = Arc::clone(&permits);
+        let (theirs, ours) = kept();
+        both(move || drop(held), move || *theirs.lock().expect("nobody panics") = Waiter::of(&waiting));
+        if let Some(waiter) = ours.lock().expect("nobody panics").take() {
+            let permit = waiter.has_permit();
+            assert_eq!(permits.in_flight(), 1);
+            drop(permit);
+        }
+        assert_all_free(&permits, 1);
+    });
+}
+
+#[test]
+fn a_waiter_that_leaves_while_it_is_its_turn_lets_the_next_have_it() {
+    loom::model(|| {
+        let permits = Arc::new(Permits::new(1, 2));
+        let held = permits.try_acquire().expect("it is free");
+        let (first, second) = (Waiter::of(&permits), Waiter::of(&permits));
+        both(move || drop(held), move || drop(first));
+        drop(second.expect("it waited").has_permit());
+        assert_all_free(&permits, 1);
+    });
+}
+
+#[test]
+fn a_last_waiter_that_leaves_while_the_permit_comes_back_leaves_nothing() {
+    loom::model(|| {
+        let permits = Arc::new(Permits::new(1, 1));
+        let held = permits.try_acquire().expect("it is free");
+        let waiter = Waiter::of(&permits);
+        both(move || drop(held), move || drop(waiter));
+        assert_all_free(&permits, 1);
+    });
+}
+
+#[test]
+fn two_permits_that_come_back_go_to_two_who_wait() {
+    loom::model(|| {
+        let permits = Arc::new(Permits::new(2, 2));
+        let [one, other] = [permits.try_acquire(), permits.try_acquire()];
+        let waiters = [Waiter::of(&permits), Waiter::of(&permits)];
+        both(move || drop(one), move || drop(other));
+        let granted = waiters.map(|waiter| waiter.expect("it waited").has_permit());
+        assert_eq!(permits.in_flight(), 2);
+        drop(granted);
+        assert_all_free(&permits, 2);
+    });
+}
+
+#[test]
+fn no_more_are_out_than_allowed() {
+    loom::model(|| {
+        let permits = Arc::new(Permits::new(1, 0));
+        let out = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
+        let work = || {
+            let (permits, out) = (Arc::clone(&permits), Arc::clone(&out));
+            move || {
+                if let Some(permit) = permits.try_acquire() {
+                    assert_eq!(out.fetch_add(1, Ordering::Relaxed), 0, "two at a time");
+                    out.fetch_sub(1, Ordering::Relaxed);
+                    drop(permit);
+                }
+            }
+        };
+        both(work(), work());
+        assert_all_free(&permits, 1);
+    });
+}
+
+#[test]
+fn a_limit_that_grows_while_a_permit_comes_back_serves_who_waits() {
+    loom::model(|| {
+        let permits = Arc::new(Permits::new(1, 2));
+        let held = permits.try_acquire().expect("it is free");
+        let waiters = [Waiter::of(&permits), Waiter::of(&permits)];
+        let growing = Arc::clone(&permits);
+        both(move || drop(held), move || growing.resize(2));
+        let granted = waiters.map(|waiter| waiter.expect("it waited").has_permit());
+        assert_eq!(permits.in_flight(), 2);
+        drop(granted);
+        assert_all_free(&permits, 2);
+    });
+}
+
+#[test]
+fn a_limit_that_shrinks_while_a_permit_comes_back_holds_from_then_on() {
+    loom::model(|| {
+        let permits = Arc::new(Permits::new(2, 1));
+        let [stays, returns] = [permits.try_acquire(), permits.try_acquire()];
+        let waiter = Waiter::of(&permits).expect("it waits");
+        let shrinking = Arc::clone(&permits);
+        both(move || drop(returns), move || shrinking.resize(1));
+        // Before the limit shrank, or after both had come back.
+        let was_before = permits.queued() == 0;
+        assert_eq!(permits.in_flight(), if was_before { 2 } else { 1 });
+        assert!(permits.try_acquire().is_none());
+        drop(stays);
+        drop(waiter.has_permit());
+        assert_all_free(&permits, 1);
+    });
+}
