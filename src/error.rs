@@ -52,11 +52,15 @@ pub enum Reason {
     RateLimited,
     /// As many keys as may be have used of their [quota](crate::rate_limit), and this call has another.
     TooManyKeys,
+    /// As many calls are under way as a [bulkhead](crate::bulkhead) allows, and as many wait as may.
+    BulkheadFull,
+    /// The call waited for longer than a [bulkhead](crate::bulkhead) allows.
+    BulkheadTimeout,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::CircuitOpen,
         Self::Recovering,
         Self::TotalTimeout,
@@ -67,6 +71,8 @@ impl Reason {
         Self::Throttled,
         Self::RateLimited,
         Self::TooManyKeys,
+        Self::BulkheadFull,
+        Self::BulkheadTimeout,
     ];
 
     /// Whether time ran out, in whatever way.
@@ -88,6 +94,8 @@ impl Reason {
             Self::Throttled => "throttled",
             Self::RateLimited => "rate_limited",
             Self::TooManyKeys => "too_many_keys",
+            Self::BulkheadFull => "bulkhead_full",
+            Self::BulkheadTimeout => "bulkhead_timeout",
         }
     }
 }
@@ -105,6 +113,8 @@ impl fmt::Display for Reason {
             Self::Throttled => "service accepts too few requests",
             Self::RateLimited => "rate limit reached",
             Self::TooManyKeys => "too many keys",
+            Self::BulkheadFull => "bulkhead is full",
+            Self::BulkheadTimeout => "no room in the bulkhead",
         })
     }
 }

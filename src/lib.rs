@@ -6,6 +6,7 @@ pub mod backoff;
 #[cfg(feature = "balance")]
 mod balance;
 pub mod budget;
+pub mod bulkhead;
 pub mod circuit_breaker;
 pub mod classify;
 mod clock;
@@ -39,6 +40,7 @@ mod window;
 
 pub use backoff::{Backoff, Jitter};
 pub use budget::{Budget, BudgetConfig};
+pub use bulkhead::{Bulkhead, BulkheadConfig, BulkheadHandle, BulkheadLayer};
 pub use circuit_breaker::{
     CircuitBreaker, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Readiness,
 };

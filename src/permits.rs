@@ -154,7 +154,7 @@ impl Permits {
 
     /// Gives what is there to those who wait.
     #[cold]
-    fn grant(&self) {
+    pub(crate) fn grant(&self) {
         while let Some(waker) = self.grant_one() {
             // Not under the lock: it is somebody else's code.
             if let Some(waker) = waker {
@@ -177,10 +177,13 @@ impl Permits {
     /// Allows `limit` permits at a time, at most [`MAX`](Self::MAX). Those that are out stay so; if they are more, the
     /// next is given out when they have become fewer.
     pub(crate) fn resize(&self, limit: u32) {
-        let queue = lock(&self.queue);
-        let _ = self.change(|seen| Some(Word::new(limit, seen.out(), seen.has_waiting())));
-        drop(queue);
+        self.limit_to(limit);
         self.grant();
+    }
+
+    /// The same, but that nobody is woken: [`grant`](Self::grant) has to follow.
+    pub(crate) fn limit_to(&self, limit: u32) {
+        let _ = self.change(|seen| Some(Word::new(limit, seen.out(), seen.has_waiting())));
     }
 
     /// Lets `max` wait. Those who wait already stay.
@@ -188,14 +191,11 @@ impl Permits {
         lock(&self.queue).allow(max);
     }
 
-    /// How many permits are out.
-    pub(crate) fn in_flight(&self) -> u64 {
-        self.load().out()
-    }
-
-    /// How many may be out.
-    pub(crate) fn limit(&self) -> u64 {
-        self.load().limit()
+    /// How many permits are out, and how many may be.
+    pub(crate) fn counts(&self) -> (u32, u32) {
+        let word = self.load();
+        let count = |bits| u32::try_from(bits).unwrap_or(u32::MAX);
+        (count(word.out()), count(word.limit()))
     }
 
     /// How many wait.

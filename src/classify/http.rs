@@ -98,6 +98,28 @@ impl<B: Body, E> Classify<Response<B>, E> for HttpClassifier {
     }
 }
 
+/// Ends the call when the body of the response has ended or is dropped, whatever the status: for layers that count the
+/// calls under way, such as a [bulkhead](crate::bulkhead).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BodyEnd;
+
+impl<B: Body, E> Classify<Response<B>, E> for BodyEnd {
+    type Response<G: Guard> = Response<GuardedBody<B, G>>;
+
+    fn settle<G: Guard>(&self, result: Result<Response<B>, E>, guard: G) -> Result<Self::Response<G>, E> {
+        match result {
+            Ok(response) => {
+                let guard = end_of(response.body(), guard);
+                Ok(response.map(|inner| GuardedBody { inner, guard }))
+            }
+            Err(error) => {
+                guard.finish(Class::Failure);
+                Err(error)
+            }
+        }
+    }
+}
+
 /// The guard, unless the body has ended before it began: nobody is going to read such a one.
 fn end_of<B: Body, G: Guard>(body: &B, guard: G) -> Option<G> {
     if body.is_end_stream() {

@@ -36,6 +36,8 @@ pub enum Action {
     NoFallback,
     /// The call waits for its turn.
     Waited,
+    /// The call waits until there is room for it.
+    Queued,
 }
 
 impl Action {
@@ -59,6 +61,7 @@ impl Action {
             Self::ServedStale => "served_stale",
             Self::NoFallback => "no_fallback",
             Self::Waited => "waited",
+            Self::Queued => "queued",
         }
     }
 

@@ -1,0 +1,91 @@
+//! Bounds how many calls are under way at a time.
+//!
+//! Use it before a service that gets slower, or falls over, when too much is asked of it at once; and one for each
+//! dependency, so that one that hangs cannot take all that the others need. Do not use it to bound calls per second, nor
+//! where nobody can say what the limit should be.
+//!
+//! # Example
+//!
+//! ```
+//! use stanchion::{BulkheadConfig, BulkheadLayer, Error, Reason};
+//! use tower::{Layer, Service, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Error<std::io::Error>> {
+//! let layer = BulkheadLayer::new(BulkheadConfig::new().max_in_flight(1)).name("inventory");
+//! let handle = layer.handle();
+//! let mut service = layer.layer(service_fn(|item: u32| async move { Ok::<_, Error<std::io::Error>>(item) }));
+//!
+//! let first = service.ready().await?.call(42);
+//! assert_eq!(handle.snapshot().in_flight, 1);
+//!
+//! let refused = service.ready().await?.call(43).await.unwrap_err();
+//! assert_eq!(refused.rejected().unwrap().reason(), Reason::BulkheadFull);
+//!
+//! assert_eq!(first.await?, 42);
+//! assert_eq!(service.ready().await?.call(43).await?, 43);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What is no service goes through the [handle](BulkheadHandle): `handle.run(query())`, or
+//! [`try_acquire`](BulkheadHandle::try_acquire).
+//!
+//! # How it decides
+//!
+//! ```text
+//!             there is room, and nobody waits
+//!   call ---------------------------------------> permit ---> service ---> it is over, and the next has it
+//!     |                                              ^
+//!     | it is full                                   | it is its turn, in order
+//!     +-- new:           refused                     |
+//!     +-- waiting:       waits, if there is a place -+---- for too long: refused
+//!     +-- backpressure:  was not ready to be called
+//! ```
+//!
+//! A call is over when the head of its response is there, or with
+//! [`hold_until`](crate::BulkheadLayer::hold_until) when its body has ended or is dropped. A limit that is lowered ends
+//! no call: it waits until enough of them are over.
+//!
+//! # Readiness
+//!
+//! While it is full, `poll_ready` says ready without asking the service, and the next `call` is refused, also if there is
+//! room by then, or waits. A call that waits holds none of the service's readiness: it has a clone of the service, which
+//! is made ready when there is a permit. With [`backpressure`](crate::BulkheadLayer::backpressure) the service is
+//! ready when it has taken a permit and the service inside is ready; the permit is given back if the service is dropped.
+//!
+//! # Sharing
+//!
+//! The layer owns the limit. All services it makes, their clones and the clones of the layer share it.
+//!
+//! # Cancellation
+//!
+//! A call whose future is dropped gives back its permit or its place, at whatever moment. So does one that panics, when
+//! its future is dropped. A permit that was given to one who had left goes to the next.
+//!
+//! # Rejections
+//!
+//! [`Reason::BulkheadFull`](crate::Reason), and [`Reason::BulkheadTimeout`](crate::Reason) for a call that waited for too
+//! long. Neither has reached the service, and neither knows when there will be room.
+//!
+//! # Events
+//!
+//! `Rejected` for each refusal, and [`Action::Queued`](crate::telemetry::Action) for each call that begins to wait. How
+//! many are under way and wait is in [`BulkheadHandle::snapshot`].
+
+mod config;
+mod future;
+mod handle;
+mod layer;
+mod parked;
+mod permit;
+mod service;
+mod shared;
+
+pub use config::BulkheadConfig;
+pub use future::ResponseFuture;
+pub use handle::{BulkheadHandle, Snapshot};
+pub use layer::BulkheadLayer;
+pub use parked::{Given, Parked, Refuse, Wait};
+pub use permit::Permit;
+pub use service::Bulkhead;
