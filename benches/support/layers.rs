@@ -62,9 +62,9 @@ fn timeouts() -> Vec<Case> {
 
 fn hedges() -> Vec<Case> {
     vec![
-        succeeding("hedge, fixed", fixed_hedge().layer(service_fn(echo))).above(HEDGE),
+        succeeding("hedge, fixed", fixed_hedge().layer(service_fn(echo))),
         succeeding("hedge, quantile", hedge().layer(service_fn(echo))).above(HEDGE),
-        succeeding("hedge, fixed, armed", fixed_hedge().layer(service_fn(pending_once))).above(HEDGE_ARMED),
+        succeeding("hedge, fixed, armed", fixed_hedge().layer(service_fn(pending_once))),
         succeeding("hedge, quantile, armed", hedge().layer(service_fn(pending_once))).above(HEDGE_ARMED),
     ]
 }
