@@ -23,7 +23,8 @@ use stanchion::hedge::HedgeDelay;
 use stanchion::telemetry::{Event, Source};
 use stanchion::{
     Budget, BudgetConfig, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error,
-    FallbackLayer, HedgeConfig, HedgeLayer, RetryConfig, RetryLayer, StaleConfig, Window,
+    FallbackLayer, HedgeConfig, HedgeLayer, RetryConfig, RetryLayer, StaleConfig, ThrottleConfig,
+    ThrottleLayer, Window,
 };
 use tokio::time::advance;
 use tower::{Layer, Service};
@@ -269,6 +270,23 @@ async fn no_call_allocates_while_the_circuit_recovers() {
     .await;
     assert!(admitted > 0 && refused > 0);
     assert_eq!(made, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_throttled_call_allocates() {
+    let layer = ThrottleLayer::new(ThrottleConfig::new()).observer(|_: &Source, _: &Event<'_>| {});
+    let mut service = layer.layer(Backend);
+    let none = |allocations: u64, kind: &str| assert_eq!(allocations, 0, "{kind}");
+    none(allocations(|| assert!(call(&mut service, Some(true)).is_ready())).await, "success");
+    none(allocations(|| assert!(call(&mut service, None).is_pending())).await, "cancelled");
+    none(allocations(|| drop(service.clone())).await, "a clone");
+    let mut refused = 0;
+    let failing = allocations(|| {
+        let end = call(&mut service, Some(false));
+        refused += u64::from(matches!(end, Poll::Ready(Err(Error::Rejected(_)))));
+    });
+    none(failing.await, "failures and refusals");
+    assert!((1..CALLS).contains(&refused), "{refused}");
 }
 
 /// Every kind of call of a service with a fallback.

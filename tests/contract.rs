@@ -19,7 +19,8 @@ use stanchion::retry::Standard;
 use stanchion::timeout::{Covers, Limit, MinRemaining, Scope};
 use stanchion::{
     CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, FallbackLayer, HedgeConfig,
-    HedgeLayer, RetryConfig, RetryLayer, StaleConfig, TimeoutConfig, TimeoutLayer,
+    HedgeLayer, RetryConfig, RetryLayer, StaleConfig, ThrottleConfig, ThrottleLayer, TimeoutConfig,
+    TimeoutLayer,
 };
 use tower::layer::util::Identity;
 use tower::service_fn;
@@ -144,6 +145,10 @@ impl<Kept, Res, E> Answer<Kept, Res, E> for Declines {
         Reply::Declined(failure)
     }
 }
+
+// It refuses by chance, in `call`, and so makes none of the promises about layers that refuse all calls.
+contract!(throttle, ThrottleLayer::new(ThrottleConfig::new()));
+contract!(throttle_that_counts_refusals, ThrottleLayer::new(ThrottleConfig::new().counts_refusals(true)));
 
 contract!(timeout, TimeoutLayer::new(patient()));
 contract!(timeout_with_readiness, TimeoutLayer::new(patient().includes_readiness(true)));

@@ -17,7 +17,7 @@ use stanchion::circuit_breaker::State;
 use stanchion::classify::Class;
 use stanchion::{
     Budget, BudgetConfig, CircuitBreakerConfig, CircuitBreakerLayer, Error, RetryConfig, RetryLayer,
-    TimeoutLayer, Window,
+    ThrottleConfig, ThrottleLayer, TimeoutLayer, Window,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -470,6 +470,20 @@ async fn timeouts_are_counted_by_their_reason() {
     TimeoutLayer::per_attempt(SECOND).name("late").layer(service).oneshot(()).await.unwrap_err();
     let counted = all.into_iter().zip([1.0, 0.0, 0.0, 3.0]).collect();
     assert_eq!(series("late").await, counted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttled_calls_are_counted() {
+    exporter();
+    let layer = ThrottleLayer::new(ThrottleConfig::new()).name("thrifty");
+    let handle = layer.handle();
+    let throttled = "stanchion_throttle_rejections_total reason=throttled";
+    assert_eq!(series("thrifty").await, [(throttled.to_owned(), 0.0)].into());
+    let fails = tower::service_fn(|()| std::future::ready(Err::<(), _>(Error::Inner("failed"))));
+    while handle.snapshot().refused < 3 {
+        layer.layer(fails).oneshot(()).await.unwrap_err();
+    }
+    assert_eq!(series("thrifty").await, [(throttled.to_owned(), 3.0)].into());
 }
 
 fn service_fn_that_hangs() -> impl Service<(), Response = (), Error = Error<&'static str>> + Clone {

@@ -15,7 +15,7 @@ use stanchion::classify::Class;
 use stanchion::telemetry::{Event, Outcome, Source};
 use stanchion::{
     CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, Reason, Rejected, RetryConfig,
-    RetryHandle, RetryLayer, TimeoutLayer, Window,
+    RetryHandle, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer, Window,
 };
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::advance;
@@ -731,4 +731,36 @@ async fn an_observer_that_panics_harms_no_call_that_is_given_up() {
     let layer = TimeoutLayer::after(SECOND).observer(|_: &Source, _: &Event<'_>| panic!("an observer"));
     let given_up = layer.handle().run(std::future::pending::<Result<(), Failure>>()).await.unwrap_err();
     assert_eq!(given_up.rejected().map(Rejected::reason), Some(Reason::TotalTimeout));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_call_is_one_event_and_any_other_none() {
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let events = Arc::clone(&heard);
+    let layer = ThrottleLayer::new(ThrottleConfig::new()).name("thrifty").observer(
+        move |source: &Source, event: &Event<'_>| {
+            events.lock().unwrap().push(format!("{}/{}: {}", source.module, source.name, line(event)));
+        },
+    );
+    let mut service =
+        layer.layer(service_fn(|()| std::future::ready(Err::<(), _>(Failure::Inner("broken")))));
+    for _ in 0..10 {
+        service.call(()).await.unwrap_err();
+    }
+    assert!(heard.lock().unwrap().is_empty());
+    while layer.handle().snapshot().refused < 2 {
+        service.call(()).await.unwrap_err();
+    }
+    assert_eq!(*heard.lock().unwrap(), ["throttle/thrifty: throttled"; 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_that_panics_harms_no_throttle() {
+    let layer =
+        ThrottleLayer::new(ThrottleConfig::new()).observer(|_: &Source, _: &Event<'_>| panic!("an observer"));
+    let mut service =
+        layer.layer(service_fn(|()| std::future::ready(Err::<(), _>(Failure::Inner("broken")))));
+    while layer.handle().snapshot().refused == 0 {
+        service.call(()).await.unwrap_err();
+    }
 }

@@ -155,8 +155,11 @@ fn counting<S>(inner: S) -> <ThrottleLayer as Layer<S>>::Service {
 #[derive(Clone, Debug)]
 struct Textbook {
     server: Server,
-    calls: Rc<RefCell<(VecDeque<Duration>, VecDeque<Duration>, Random)>>,
+    calls: Rc<RefCell<Lists>>,
 }
+
+/// When calls were attempted, and accepted.
+type Lists = (VecDeque<Duration>, VecDeque<Duration>, Random);
 
 impl Textbook {
     fn new(server: Server) -> Self {

@@ -91,7 +91,7 @@ async fn what_is_older_than_the_window_is_forgotten() {
 
 #[tokio::test(start_paused = true)]
 async fn with_a_seed_the_same_calls_are_refused_again() {
-    let mut run = async |seed| {
+    let run = async |seed| {
         fastrand::seed(seed);
         let mut service = ThrottleLayer::new(config()).layer(service_fn(answer));
         let mut refused = Vec::new();
@@ -158,7 +158,8 @@ async fn a_refusal_further_in_was_not_sent_and_is_one_further_out() {
 
 #[tokio::test(start_paused = true)]
 async fn its_own_refusal_is_no_failure_for_a_breaker_further_out() {
-    let outer = CircuitBreakerLayer::new(CircuitBreakerConfig::new().observe_only());
+    let outer = CircuitBreakerLayer::new(CircuitBreakerConfig::new());
+    outer.handle().observe_only();
     let throttle = ThrottleLayer::new(config());
     let mut service = ServiceBuilder::new().layer(&outer).layer(&throttle).service(service_fn(answer));
     let refused = fail(&mut service, 80).await;

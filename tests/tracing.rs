@@ -16,7 +16,7 @@ use stanchion::hedge::HedgeDelay;
 use stanchion::protocol::{Attempt, Carry, Judge, Judgement, Replay};
 use stanchion::{
     Backoff, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, HedgeConfig, HedgeLayer,
-    RetryConfig, RetryLayer, TimeoutLayer, Window,
+    RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer, Window,
 };
 use tokio::time::advance;
 use tower::{Layer as _, ServiceBuilder, ServiceExt, service_fn};
@@ -437,6 +437,28 @@ async fn a_call_that_is_given_up_is_below_the_usual_level() {
             ("module", "timeout"),
             ("name", "payments"),
             ("reason", "total timeout"),
+        ],
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_call_is_below_the_usual_level() {
+    let (log, _guard) = Log::start();
+    let layer = ThrottleLayer::new(ThrottleConfig::new()).name("payments");
+    let fails = service_fn(|()| ready(Err::<(), Error<&str>>(Error::Inner("failed"))));
+    while layer.handle().snapshot().refused == 0 {
+        layer.layer(fails).oneshot(()).await.unwrap_err();
+    }
+    let records = log.take();
+    assert_eq!(records.len(), 1);
+    assert_logged(
+        &records[0],
+        Level::DEBUG,
+        &[
+            ("message", "call rejected"),
+            ("module", "throttle"),
+            ("name", "payments"),
+            ("reason", "service accepts too few requests"),
         ],
     );
 }

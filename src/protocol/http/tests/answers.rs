@@ -32,8 +32,9 @@ fn ended(status: &str, pushback: Option<&str>) -> Response<()> {
 fn every_status_is_judged() {
     for code in 100..=999 {
         let expected = match code {
-            408 | 425 | 429 | 500 | 502 | 503 | 504 => Judgement::failed(),
-            _ if code >= 500 => Judgement::failed().never(),
+            408 | 429 | 502 | 503 | 504 => Judgement::failed(),
+            425 | 500 => Judgement::failed().accepted(),
+            _ if code >= 500 => Judgement::failed().never().accepted(),
             _ => Judgement::good(),
         };
         assert_eq!(judge(&status(code)), expected, "{code}");
@@ -92,7 +93,8 @@ fn every_grpc_status_is_judged() {
     for code in 0..=20 {
         let expected = match code {
             8 | 14 => Judgement::failed(),
-            2 | 4 | 10 | 12 | 13 | 15 | 17.. => Judgement::failed().never(),
+            4 => Judgement::failed().never(),
+            2 | 10 | 12 | 13 | 15 | 17.. => Judgement::failed().never().accepted(),
             _ => Judgement::good(),
         };
         assert_eq!(judge(&ended(&code.to_string(), None)), expected, "{code}");
@@ -103,23 +105,22 @@ fn every_grpc_status_is_judged() {
 #[test]
 fn a_grpc_status_that_cannot_be_read_is_an_unknown_failure() {
     for status in ["", "-1", "14.0", "UNAVAILABLE", "99999999999999999999"] {
-        assert_eq!(judge(&ended(status, None)), Judgement::failed().never(), "{status:?}");
+        assert_eq!(judge(&ended(status, None)), Judgement::failed().never().accepted(), "{status:?}");
     }
     let mut response = Response::new(());
     response.headers_mut().insert("grpc-status", HeaderValue::from_bytes(b"\xff").unwrap());
-    assert_eq!(judge(&response), Judgement::failed().never());
+    assert_eq!(judge(&response), Judgement::failed().never().accepted());
 }
 
 #[test]
 fn pushback_asks_for_another_attempt_after_any_failure() {
     for code in 0..=16 {
         let code = code.to_string();
-        let is_failure = judge(&ended(&code, None)).class() == Class::Failure;
-        let (after, stop) = if is_failure {
-            (
-                Judgement::failed().hint(Hint::Exactly(Duration::from_millis(250))),
-                Judgement::failed().hint(Hint::Stop),
-            )
+        let plain = judge(&ended(&code, None));
+        let (after, stop) = if plain.class() == Class::Failure {
+            let failed =
+                if plain.is_accepted() { Judgement::failed().accepted() } else { Judgement::failed() };
+            (failed.hint(Hint::Exactly(Duration::from_millis(250))), failed.hint(Hint::Stop))
         } else {
             (Judgement::good(), Judgement::good())
         };
