@@ -175,13 +175,8 @@ impl Permits {
     }
 
     /// Allows `limit` permits at a time, at most [`MAX`](Self::MAX). Those that are out stay so; if they are more, the
-    /// next is given out when they have become fewer.
-    pub(crate) fn resize(&self, limit: u32) {
-        self.limit_to(limit);
-        self.grant();
-    }
-
-    /// The same, but that nobody is woken: [`grant`](Self::grant) has to follow.
+    /// next is given out when they have become fewer. Those who wait hear of it by the [`grant`](Self::grant) that has to
+    /// follow, which is no part of this so that it can be made without a lock.
     pub(crate) fn limit_to(&self, limit: u32) {
         let _ = self.change(|seen| Some(Word::new(limit, seen.out(), seen.has_waiting())));
     }

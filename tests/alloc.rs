@@ -22,9 +22,9 @@ use stanchion::fallback::Failure;
 use stanchion::hedge::HedgeDelay;
 use stanchion::telemetry::{Event, Source};
 use stanchion::{
-    Budget, BudgetConfig, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error,
-    FallbackLayer, HedgeConfig, HedgeLayer, RetryConfig, RetryLayer, StaleConfig, ThrottleConfig,
-    ThrottleLayer, Window,
+    Budget, BudgetConfig, BulkheadConfig, BulkheadLayer, CircuitBreakerConfig, CircuitBreakerHandle,
+    CircuitBreakerLayer, Error, FallbackLayer, HedgeConfig, HedgeLayer, RetryConfig, RetryLayer, StaleConfig,
+    ThrottleConfig, ThrottleLayer, Window,
 };
 use tokio::time::advance;
 use tower::{Layer, Service};
@@ -321,6 +321,39 @@ async fn no_call_with_a_fallback_allocates() {
     let listens = |_: &Source, _: &Event<'_>| {};
     let observed = FallbackLayer::stale(StaleConfig::new(), key).observer(listens);
     assert_no_fallback_allocates("the last answer, observed", observed.layer(Backend)).await;
+}
+
+/// Every kind of call of a service behind a bulkhead, with room and without.
+async fn assert_no_bulkhead_allocates<C: Clone, W>(kind: &str, layer: &BulkheadLayer<C, W>)
+where
+    stanchion::Bulkhead<Backend, C, W>:
+        Service<Option<bool>, Response = u32, Error = Error<&'static str>> + Clone,
+{
+    let none = |allocations: u64, call: &str| {
+        assert_eq!(allocations, 0, "allocations in {CALLS} calls: {call}, {kind}");
+    };
+    let (handle, mut service) = (layer.handle(), layer.layer(Backend));
+    none(allocations(|| assert!(call(&mut service, Some(true)).is_ready())).await, "success");
+    none(allocations(|| assert!(call(&mut service, Some(false)).is_ready())).await, "failure");
+    none(allocations(|| assert!(call(&mut service, None).is_pending())).await, "cancelled");
+    none(allocations(|| drop(service.clone())).await, "a clone");
+    none(allocations(|| drop(handle.try_acquire().unwrap())).await, "a permit");
+    let _full: Vec<_> = std::iter::from_fn(|| handle.try_acquire().ok()).collect();
+    none(allocations(|| assert!(handle.try_acquire().is_err())).await, "a refused permit");
+    if kind != "backpressure" {
+        let is_refused = |answer| matches!(answer, Poll::Ready(Err(Error::Rejected(_))));
+        none(allocations(|| assert!(is_refused(call(&mut service, Some(true))))).await, "refused");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_call_behind_a_bulkhead_allocates() {
+    let config = BulkheadConfig::new().max_in_flight(2);
+    assert_no_bulkhead_allocates("refuses", &BulkheadLayer::new(config.clone())).await;
+    assert_no_bulkhead_allocates("backpressure", &BulkheadLayer::backpressure(config.clone())).await;
+    assert_no_bulkhead_allocates("waits", &BulkheadLayer::waiting(config.clone())).await;
+    let observed = BulkheadLayer::new(config).observer(|_: &Source, _: &Event<'_>| {});
+    assert_no_bulkhead_allocates("observed", &observed).await;
 }
 
 /// A service that is never ready.

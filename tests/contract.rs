@@ -18,9 +18,9 @@ use stanchion::protocol::{Copied, copied};
 use stanchion::retry::Standard;
 use stanchion::timeout::{Covers, Limit, MinRemaining, Scope};
 use stanchion::{
-    CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, FallbackLayer, HedgeConfig,
-    HedgeLayer, RetryConfig, RetryLayer, StaleConfig, ThrottleConfig, ThrottleLayer, TimeoutConfig,
-    TimeoutLayer,
+    BulkheadConfig, BulkheadLayer, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error,
+    FallbackLayer, HedgeConfig, HedgeLayer, RetryConfig, RetryLayer, StaleConfig, ThrottleConfig,
+    ThrottleLayer, TimeoutConfig, TimeoutLayer,
 };
 use tower::layer::util::Identity;
 use tower::service_fn;
@@ -32,13 +32,15 @@ use tower::service_fn;
 /// guard whose drop makes it admit them again.
 ///
 /// `contract!(answers name, ..)` is for layers that hold answers of a type, and so cannot be put around services with
-/// others; `contract!(clones name, ..)` for layers that call the service more than once, and so need clones of it.
+/// others; `contract!(clones name, ..)` for layers that call the service more than once or later, and so need clones of
+/// it.
 macro_rules! contract {
-    ($kind:ident $name:ident, $make:expr) => {
+    ($kind:ident $name:ident, $make:expr $(, $refuse:expr)?) => {
         mod $name {
             use super::*;
 
             contract!(@for_all [$make]);
+            $(contract!(@refusing [$make, $refuse]);)?
         }
     };
     ($name:ident, $make:expr $(, $refuse:expr)?) => {
@@ -52,14 +54,17 @@ macro_rules! contract {
                 request_answer_and_error_may_borrow
                 inner_may_borrow
             );
-            $(contract!(@promises [$make, $refuse];
-                refuses_without_polling_an_inner_that_is_stuck
-                all_services_of_all_clones_refuse_together
-                a_refused_call_may_be_dropped
-                who_waits_is_woken_when_calls_are_admitted
-                a_refusal_does_not_use_up_the_readiness_of_the_inner
-            );)?
+            $(contract!(@refusing [$make, $refuse]);)?
         }
+    };
+    (@refusing $arguments:tt) => {
+        contract!(@promises $arguments;
+            refuses_without_polling_an_inner_that_is_stuck
+            all_services_of_all_clones_refuse_together
+            a_refused_call_may_be_dropped
+            who_waits_is_woken_when_calls_are_admitted
+            a_refusal_does_not_use_up_the_readiness_of_the_inner
+        );
     };
     (@for_all $arguments:tt) => {
         contract!(@promises $arguments;
@@ -101,6 +106,19 @@ contract!(
     probing(breaker().readiness(Readiness::Pending)),
     every_slot_taken
 );
+contract!(bulkhead, BulkheadLayer::new(two_at_a_time()), full);
+contract!(bulkhead_that_is_not_ready, BulkheadLayer::backpressure(two_at_a_time()), full);
+contract!(clones bulkhead_that_waits, BulkheadLayer::waiting(two_at_a_time().max_queued(8)), full);
+contract!(clones bulkhead_without_a_queue, BulkheadLayer::waiting(two_at_a_time()), full);
+
+const fn two_at_a_time() -> BulkheadConfig {
+    BulkheadConfig::new().max_in_flight(2)
+}
+
+fn full<C, W>(layer: &BulkheadLayer<C, W>) -> impl Sized + use<C, W> {
+    std::iter::from_fn(|| layer.handle().try_acquire().ok()).collect::<Vec<_>>()
+}
+
 contract!(clones hedge, hedging(HedgeConfig::new().min_samples(1)));
 contract!(clones hedge_at_once, hedging(HedgeConfig::new().delay(HedgeDelay::Fixed(Duration::ZERO))));
 

@@ -16,8 +16,8 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use stanchion::circuit_breaker::State;
 use stanchion::classify::Class;
 use stanchion::{
-    Budget, BudgetConfig, CircuitBreakerConfig, CircuitBreakerLayer, Error, RetryConfig, RetryLayer,
-    ThrottleConfig, ThrottleLayer, TimeoutLayer, Window,
+    Budget, BudgetConfig, BulkheadConfig, BulkheadLayer, CircuitBreakerConfig, CircuitBreakerLayer, Error,
+    RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer, Window,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -484,6 +484,29 @@ async fn throttled_calls_are_counted() {
         layer.layer(fails).oneshot(()).await.unwrap_err();
     }
     assert_eq!(series("thrifty").await, [(throttled.to_owned(), 3.0)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bulkhead_counts_waits_and_refusals_by_their_reason() {
+    exporter();
+    let config = BulkheadConfig::new().max_in_flight(1);
+    let layer = BulkheadLayer::waiting(config.clone().max_queued(1)).name("narrow");
+    let handle = layer.handle();
+    let keys = [
+        "stanchion_bulkhead_actions_total action=queued",
+        "stanchion_bulkhead_rejections_total reason=bulkhead_full",
+        "stanchion_bulkhead_rejections_total reason=bulkhead_timeout",
+    ];
+    let expected = |values: [f64; 3]| keys.map(str::to_owned).into_iter().zip(values).collect();
+    assert_eq!(series("narrow").await, expected([0.0; 3]));
+    let _held = handle.try_acquire().unwrap();
+    assert!(handle.try_acquire().is_err());
+    layer.layer(service_fn_that_hangs()).oneshot(()).await.unwrap_err();
+    assert_eq!(series("narrow").await, expected([1.0; 3]));
+
+    let _refusing = BulkheadLayer::new(config).name("never_waits").handle();
+    let series: Vec<String> = series("never_waits").await.into_keys().collect();
+    assert_eq!(series, [keys[1]]);
 }
 
 fn service_fn_that_hangs() -> impl Service<(), Response = (), Error = Error<&'static str>> + Clone {

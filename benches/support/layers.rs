@@ -13,13 +13,15 @@ use std::time::Duration;
 use stanchion::hedge::HedgeDelay;
 use stanchion::protocol::{Carry, Cover, Watch};
 use stanchion::{
-    Budget, BudgetConfig, CircuitBreakerConfig, CircuitBreakerLayer, Deadline, FallbackLayer, HedgeConfig,
-    HedgeLayer, RetryConfig, RetryLayer, TimeoutLayer,
+    Budget, BudgetConfig, BulkheadConfig, BulkheadLayer, CircuitBreakerConfig, CircuitBreakerLayer, Deadline,
+    FallbackLayer, HedgeConfig, HedgeLayer, RetryConfig, RetryLayer, TimeoutLayer,
 };
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 
 use super::cases::{Listening, by_count, by_slowness};
-use super::tower_layers::{ARMED, HEDGE, HEDGE_ARMED, RETRY, RETRY_SPENT, STACK, TIMEOUT};
+use super::tower_layers::{
+    ARMED, HEDGE, HEDGE_ARMED, LIMIT, LIMIT_REFUSED, RETRY, RETRY_SPENT, STACK, TIMEOUT,
+};
 use super::{Case, Error, Expect, Failed, Tower, echo, mostly_fail};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -29,6 +31,7 @@ pub(crate) fn all() -> Vec<Case> {
     cases.extend(timeouts());
     cases.extend(hedges());
     cases.extend(fallbacks());
+    cases.extend(bulkheads());
     cases.extend(stacks());
     cases
 }
@@ -79,6 +82,22 @@ fn fallbacks() -> Vec<Case> {
             "fallback, used, open",
             FallbackLayer::value(0).layer(open.layer(service_fn(|request| echo(request)))),
         ),
+    ]
+}
+
+fn bulkheads() -> Vec<Case> {
+    let config = BulkheadConfig::new();
+    let waiting = BulkheadLayer::waiting(config.clone().max_queued(64));
+    let full = BulkheadLayer::new(config.clone().max_in_flight(1));
+    // For good.
+    std::mem::forget(full.handle().try_acquire());
+    vec![
+        succeeding("bulkhead", BulkheadLayer::new(config.clone()).layer(service_fn(echo))).above(LIMIT),
+        succeeding("bulkhead, waiting", waiting.layer(service_fn(echo))).above(LIMIT),
+        succeeding("bulkhead, backpressure", BulkheadLayer::backpressure(config).layer(service_fn(echo)))
+            .above(LIMIT),
+        Case::new("bulkhead, refused", Expect::Refusal, Tower(full.layer(service_fn(echo))))
+            .above(LIMIT_REFUSED),
     ]
 }
 

@@ -20,6 +20,8 @@ pub(crate) const TIMEOUT: &str = "tower timeout";
 pub(crate) const ARMED: &str = "tower timeout, armed";
 pub(crate) const HEDGE: &str = "tower hedge, one for each clone";
 pub(crate) const HEDGE_ARMED: &str = "tower hedge, one for each clone, armed";
+pub(crate) const LIMIT: &str = "tower concurrency limit";
+pub(crate) const LIMIT_REFUSED: &str = "tower load shed, concurrency limit, refused";
 pub(crate) const STACK: &str = "tower timeout, retry, timeout";
 
 pub(crate) fn all() -> Vec<Case> {
@@ -39,6 +41,12 @@ pub(crate) fn all() -> Vec<Case> {
         succeeding(HEDGE, hedged(service_fn(echo))),
         succeeding(HEDGE_ARMED, hedged(service_fn(pending_once))),
         succeeding(STACK, stack.service_fn(echo)),
+        succeeding(LIMIT, ServiceBuilder::new().concurrency_limit(64).service_fn(echo)),
+        Case::new(
+            LIMIT_REFUSED,
+            Expect::Refusal,
+            Tower(ServiceBuilder::new().load_shed().concurrency_limit(0).service_fn(echo)),
+        ),
     ]
 }
 

@@ -143,7 +143,13 @@ fn a_limit_that_grows_while_a_permit_comes_back_serves_who_waits() {
         let held = permits.try_acquire().expect("it is free");
         let waiters = [Waiter::of(&permits), Waiter::of(&permits)];
         let growing = Arc::clone(&permits);
-        both(move || drop(held), move || growing.resize(2));
+        both(
+            move || drop(held),
+            move || {
+                growing.limit_to(2);
+                growing.grant();
+            },
+        );
         let granted = waiters.map(|waiter| waiter.expect("it waited").has_permit());
         assert_eq!(permits.counts().0, 2);
         drop(granted);
@@ -158,7 +164,13 @@ fn a_limit_that_shrinks_while_a_permit_comes_back_holds_from_then_on() {
         let [stays, returns] = [permits.try_acquire(), permits.try_acquire()];
         let waiter = Waiter::of(&permits).expect("it waits");
         let shrinking = Arc::clone(&permits);
-        both(move || drop(returns), move || shrinking.resize(1));
+        both(
+            move || drop(returns),
+            move || {
+                shrinking.limit_to(1);
+                shrinking.grant();
+            },
+        );
         // Before the limit shrank, or after both had come back.
         let was_before = permits.queued() == 0;
         assert_eq!(permits.counts().0, if was_before { 2 } else { 1 });

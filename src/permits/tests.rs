@@ -96,12 +96,14 @@ fn a_limit_of_any_size_is_cut_to_what_there_can_be() {
     let permits = permits(u32::MAX, usize::MAX);
     assert_eq!(permits.counts(), (0, Permits::MAX));
     let held = permits.try_acquire().unwrap();
-    permits.resize(0);
+    permits.limit_to(0);
+    permits.grant();
     assert_eq!(permits.counts(), (1, 0));
     let waiter = waiter(&permits);
     drop(held);
     assert!(!waiter.is_woken());
-    permits.resize(u32::MAX);
+    permits.limit_to(u32::MAX);
+    permits.grant();
     assert!(waiter.is_woken());
 }
 
@@ -205,7 +207,8 @@ proptest! {
                 Step::Return(_) | Step::Leave(_) => {}
                 Step::Resize(limit) => {
                     naive.limit = limit as usize;
-                    permits.resize(limit);
+                    permits.limit_to(limit);
+ permits.grant();
                 }
                 Step::Allow(max) => {
                     naive.max_queued = max;
