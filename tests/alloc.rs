@@ -815,3 +815,67 @@ mod timeout {
         }
     }
 }
+
+mod rate_limits {
+    use stanchion::rate_limit::{Cost, Key, Quota};
+    use stanchion::{RateLimitConfig, RateLimitLayer, Reason};
+
+    use super::*;
+
+    type Ask = Option<bool>;
+
+    /// Two calls per second, while there are more; the first ones need none of the time that is waited for.
+    fn config() -> RateLimitConfig {
+        RateLimitConfig::new(Quota::per_second(1_000))
+    }
+
+    async fn assert_nothing_allocates<K, C>(layer: RateLimitLayer<K, C>)
+    where
+        K: Key<Ask> + Clone,
+        C: Cost<Ask> + Clone,
+    {
+        let handle = layer.handle();
+        let mut service = layer.layer(Backend);
+        assert_eq!(allocations(|| assert!(call(&mut service, Some(true)).is_ready())).await, 0, "admitted");
+        assert_eq!(allocations(|| drop(service.clone())).await, 0, "a clone");
+        assert_eq!(allocations(|| assert!(handle.try_take_for(&7, 1).is_ok())).await, 0, "by hand");
+        handle.reconfigure(Quota::per_minute(1).burst(1)).unwrap();
+        let _ = call(&mut service, Some(true));
+        let refused = allocations_in(Duration::ZERO, || {
+            let Poll::Ready(Err(Error::Rejected(rejected))) = call(&mut service, Some(true)) else {
+                panic!("it was not refused")
+            };
+            assert_eq!(rejected.reason(), Reason::RateLimited);
+        });
+        assert_eq!(refused.await, 0, "refused");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_call_allocates() {
+        assert_nothing_allocates(RateLimitLayer::new(config())).await;
+        assert_nothing_allocates(RateLimitLayer::new(config()).cost(|_: &Ask| 2)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_call_of_a_known_key_allocates() {
+        assert_nothing_allocates(RateLimitLayer::keyed(config(), |_: &Ask| Some(7))).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_call_that_waits_allocates() {
+        let quota = Quota::per_second(10).burst(1);
+        let mut service = RateLimitLayer::new(RateLimitConfig::new(quota)).waits().layer(Backend);
+        assert!(call(&mut service, Some(true)).is_ready());
+        let mut under_way = pin!(None);
+        let made = allocations_in(Duration::from_millis(100), || {
+            let mut cx = Context::from_waker(Waker::noop());
+            if let Some(call) = under_way.as_mut().as_pin_mut() {
+                assert!(Future::poll(call, &mut cx).is_ready());
+            }
+            assert!(service.poll_ready(&mut cx).is_ready());
+            under_way.set(Some(service.call(Some(true))));
+            assert!(under_way.as_mut().as_pin_mut().unwrap().poll(&mut cx).is_pending());
+        });
+        assert_eq!(made.await, 0);
+    }
+}

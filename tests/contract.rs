@@ -15,12 +15,13 @@ use stanchion::circuit_breaker::{Permit, Readiness};
 use stanchion::fallback::{Answer, Failure, Reply};
 use stanchion::hedge::HedgeDelay;
 use stanchion::protocol::{Copied, copied};
+use stanchion::rate_limit::{Quota, Waits};
 use stanchion::retry::Standard;
 use stanchion::timeout::{Covers, Limit, MinRemaining, Scope};
 use stanchion::{
     BulkheadConfig, BulkheadLayer, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error,
-    FallbackLayer, HedgeConfig, HedgeLayer, RetryConfig, RetryLayer, StaleConfig, ThrottleConfig,
-    ThrottleLayer, TimeoutConfig, TimeoutLayer,
+    FallbackLayer, HedgeConfig, HedgeLayer, RateLimitConfig, RateLimitLayer, RetryConfig, RetryLayer,
+    StaleConfig, ThrottleConfig, ThrottleLayer, TimeoutConfig, TimeoutLayer,
 };
 use tower::layer::util::Identity;
 use tower::service_fn;
@@ -167,6 +168,23 @@ impl<Kept, Res, E> Answer<Kept, Res, E> for Declines {
 // It refuses by chance, in `call`, and so makes none of the promises about layers that refuse all calls.
 contract!(throttle, ThrottleLayer::new(ThrottleConfig::new()));
 contract!(throttle_that_counts_refusals, ThrottleLayer::new(ThrottleConfig::new().counts_refusals(true)));
+contract!(rate_limit, RateLimitLayer::new(plenty()));
+contract!(answers rate_limit_by_key, RateLimitLayer::keyed(plenty(), |_: &Request| Some(1)).cost(|_: &Request| 2));
+// A clone of the service waits, so one is needed.
+contract!(clones rate_limit_that_waits, RateLimitLayer::new(plenty()).waits());
+contract!(clones rate_limit_at_which_all_calls_wait, all_wait());
+
+fn plenty() -> RateLimitConfig {
+    RateLimitConfig::new(Quota::per_second(1_000_000_000))
+}
+
+/// None of them for long.
+fn all_wait() -> RateLimitLayer<stanchion::rate_limit::Together, stanchion::rate_limit::One, Waits> {
+    let config = RateLimitConfig::new(Quota::per(1, Duration::from_nanos(10)));
+    let layer = RateLimitLayer::new(config).waits();
+    assert!(layer.handle().try_take(1).is_ok());
+    layer
+}
 
 contract!(timeout, TimeoutLayer::new(patient()));
 contract!(timeout_with_readiness, TimeoutLayer::new(patient().includes_readiness(true)));

@@ -17,7 +17,8 @@ use stanchion::circuit_breaker::State;
 use stanchion::classify::Class;
 use stanchion::{
     Budget, BudgetConfig, BulkheadConfig, BulkheadLayer, CircuitBreakerConfig, CircuitBreakerLayer, Error,
-    RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer, Window,
+    RateLimitConfig, RateLimitLayer, RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer,
+    Window,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -511,4 +512,38 @@ async fn a_bulkhead_counts_waits_and_refusals_by_their_reason() {
 
 fn service_fn_that_hangs() -> impl Service<(), Response = (), Error = Error<&'static str>> + Clone {
     tower::service_fn(|()| std::future::pending())
+}
+
+/// The gauge of the keys goes back to zero with the layer, and not with one of two.
+#[tokio::test(start_paused = true)]
+async fn what_a_rate_limit_does_can_be_read_from_its_metrics() {
+    exporter();
+    let quota = stanchion::rate_limit::Quota::per_second(10).burst(1);
+    let config = RateLimitConfig::new(quota).max_keys(2).max_wait(Duration::from_millis(100));
+    let new = || RateLimitLayer::keyed(config.clone(), |key: &u32| Some(*key)).waits().name("quotas");
+    let (layer, other) = (new(), new());
+    let _ = (layer.handle(), other.handle());
+    let name = |rest: &str| format!("stanchion_rate_limit_{rest}");
+    let expect = |reading: &BTreeMap<String, f64>, expected: [f64; 4]| {
+        let names = [
+            name("rejections_total reason=rate_limited"),
+            name("rejections_total reason=too_many_keys"),
+            name("actions_total action=waited"),
+            name("keys"),
+        ];
+        assert_eq!(reading.keys().collect::<std::collections::BTreeSet<_>>(), names.iter().collect());
+        assert_eq!(names.map(|name| reading[&name]), expected);
+    };
+    expect(&series("quotas").await, [0.0; 4]);
+    let mut service =
+        layer.layer(tower::service_fn(|_: u32| std::future::ready(Ok::<_, Error<&'static str>>(()))));
+    assert!(other.handle().try_take_for(&5_u32, 1).is_ok());
+    for (key, is_answered) in [(1, true), (2, true), (3, false)] {
+        assert_eq!(service.call(key).await.is_ok(), is_answered);
+    }
+    let waits = service.call(1);
+    assert!(service.call(1).await.is_err());
+    expect(&series("quotas").await, [1.0, 1.0, 1.0, 3.0]);
+    drop((waits, service, layer));
+    expect(&series("quotas").await, [1.0, 1.0, 1.0, 1.0]);
 }
