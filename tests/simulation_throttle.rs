@@ -267,11 +267,11 @@ fn a_service_that_hangs_is_throttled_before_its_first_call_ends() {
 #[test]
 fn a_service_with_some_errors_is_sent_everything() {
     simulate(async {
-        let server = server().weather([(Duration::ZERO, Mode::Fails(0.3))]);
+        let server = server().weather([(10 * SECOND, Mode::Fails(0.3))]);
         let client = ours(server.clone());
         let calls = Traffic::random(100, 60 * SECOND).drive(&server, from_ref(&client)).await;
-        assert!(calls.amplification(&server, Duration::ZERO..60 * SECOND) > 0.999);
-        assert!(server.count(Event::Failed, Duration::ZERO..60 * SECOND) > 1_500);
+        assert!(calls.amplification(&server, Duration::ZERO..60 * SECOND) >= 1.0);
+        assert!(server.count(Event::Failed, Duration::ZERO..60 * SECOND) > 1_200);
     });
 }
 

@@ -103,3 +103,6 @@ pub use service::Throttle;
 
 #[cfg(all(test, not(stanchion_loom)))]
 mod tests;
+
+#[cfg(all(test, stanchion_loom))]
+mod model;

@@ -11,8 +11,8 @@ use crate::in_flight::{Entry, InFlight};
 use crate::sync::{AtomicU64, Ordering};
 use crate::window::{Calls, Counts, Outcome, Window};
 
-/// The window moves on by a fortieth of its length.
-const BUCKETS: u32 = 40;
+/// The window moves on by a fortieth of its length; by half in models, which go through each word of it.
+const BUCKETS: u32 = if cfg!(stanchion_loom) { 2 } else { 40 };
 /// Everything is of one era: nothing is ever forgotten but by its age.
 const ERA: u64 = 0;
 
@@ -145,7 +145,9 @@ impl Measures {
         // Without a rejection the share rises only with time, as calls leave the window or become late. One that is
         // counted between the sum and here may so be overlooked for this short while.
         let calm = self.late_after.checked_div(BUCKETS).unwrap_or_default();
-        self.calm_until.store(now.after(calm).0, Ordering::Relaxed);
+        let until =
+            if cfg!(stanchion_planted_bug = "calm_for_ever") { Timestamp::NEVER } else { now.after(calm) };
+        self.calm_until.store(until.0, Ordering::Relaxed);
         false
     }
 
