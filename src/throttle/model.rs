@@ -18,7 +18,7 @@ fn measures() -> Arc<Measures> {
 }
 
 fn admit(measures: &Measures, at: u64) -> Option<Sent> {
-    let rule = Rule::new(&ThrottleConfig::new().min_requests(1));
+    let rule = Rule::new(&ThrottleConfig::new().min_requests(2));
     measures.admit(&rule, &Now::at(Timestamp(at), 0), || 0.0)
 }
 
@@ -30,10 +30,13 @@ fn end(measures: &Measures, sent: Sent, end: End) {
 fn a_rejection_that_comes_while_all_is_found_calm_is_heeded_when_the_calm_is_over() {
     loom::model(|| {
         let measures = measures();
-        let sent = admit(&measures, 0).expect("nothing was rejected");
+        let calls = [admit(&measures, 0), admit(&measures, 0)].map(|call| call.expect("all is calm"));
+        let [first, second] = calls;
+        // One is too few to refuse for, but enough to look.
+        end(&measures, first, End::Rejected);
         let (rejecting, looking) = (Arc::clone(&measures), Arc::clone(&measures));
-        both(move || end(&rejecting, sent, End::Rejected), move || drop(admit(&looking, CALM)));
-        assert!(admit(&measures, 2 * CALM).is_none());
+        both(move || end(&rejecting, second, End::Rejected), move || drop(admit(&looking, 0)));
+        assert!(admit(&measures, CALM).is_none());
     });
 }
 
