@@ -225,10 +225,14 @@ async fn calls_that_wait_do_not_hold_the_readiness_of_the_service() {
     handle.resize(1).unwrap();
     let mut first = task::spawn(ready_early.call(2));
     assert_pending!(first.poll());
-    let _others = [begin(&mut service, 3), begin(&mut service, 4)];
+    let others = [begin(&mut service, 3), begin(&mut service, 4)];
     assert_counts(&handle, 1, 3);
     let mut other = beside.clone();
     assert_eq!(assert_ready!(task::spawn(()).enter(|cx, _| other.poll_ready(cx))), Ok(()));
+    // Its place was taken by one that is not ready, which has to be asked.
+    drop((other, first, others));
+    handle.resize(2).unwrap();
+    let _again = begin(&mut ready_early, 5);
 }
 
 /// Is ready only once the test says so.
