@@ -306,6 +306,40 @@ async fn backpressure_takes_the_permit_ahead_and_gives_it_back() {
     assert_counts(&handle, 0, 0);
 }
 
+/// A service that cannot become ready.
+#[derive(Clone, Debug)]
+struct Broken;
+
+impl Service<u32> for Broken {
+    type Response = u32;
+    type Error = Failure;
+    type Future = std::future::Ready<Answer>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Err(Error::Inner("broken")))
+    }
+
+    fn call(&mut self, _: u32) -> Self::Future {
+        panic!("it is not ready")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permit_of_a_service_that_cannot_become_ready_is_given_back() {
+    let layer = BulkheadLayer::backpressure(config(1));
+    let mut service = layer.layer(Broken);
+    assert_eq!(poll_fn(|cx| service.poll_ready(cx)).await, Err(Error::Inner("broken")));
+    assert_counts(&layer.handle(), 0, 0);
+
+    let layer = BulkheadLayer::waiting(config(1).max_queued(1));
+    let handle = layer.handle();
+    let held = handle.try_acquire().unwrap();
+    let mut call = begin(&mut layer.layer(Broken), 1);
+    drop(held);
+    assert_eq!(assert_ready!(call.poll()), Err(Error::Inner("broken")));
+    assert_counts(&handle, 0, 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_limit_that_changes_ends_no_call_and_serves_who_waits() {
     let layer = BulkheadLayer::waiting(config(3).max_queued(4));
