@@ -77,7 +77,20 @@ impl Reason {
 
     /// Whether time ran out, in whatever way.
     const fn is_timeout(self) -> bool {
-        matches!(self, Self::TotalTimeout | Self::AttemptTimeout | Self::IdleTimeout | Self::DeadlineExceeded)
+        match self {
+            Self::TotalTimeout
+            | Self::AttemptTimeout
+            | Self::IdleTimeout
+            | Self::DeadlineExceeded
+            | Self::BulkheadTimeout => true,
+            Self::CircuitOpen
+            | Self::Recovering
+            | Self::NotReady
+            | Self::Throttled
+            | Self::RateLimited
+            | Self::TooManyKeys
+            | Self::BulkheadFull => false,
+        }
     }
 
     /// A stable name for metrics and logs.

@@ -529,7 +529,7 @@ async fn what_a_rate_limit_does_can_be_read_from_its_metrics() {
             name("rejections_total reason=rate_limited"),
             name("rejections_total reason=too_many_keys"),
             name("actions_total action=waited"),
-            name("keys"),
+            name("keys "),
         ];
         assert_eq!(reading.keys().collect::<std::collections::BTreeSet<_>>(), names.iter().collect());
         assert_eq!(names.map(|name| reading[&name]), expected);

@@ -466,23 +466,22 @@ async fn a_throttled_call_is_below_the_usual_level() {
 
 #[tokio::test(start_paused = true)]
 async fn waits_and_refusals_of_a_rate_limit_are_below_the_usual_level() {
+    use tower::Service;
+
     let quota = stanchion::rate_limit::Quota::per_second(10).burst(1);
     let config = RateLimitConfig::new(quota).max_wait(Duration::from_millis(100));
     let layer = RateLimitLayer::new(config).waits().name("quota");
     let mut service = layer.layer(service_fn(|(): ()| ready(Ok::<_, Error<&'static str>>(()))));
     let (log, _guard) = Log::start();
-    use tower::Service;
     assert!(service.call(()).await.is_ok());
     let waits = service.call(());
     assert!(service.call(()).await.is_err());
     drop(waits);
     let records = log.take();
     assert_eq!(records.len(), 2, "{records:?}");
-    let module = [("module", "rate_limit"), ("name", "quota")];
-    assert_logged(
-        &records[0],
-        Level::DEBUG,
-        &[module[0], module[1], ("action", "waited"), ("wait", "100ms")],
-    );
-    assert_logged(&records[1], Level::DEBUG, &[module[0], module[1], ("reason", "rate limit reached")]);
+    let of = [("module", "rate_limit"), ("name", "quota")];
+    let waited = [("action", "waited"), ("attempt", "0"), ("wait", "100ms"), ("message", "waited")];
+    let refused = [("reason", "rate limit reached"), ("message", "call rejected")];
+    assert_logged(&records[0], Level::DEBUG, &[&of[..], &waited].concat());
+    assert_logged(&records[1], Level::DEBUG, &[&of[..], &refused].concat());
 }

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use stanchion::hedge::HedgeDelay;
 use stanchion::protocol::{Carry, Cover, Watch};
+use stanchion::rate_limit::Quota;
 use stanchion::{
     Budget, BudgetConfig, BulkheadConfig, BulkheadLayer, CircuitBreakerConfig, CircuitBreakerLayer, Deadline,
-    FallbackLayer, HedgeConfig, HedgeLayer, RetryConfig, RetryLayer, TimeoutLayer,
+    FallbackLayer, HedgeConfig, HedgeLayer, RateLimitLayer, RetryConfig, RetryLayer, TimeoutLayer,
 };
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 
@@ -32,6 +33,7 @@ pub(crate) fn all() -> Vec<Case> {
     cases.extend(hedges());
     cases.extend(fallbacks());
     cases.extend(bulkheads());
+    cases.extend(rate_limits());
     cases.extend(stacks());
     cases
 }
@@ -98,6 +100,20 @@ fn bulkheads() -> Vec<Case> {
             .above(LIMIT),
         Case::new("bulkhead, refused", Expect::Refusal, Tower(full.layer(service_fn(echo))))
             .above(LIMIT_REFUSED),
+    ]
+}
+
+fn rate_limits() -> Vec<Case> {
+    let plenty = || Quota::per_second(1_000_000_000);
+    let by_key = RateLimitLayer::keyed(plenty(), |request: &u64| Some(request & 1));
+    let waits = RateLimitLayer::new(plenty()).waits();
+    let spent = RateLimitLayer::new(Quota::per(1, 3_600 * SECOND).burst(1));
+    let _ = spent.handle().try_take(1);
+    vec![
+        succeeding("rate limit", RateLimitLayer::new(plenty()).layer(service_fn(echo))),
+        succeeding("rate limit by key", by_key.layer(service_fn(echo))),
+        succeeding("rate limit that waits, at once", waits.layer(service_fn(echo))),
+        Case::new("rate limit, refused", Expect::Refusal, Tower(spent.layer(service_fn(echo)))),
     ]
 }
 
