@@ -127,6 +127,12 @@ fn stacks() -> Vec<Case> {
             .layer(attempt())
             .service_fn(echo)
     };
+    let of_five = ServiceBuilder::new()
+        .layer(total())
+        .layer(retry())
+        .layer(CircuitBreakerLayer::new(by_count()))
+        .layer(BulkheadLayer::new(BulkheadConfig::new()))
+        .layer(attempt());
     // Retries and hedges out of one purse.
     let budget = Budget::default();
     let of_six = ServiceBuilder::new()
@@ -140,6 +146,8 @@ fn stacks() -> Vec<Case> {
         succeeding("timeout, retry, timeout", of_three.service_fn(echo)).above(STACK),
         succeeding("timeout, retry, breaker, timeout", of_four(by_count())).above(STACK),
         succeeding("timeout, retry, breaker of slow calls, timeout", of_four(by_slowness(true))).above(STACK),
+        succeeding("timeout, retry, breaker, bulkhead, timeout", of_five.service_fn(|request| echo(request)))
+            .above(STACK),
         succeeding(
             "timeout, fallback, retry, hedge, breaker, timeout",
             of_six.service_fn(|request| echo(request)),
