@@ -21,6 +21,11 @@
 
 #![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
 
+mod needed;
+
+pub use needed::MinRemaining;
+pub(crate) use needed::{Needed, quantile_of};
+
 use std::sync::OnceLock;
 use std::time::Duration;
 

@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod backoff;
 #[cfg(feature = "balance")]
 mod balance;
@@ -38,6 +39,7 @@ pub mod timeout;
 mod tower_policy;
 mod window;
 
+pub use admission::{AdmissionConfig, Discipline, Headroom};
 pub use backoff::{Backoff, Jitter};
 pub use budget::{Budget, BudgetConfig};
 pub use bulkhead::{Bulkhead, BulkheadConfig, BulkheadHandle, BulkheadLayer};
@@ -49,6 +51,7 @@ pub use deadline::Deadline;
 pub use error::{Error, Reason, Rejected};
 pub use fallback::{Fallback, FallbackLayer, StaleConfig, StaleHandle};
 pub use hedge::{Hedge, HedgeConfig, HedgeHandle, HedgeLayer};
+pub use protocol::{Claim, Criticality, Tenant};
 pub use rate_limit::{RateLimit, RateLimitConfig, RateLimitHandle, RateLimitLayer};
 pub use respond::{Respond, RespondLayer, respond};
 pub use retry::{Retry, RetryConfig, RetryHandle, RetryLayer};

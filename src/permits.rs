@@ -2,16 +2,24 @@
 //!
 //! ```text
 //! word   [ somebody waits | limit | permits out ]
-//! queue  the tickets of those who wait, behind a lock that is taken only if somebody does
+//! queue  those who wait, in lanes, behind a lock that is taken only if somebody does
 //! ```
 //!
 //! A permit is taken by one exchange of the word, and given back by one subtraction, which also tells whether
-//! somebody waits. While somebody does, nobody overtakes. The mark in the word is changed under the lock only, and
-//! set in the same exchange that finds no room: whoever gives a permit back afterwards sees it.
+//! somebody waits. While somebody does, nobody overtakes but those of a higher class, and they do so under the lock. The
+//! mark in the word is changed under the lock only, and set in the same exchange that finds no room: whoever gives a permit
+//! back afterwards sees it.
 
 #![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
 
+mod discipline;
+mod lane;
 mod queue;
+mod word;
+
+pub use discipline::Discipline;
+pub(crate) use queue::{Ask, Shed};
+pub(crate) use word::Share;
 
 use std::fmt;
 use std::future::Future;
@@ -19,8 +27,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use queue::{Queue, Ticket};
+use queue::{Queue, Stand, Ticket};
+use word::Word;
 
+use crate::clock::Timestamp;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 /// So many permits, some of them out, and who waits for one.
@@ -29,56 +39,14 @@ pub(crate) struct Permits {
     queue: Mutex<Queue>,
 }
 
-/// What is in the word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Word(u64);
+/// What has permits to give. It is asked for the time only if somebody waits.
+pub(crate) trait Owner {
+    fn permits(&self) -> &Permits;
 
-impl Word {
-    const OUT_BITS: u32 = 32;
-    const OUT: u64 = (1 << Self::OUT_BITS) - 1;
-    const WAITING: u64 = 1 << 63;
+    fn now(&self) -> Timestamp;
 
-    fn new(limit: u32, out: u64, waiting: bool) -> Self {
-        let mark = if waiting { Self::WAITING } else { 0 };
-        Self(mark | u64::from(limit.min(Permits::MAX)) << Self::OUT_BITS | out & Self::OUT)
-    }
-
-    #[inline]
-    const fn out(self) -> u64 {
-        self.0 & Self::OUT
-    }
-
-    #[inline]
-    const fn limit(self) -> u64 {
-        (self.0 & !Self::WAITING) >> Self::OUT_BITS
-    }
-
-    #[inline]
-    const fn has_waiting(self) -> bool {
-        self.0 & Self::WAITING != 0
-    }
-
-    /// Whether there is a permit for the one who is the next.
-    #[inline]
-    const fn has_room(self) -> bool {
-        self.out() < self.limit()
-    }
-
-    /// Whether there is a permit for somebody who has not waited.
-    #[inline]
-    const fn is_free(self) -> bool {
-        self.has_room() && !self.has_waiting()
-    }
-
-    /// With one more permit out. There is room for it, so the count stays below the limit's highest.
-    #[inline]
-    const fn with_one_more(self) -> Self {
-        Self(self.0.wrapping_add(1))
-    }
-
-    const fn waiting(self, waiting: bool) -> Self {
-        Self(if waiting { self.0 | Self::WAITING } else { self.0 & !Self::WAITING })
-    }
+    /// How much time, in nanoseconds, must be left for one who is given a permit.
+    fn needed(&self, now: Timestamp) -> u64;
 }
 
 impl Permits {
@@ -86,9 +54,9 @@ impl Permits {
     pub(crate) const MAX: u32 = u32::MAX >> 1;
 
     /// `limit` permits, for which `max_queued` may wait.
-    pub(crate) fn new(limit: u32, max_queued: usize) -> Self {
+    pub(crate) fn new(limit: u32, max_queued: usize, discipline: Discipline) -> Self {
         let word = Word::new(limit, 0, false);
-        Self { word: AtomicU64::new(word.0), queue: Mutex::new(Queue::new(max_queued)) }
+        Self { word: AtomicU64::new(word.0), queue: Mutex::new(Queue::new(max_queued, discipline)) }
     }
 
     #[inline]
@@ -98,7 +66,7 @@ impl Permits {
 
     /// Exchanges the word for what `change` makes of it, if that is anything.
     #[inline]
-    fn change(&self, change: impl Fn(Word) -> Option<Word>) -> Result<Word, Word> {
+    fn change(&self, mut change: impl FnMut(Word) -> Option<Word>) -> Result<Word, Word> {
         let mut seen = self.load();
         loop {
             let Some(changed) = change(seen) else { return Err(seen) };
@@ -110,52 +78,37 @@ impl Permits {
         }
     }
 
-    /// Whether [`try_acquire`](Self::try_acquire) would have a permit.
+    /// Whether there is a permit for somebody who has not waited.
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
-        self.load().is_free()
+        self.load().is_free(Share::WHOLE)
     }
 
-    /// A permit, if there is one and nobody waits for it.
     #[inline]
-    pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
+    fn take(&self, share: Share) -> bool {
         if cfg!(stanchion_planted_bug = "permit_too_many") {
-            self.load().is_free().then(|| self.word.fetch_add(1, Ordering::AcqRel))?;
-            return Some(Permit { permits: Arc::clone(self) });
+            return self.load().is_free(share) && {
+                self.word.fetch_add(1, Ordering::AcqRel);
+                true
+            };
         }
-        self.change(|seen| seen.is_free().then(|| seen.with_one_more())).ok()?;
-        Some(Permit { permits: Arc::clone(self) })
-    }
-
-    /// A permit, or a place in the queue; `None` if that is full.
-    ///
-    /// The place is taken now, and not when the future is first polled.
-    pub(crate) fn acquire(self: &Arc<Self>) -> Option<Acquire> {
-        let mut queue = lock(&self.queue);
-        let may_wait = queue.has_place();
-        let taken = self.change(|seen| match seen.is_free() {
-            true => Some(seen.with_one_more()),
-            false => may_wait.then(|| seen.waiting(true)),
-        });
-        let ticket = if taken.ok()?.has_waiting() { Some(queue.enter()) } else { None };
-        drop(queue);
-        Some(Acquire { permits: Some(Arc::clone(self)), ticket })
+        self.change(|seen| seen.is_free(share).then(|| seen.with_one_more())).is_ok()
     }
 
     #[inline]
-    fn release(&self) {
+    fn give_back(&self) -> bool {
         let overlooks = cfg!(stanchion_planted_bug = "waiter_overlooked").then(|| self.load());
         // Pairs with the exchange by which the next one takes the permit.
         let before = Word(self.word.fetch_add(1_u64.wrapping_neg(), Ordering::AcqRel));
-        if overlooks.unwrap_or(before).has_waiting() {
-            self.grant();
-        }
+        overlooks.unwrap_or(before).has_waiting()
     }
 
-    /// Gives what is there to those who wait.
+    /// Gives what is there to those who wait, and turns away those who have waited for too long.
     #[cold]
-    pub(crate) fn grant(&self) {
-        while let Some(waker) = self.grant_one() {
+    pub(crate) fn grant(owner: &impl Owner) {
+        let now = owner.now();
+        let needed = owner.needed(now);
+        while let Some(waker) = owner.permits().serve_one(now, needed) {
             // Not under the lock: it is somebody else's code.
             if let Some(waker) = waker {
                 waker.wake();
@@ -163,15 +116,27 @@ impl Permits {
         }
     }
 
-    /// The waker of one who has a permit now, if anybody has; none if that one has not been polled yet.
-    fn grant_one(&self) -> Option<Option<Waker>> {
+    /// The waker of one who has a permit now, or will never have one, if there is anybody; none if that one has not been
+    /// polled yet.
+    fn serve_one(&self, now: Timestamp, needed: u64) -> Option<Option<Waker>> {
         let mut queue = lock(&self.queue);
-        let others_wait = match queue.len() {
-            0 => return None,
-            waiting => waiting > 1,
-        };
-        self.change(|seen| seen.has_room().then(|| seen.with_one_more().waiting(others_wait))).ok()?;
-        queue.next()
+        let share = queue.next_share()?;
+        if !self.load().has_room(share) {
+            return None;
+        }
+        if let Some(waker) = queue.shed_next(now, needed) {
+            self.unmark_if_empty(&queue);
+            return Some(waker);
+        }
+        let others_wait = queue.len() > 1;
+        self.change(|seen| seen.has_room(share).then(|| seen.with_one_more().waiting(others_wait))).ok()?;
+        Some(queue.take_next(now))
+    }
+
+    fn unmark_if_empty(&self, queue: &Queue) {
+        if queue.len() == 0 {
+            let _ = self.change(|seen| Some(seen.waiting(false)));
+        }
     }
 
     /// Allows `limit` permits at a time, at most [`MAX`](Self::MAX). Those that are out stay so; if they are more, the
@@ -181,9 +146,9 @@ impl Permits {
         let _ = self.change(|seen| Some(Word::new(limit, seen.out(), seen.has_waiting())));
     }
 
-    /// Lets `max` wait. Those who wait already stay.
-    pub(crate) fn allow_queued(&self, max: usize) {
-        lock(&self.queue).allow(max);
+    /// Lets `max` wait, and serves them by `discipline`. Those who wait already stay.
+    pub(crate) fn queue_by(&self, max: usize, discipline: Discipline) {
+        lock(&self.queue).reconfigure(max, discipline);
     }
 
     /// How many permits are out, and how many may be.
@@ -208,58 +173,100 @@ impl fmt::Debug for Permits {
 
 /// One permit; dropping it gives it to the next.
 #[must_use = "a permit that is dropped is given back"]
-pub(crate) struct Permit {
-    permits: Arc<Permits>,
+pub(crate) struct Permit<O: Owner> {
+    owner: Arc<O>,
 }
 
-impl Drop for Permit {
+impl<O: Owner> Permit<O> {
+    /// A permit, if there is one within `share` of the limit and nobody waits.
     #[inline]
-    fn drop(&mut self) {
-        self.permits.release();
+    pub(crate) fn try_acquire(owner: &Arc<O>, share: Share) -> Option<Self> {
+        owner.permits().take(share).then(|| Self { owner: Arc::clone(owner) })
+    }
+
+    #[inline]
+    pub(crate) fn owner(&self) -> &O {
+        &self.owner
     }
 }
 
-impl fmt::Debug for Permit {
+impl<O: Owner> Drop for Permit<O> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.owner.permits().give_back() {
+            Permits::grant(&*self.owner);
+        }
+    }
+}
+
+impl<O: Owner> fmt::Debug for Permit<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Permit").finish_non_exhaustive()
     }
 }
 
 /// A place in the queue, or a permit that is already there. Dropping it gives up either.
-#[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
-pub(crate) struct Acquire {
-    /// None once the permit was handed out.
-    permits: Option<Arc<Permits>>,
+pub(crate) struct Acquire<O: Owner> {
+    /// None once the permit was handed out, or is not to be had.
+    owner: Option<Arc<O>>,
     /// None if there was a permit at once.
     ticket: Option<Ticket>,
 }
 
-impl Future for Acquire {
-    type Output = Permit;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Permit> {
-        if let (Some(permits), Some(ticket)) = (&self.permits, self.ticket) {
-            // Neither cloned nor dropped under the lock.
-            let mut waker = Some(cx.waker().clone());
-            if lock(&permits.queue).wait(ticket, &mut waker) {
-                return Poll::Pending;
-            }
+impl<O: Owner> Acquire<O> {
+    /// A permit, or a place in the queue; `None` if that is full of others who are not behind.
+    ///
+    /// The place is taken now, and not when the future is first polled.
+    pub(crate) fn enter(owner: &Arc<O>, ask: &Ask, now: Timestamp) -> Option<Self> {
+        let permits = owner.permits();
+        let mut queue = lock(&permits.queue);
+        let (is_next, may_wait) = (queue.is_next(ask), queue.has_place(ask, now));
+        let mut waits = false;
+        let entered = permits.change(|seen| {
+            waits = !(is_next && seen.has_room(ask.share));
+            if waits { may_wait.then(|| seen.waiting(true)) } else { Some(seen.with_one_more()) }
+        });
+        entered.ok()?;
+        let (ticket, displaced) = if waits { queue.enter(ask, now).unzip() } else { (None, None) };
+        drop(queue);
+        if let Some(waker) = displaced.flatten() {
+            waker.wake();
         }
-        let permits = self.permits.take().expect("a future is not polled after it was ready");
-        Poll::Ready(Permit { permits })
+        Some(Self { owner: Some(Arc::clone(owner)), ticket })
     }
 }
 
-impl Drop for Acquire {
+impl<O: Owner> Future for Acquire<O> {
+    type Output = Result<Permit<O>, Shed>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let (Some(owner), Some(ticket)) = (&self.owner, self.ticket) {
+            // Neither cloned nor dropped under the lock.
+            let mut waker = Some(cx.waker().clone());
+            let stand = lock(&owner.permits().queue).wait(ticket, &mut waker);
+            match stand {
+                Stand::Waits => return Poll::Pending,
+                Stand::Served => {}
+                Stand::Shed(why) => {
+                    self.owner = None;
+                    return Poll::Ready(Err(why));
+                }
+            }
+        }
+        let owner = self.owner.take().expect("a future is not polled after it was ready");
+        Poll::Ready(Ok(Permit { owner }))
+    }
+}
+
+impl<O: Owner> Drop for Acquire<O> {
     fn drop(&mut self) {
-        let Some(permits) = self.permits.take() else { return };
+        let Some(owner) = self.owner.take() else { return };
+        let permits = owner.permits();
         if let Some(ticket) = self.ticket {
             let mut queue = lock(&permits.queue);
             let left = queue.leave(ticket);
-            if left.is_some() && queue.len() == 0 {
-                let _ = permits.change(|seen| Some(seen.waiting(false)));
-            }
+            permits.unmark_if_empty(&queue);
             drop(queue);
             if left.is_some() {
                 return;
@@ -268,11 +275,19 @@ impl Drop for Acquire {
         if cfg!(stanchion_planted_bug = "grant_swallowed") {
             return;
         }
-        permits.release();
+        drop(Permit { owner });
+    }
+}
+
+impl<O: Owner> fmt::Debug for Acquire<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acquire").field("ticket", &self.ticket).finish_non_exhaustive()
     }
 }
 
 #[cfg(all(test, stanchion_loom))]
 mod model;
+#[cfg(test)]
+mod owner;
 #[cfg(all(test, not(stanchion_loom)))]
 mod tests;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use stanchion::telemetry::{Action, Event, Source};
+use stanchion::telemetry::{Action, Event, Load, Source};
 use stanchion::{Bulkhead, BulkheadConfig, BulkheadHandle, BulkheadLayer, Error, Reason, Rejected};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, advance, sleep};
@@ -422,17 +422,33 @@ async fn observers_hear_of_waits_and_refusals() {
         hears.lock().unwrap().push(match event {
             Event::Action { action: Action::Queued, .. } => "queued",
             Event::Rejected(rejected) => rejected.reason().as_str(),
+            Event::Load { what, change: 1 } => what.as_str(),
+            Event::Load { what: Load::InFlight, change: -1 } => "done",
+            Event::Load { what: Load::Queued, change: -1 } => "left",
+            Event::Load { what: Load::Limit, change: -1 } => "gone",
             _ => "something else",
         });
     };
     let layer = BulkheadLayer::waiting(config(1).max_queued(1)).name("orders").observer(observer);
     let mut service = layer.layer(Backend::default());
-    let _held = begin(&mut service, 1);
+    let held = begin(&mut service, 1);
     let mut waits = begin(&mut service, 2);
     refusal(&mut service, 3);
     advance(2 * SECOND).await;
     rejected(assert_ready!(waits.poll()));
-    assert_eq!(*heard.lock().unwrap(), ["queued", "bulkhead_full", "bulkhead_timeout"]);
+    drop((held, waits, service, layer));
+    let expected = [
+        "limit",
+        "in_flight",
+        "queued",
+        "queued",
+        "bulkhead_full",
+        "left",
+        "bulkhead_timeout",
+        "done",
+        "gone",
+    ];
+    assert_eq!(*heard.lock().unwrap(), expected);
 }
 
 #[cfg(feature = "http")]

@@ -31,6 +31,7 @@ const LAYERS: &[&[&str]] = &[
         "replay_body",
     ],
     &["classify", "telemetry", "protocol"],
+    &["admission"],
     &[
         "circuit_breaker",
         "retry",

@@ -16,9 +16,9 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use stanchion::circuit_breaker::State;
 use stanchion::classify::Class;
 use stanchion::{
-    Budget, BudgetConfig, BulkheadConfig, BulkheadLayer, CircuitBreakerConfig, CircuitBreakerLayer, Error,
-    RateLimitConfig, RateLimitLayer, RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer,
-    Window,
+    Budget, BudgetConfig, BulkheadConfig, BulkheadLayer, CircuitBreakerConfig, CircuitBreakerLayer, Claim,
+    Deadline, Error, RateLimitConfig, RateLimitLayer, RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer,
+    TimeoutLayer, Window,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -488,26 +488,38 @@ async fn throttled_calls_are_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bulkhead_counts_waits_and_refusals_by_their_reason() {
+async fn a_bulkhead_shows_its_load_and_counts_waits_and_refusals_by_their_reason() {
     exporter();
     let config = BulkheadConfig::new().max_in_flight(1);
     let layer = BulkheadLayer::waiting(config.clone().max_queued(1)).name("narrow");
     let handle = layer.handle();
     let keys = [
         "stanchion_bulkhead_actions_total action=queued",
+        "stanchion_bulkhead_in_flight ",
+        "stanchion_bulkhead_limit ",
+        "stanchion_bulkhead_queued ",
         "stanchion_bulkhead_rejections_total reason=bulkhead_full",
         "stanchion_bulkhead_rejections_total reason=bulkhead_timeout",
+        "stanchion_bulkhead_rejections_total reason=deadline_exceeded",
     ];
-    let expected = |values: [f64; 3]| keys.map(str::to_owned).into_iter().zip(values).collect();
-    assert_eq!(series("narrow").await, expected([0.0; 3]));
-    let _held = handle.try_acquire().unwrap();
+    let expected = |values: [f64; 7]| keys.map(str::to_owned).into_iter().zip(values).collect();
+    assert_eq!(series("narrow").await, expected([0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0]));
+    let held = handle.try_acquire().unwrap();
     assert!(handle.try_acquire().is_err());
-    layer.layer(service_fn_that_hangs()).oneshot(()).await.unwrap_err();
-    assert_eq!(series("narrow").await, expected([1.0; 3]));
+    let mut waits = Box::pin(layer.layer(service_fn_that_hangs()).oneshot(()));
+    assert!(tokio_test::task::spawn(&mut waits).poll().is_pending());
+    assert_eq!(series("narrow").await, expected([1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0]));
+    waits.await.unwrap_err();
+    handle.resize(7).unwrap();
+    assert_eq!(series("narrow").await, expected([1.0, 1.0, 7.0, 0.0, 1.0, 1.0, 0.0]));
+    let late = Claim::new().deadline(Deadline::after(Duration::ZERO));
+    assert!(handle.try_acquire_for(&late).is_err());
+    drop((held, layer, handle));
+    assert_eq!(series("narrow").await, expected([1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]));
 
     let _refusing = BulkheadLayer::new(config).name("never_waits").handle();
     let series: Vec<String> = series("never_waits").await.into_keys().collect();
-    assert_eq!(series, [keys[1]]);
+    assert_eq!(series, [keys[1], keys[2], keys[3], keys[4], keys[6]]);
 }
 
 fn service_fn_that_hangs() -> impl Service<(), Response = (), Error = Error<&'static str>> + Clone {

@@ -74,18 +74,26 @@
 //! many are under way and wait is in [`BulkheadHandle::snapshot`].
 
 mod config;
-mod future;
-mod handle;
-mod layer;
-mod parked;
-mod permit;
-mod service;
-mod shared;
+mod fixed;
 
 pub use config::BulkheadConfig;
-pub use future::ResponseFuture;
-pub use handle::{BulkheadHandle, Snapshot};
-pub use layer::BulkheadLayer;
-pub use parked::{Given, Parked, Refuse, Wait};
-pub use permit::Permit;
-pub use service::Bulkhead;
+pub use fixed::Fixed;
+
+use crate::admission::{Admission, AdmissionHandle, AdmissionLayer};
+pub use crate::admission::{Given, Parked, Refuse, ResponseFuture, Snapshot, Wait};
+use crate::classify::ErrorsAreFailures;
+use crate::protocol::Plain;
+
+/// A service behind a [bulkhead](self).
+pub type Bulkhead<S, C = ErrorsAreFailures, W = Refuse, P = Plain> = Admission<S, Fixed, C, W, P>;
+
+/// Puts services behind a [bulkhead](self).
+///
+/// The layer owns the limit: all services it makes share it, and so do those of its clones.
+pub type BulkheadLayer<C = ErrorsAreFailures, W = Refuse, P = Plain> = AdmissionLayer<Fixed, C, W, P>;
+
+/// Inspects and changes the limit of a [bulkhead](self), and limits what is no service.
+pub type BulkheadHandle = AdmissionHandle<Fixed>;
+
+/// Leave to have one call under way, from a [bulkhead](self). Dropping it makes room for the next.
+pub type Permit = crate::admission::Permit<Fixed>;

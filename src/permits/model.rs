@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
+use super::owner::permits as new_permits;
 use super::{Acquire, Permit, Permits};
 use crate::sync::both;
 
@@ -22,7 +23,7 @@ impl Wake for Wakes {
 
 /// One who waits, and was told so.
 struct Waiter {
-    acquire: Acquire,
+    acquire: Acquire<Permits>,
     wakes: Arc<Wakes>,
 }
 
@@ -38,7 +39,7 @@ impl Waiter {
     }
 
     /// It has been woken, and has its permit.
-    fn has_permit(mut self) -> Permit {
+    fn has_permit(mut self) -> Permit<Permits> {
         assert_eq!(self.wakes.0.load(Ordering::Relaxed), 1, "woken once");
         match poll(&mut self.acquire, &self.wakes) {
             Poll::Ready(permit) => permit,
@@ -47,8 +48,9 @@ impl Waiter {
     }
 }
 
-fn poll(acquire: &mut Acquire, wakes: &Arc<Wakes>) -> Poll<Permit> {
-    pin!(acquire).poll(&mut Context::from_waker(&Waker::from(Arc::clone(wakes))))
+fn poll(acquire: &mut Acquire<Permits>, wakes: &Arc<Wakes>) -> Poll<Permit<Permits>> {
+    let waker = Waker::from(Arc::clone(wakes));
+    pin!(acquire).poll(&mut Context::from_waker(&waker)).map(|served| served.expect("it is not turned away"))
 }
 
 fn assert_all_free(permits: &Permits, limit: u32) {
@@ -65,7 +67,7 @@ fn kept<T: 'static>() -> (Arc<std::sync::Mutex<Option<T>>>, Arc<std::sync::Mutex
 #[test]
 fn who_begins_to_wait_while_the_permit_comes_back_has_it() {
     loom::model(|| {
-        let permits = Arc::new(Permits::new(1, 1));
+        let permits = new_permits(1, 1);
         let held = permits.try_acquire().expect("it is free");
         let waiting = Arc::clone(&permits);
         let (theirs, ours) = kept();
@@ -82,7 +84,7 @@ fn who_begins_to_wait_while_the_permit_comes_back_has_it() {
 #[test]
 fn a_waiter_that_leaves_while_it_is_its_turn_lets_the_next_have_it() {
     loom::model(|| {
-        let permits = Arc::new(Permits::new(1, 2));
+        let permits = new_permits(1, 2);
         let held = permits.try_acquire().expect("it is free");
         let (first, second) = (Waiter::of(&permits), Waiter::of(&permits));
         both(move || drop(held), move || drop(first));
@@ -94,7 +96,7 @@ fn a_waiter_that_leaves_while_it_is_its_turn_lets_the_next_have_it() {
 #[test]
 fn a_last_waiter_that_leaves_while_the_permit_comes_back_leaves_nothing() {
     loom::model(|| {
-        let permits = Arc::new(Permits::new(1, 1));
+        let permits = new_permits(1, 1);
         let held = permits.try_acquire().expect("it is free");
         let waiter = Waiter::of(&permits);
         both(move || drop(held), move || drop(waiter));
@@ -105,7 +107,7 @@ fn a_last_waiter_that_leaves_while_the_permit_comes_back_leaves_nothing() {
 #[test]
 fn two_permits_that_come_back_go_to_two_who_wait() {
     loom::model(|| {
-        let permits = Arc::new(Permits::new(2, 2));
+        let permits = new_permits(2, 2);
         let [one, other] = [permits.try_acquire(), permits.try_acquire()];
         let waiters = [Waiter::of(&permits), Waiter::of(&permits)];
         both(move || drop(one), move || drop(other));
@@ -119,7 +121,7 @@ fn two_permits_that_come_back_go_to_two_who_wait() {
 #[test]
 fn no_more_are_out_than_allowed() {
     loom::model(|| {
-        let permits = Arc::new(Permits::new(1, 0));
+        let permits = new_permits(1, 0);
         let out = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
         let work = || {
             let (permits, out) = (Arc::clone(&permits), Arc::clone(&out));
@@ -139,7 +141,7 @@ fn no_more_are_out_than_allowed() {
 #[test]
 fn a_limit_that_grows_while_a_permit_comes_back_serves_who_waits() {
     loom::model(|| {
-        let permits = Arc::new(Permits::new(1, 2));
+        let permits = new_permits(1, 2);
         let held = permits.try_acquire().expect("it is free");
         let waiters = [Waiter::of(&permits), Waiter::of(&permits)];
         let growing = Arc::clone(&permits);
@@ -147,7 +149,7 @@ fn a_limit_that_grows_while_a_permit_comes_back_serves_who_waits() {
             move || drop(held),
             move || {
                 growing.limit_to(2);
-                growing.grant();
+                Permits::grant(&*growing);
             },
         );
         let granted = waiters.map(|waiter| waiter.expect("it waited").has_permit());
@@ -160,7 +162,7 @@ fn a_limit_that_grows_while_a_permit_comes_back_serves_who_waits() {
 #[test]
 fn a_limit_that_shrinks_while_a_permit_comes_back_holds_from_then_on() {
     loom::model(|| {
-        let permits = Arc::new(Permits::new(2, 1));
+        let permits = new_permits(2, 1);
         let [stays, returns] = [permits.try_acquire(), permits.try_acquire()];
         let waiter = Waiter::of(&permits).expect("it waits");
         let shrinking = Arc::clone(&permits);
@@ -168,7 +170,7 @@ fn a_limit_that_shrinks_while_a_permit_comes_back_holds_from_then_on() {
             move || drop(returns),
             move || {
                 shrinking.limit_to(1);
-                shrinking.grant();
+                Permits::grant(&*shrinking);
             },
         );
         // Before the limit shrank, or after both had come back.

@@ -1,71 +1,212 @@
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
+
+use super::discipline::Discipline;
+use super::lane::Lane;
+use super::word::Share;
+use crate::clock::Timestamp;
+
+/// What somebody asks who wants a permit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask {
+    /// Those of a higher class are served first.
+    pub(crate) class: u8,
+    /// Those of a class are served tenant by tenant, one of each.
+    pub(crate) tenant: u64,
+    /// How much of the limit it may use: the same for all of a class, and no less than for a lower one.
+    pub(crate) share: Share,
+    /// Until when the permit is worth something. [`Timestamp::NEVER`]: always.
+    pub(crate) deadline: Timestamp,
+}
+
+/// Why one who waited was turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shed {
+    /// The queue was full, and another came first.
+    Displaced,
+    /// It waited for longer than so many nanoseconds, which is too long while so many come.
+    Overdue(u64),
+    /// It could not have been done in time.
+    Late,
+}
 
 /// A place in a queue, given out once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Ticket(u64);
-
-/// Who of those who wait is the next.
-#[derive(Clone, Copy, Debug)]
-enum Discipline {
-    /// The one who came first.
-    OldestFirst,
+pub(super) struct Ticket {
+    lane: LaneKey,
+    number: u64,
 }
 
-/// Those who wait, each with the waker of its own. Who has a ticket that is not here has been the next.
+type LaneKey = (u8, u64);
+
+/// How things stand for somebody with a ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stand {
+    Waits,
+    Served,
+    Shed(Shed),
+}
+
+/// Those who wait, in a lane for each class and tenant. Who has a ticket that is not here has been served.
 #[derive(Debug)]
 pub(super) struct Queue {
-    waiting: BTreeMap<Ticket, Option<Waker>>,
-    tickets: u64,
+    lanes: BTreeMap<LaneKey, Lane>,
+    /// The lanes in the order in which they are served: by class, and then in turn.
+    turns: BTreeSet<(Reverse<u8>, u64, LaneKey)>,
+    /// The lanes in the order in which they lose somebody if the queue is full: the lowest class, and of that the longest.
+    lengths: BTreeSet<(u8, Reverse<usize>, LaneKey)>,
+    /// Those who were turned away, and have not asked since. Each is in the hands of somebody.
+    shed: BTreeMap<Ticket, Shed>,
+    /// All who wait.
+    len: usize,
     max: usize,
     discipline: Discipline,
+    /// One each nanosecond lasts for five hundred years.
+    numbers: u64,
 }
 
 impl Queue {
-    pub(super) const fn new(max: usize) -> Self {
-        Self { waiting: BTreeMap::new(), tickets: 0, max, discipline: Discipline::OldestFirst }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
-    pub(super) const fn allow(&mut self, max: usize) {
-        self.max = max;
-    }
-
-    pub(super) fn has_place(&self) -> bool {
-        self.waiting.len() < self.max
-    }
-
-    pub(super) fn enter(&mut self) -> Ticket {
-        let ticket = Ticket(self.tickets);
-        // One each nanosecond lasts for five hundred years.
-        self.tickets = self.tickets.saturating_add(1);
-        self.waiting.insert(ticket, None);
-        ticket
-    }
-
-    /// Has `waker` woken when it is its turn, unless it has been; returns whether it still waits. What is left in
-    /// `waker` is of no use any more.
-    pub(super) fn wait(&mut self, ticket: Ticket, waker: &mut Option<Waker>) -> bool {
-        let waiting = self.waiting.get_mut(&ticket);
-        if let Some(place) = waiting {
-            std::mem::swap(place, waker);
-            return true;
+    pub(super) const fn new(max: usize, discipline: Discipline) -> Self {
+        Self {
+            lanes: BTreeMap::new(),
+            turns: BTreeSet::new(),
+            lengths: BTreeSet::new(),
+            shed: BTreeMap::new(),
+            len: 0,
+            max,
+            discipline,
+            numbers: 0,
         }
-        false
     }
 
-    /// Gives up a place; `None` if it was its turn already.
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) const fn reconfigure(&mut self, max: usize, discipline: Discipline) {
+        (self.max, self.discipline) = (max, discipline);
+    }
+
+    const fn number(&mut self) -> u64 {
+        self.numbers = self.numbers.saturating_add(1);
+        self.numbers
+    }
+
+    /// Whether nobody who waits comes before one who asks now.
+    pub(super) fn is_next(&self, ask: &Ask) -> bool {
+        self.lanes.last_key_value().is_none_or(|((highest, _), _)| *highest < ask.class)
+    }
+
+    /// Whether one who asks now may wait.
+    pub(super) fn has_place(&self, ask: &Ask, now: Timestamp) -> bool {
+        self.len < self.max || self.displaced(ask, now).is_some()
+    }
+
+    /// Who has to leave for one who asks now: as if that one had joined, and then the longest lane of the lowest class lost
+    /// whoever would be served last. None, if that is the one who asks.
+    fn displaced(&self, ask: &Ask, now: Timestamp) -> Option<Ticket> {
+        let (class, Reverse(longest), lane) = *self.lengths.first()?;
+        let own = (ask.class, ask.tenant);
+        let own_length = self.lanes.get(&own).map_or(0, Lane::len).saturating_add(1);
+        let loser = match class {
+            lowest if lowest > ask.class => return None,
+            lowest if lowest == ask.class && own_length >= longest => own,
+            _ => lane,
+        };
+        let waiting = self.lanes.get(&loser)?;
+        let last = waiting.last(self.discipline, now);
+        let number = if loser == own { last } else { last.or_else(|| waiting.newest()) };
+        number.map(|number| Ticket { lane: loser, number })
+    }
+
+    /// Takes a place, if there is one, and says who was displaced.
+    pub(super) fn enter(&mut self, ask: &Ask, now: Timestamp) -> Option<(Ticket, Option<Waker>)> {
+        let mut displaced = None;
+        if self.len >= self.max {
+            let loser = self.displaced(ask, now)?;
+            displaced = self.turn_away(loser, Shed::Displaced);
+        }
+        let (key, number) = ((ask.class, ask.tenant), self.number());
+        self.change(key, |lane, turn| {
+            lane.get_or_insert_with(|| Lane::new(turn, ask.share, now)).enter(number, ask, now);
+        });
+        self.len = self.len.saturating_add(1);
+        Some((Ticket { lane: key, number }, displaced))
+    }
+
+    /// Changes a lane, which may not be there, before or afterwards, and keeps its place in the orders. It is given a turn
+    /// that comes after all others.
+    fn change<T>(&mut self, key: LaneKey, change: impl FnOnce(&mut Option<Lane>, u64) -> T) -> T {
+        let turn = self.number();
+        let mut lane = self.lanes.remove(&key);
+        if let Some(lane) = &lane {
+            self.turns.remove(&(Reverse(key.0), lane.turn, key));
+            self.lengths.remove(&(key.0, Reverse(lane.len()), key));
+        }
+        let changed = change(&mut lane, turn);
+        if let Some(lane) = lane.filter(|lane| lane.len() > 0) {
+            self.turns.insert((Reverse(key.0), lane.turn, key));
+            self.lengths.insert((key.0, Reverse(lane.len()), key));
+            self.lanes.insert(key, lane);
+        }
+        changed
+    }
+
+    /// Has `waker` woken when something has become of it; what is left in `waker` is of no use any more.
+    pub(super) fn wait(&mut self, ticket: Ticket, waker: &mut Option<Waker>) -> Stand {
+        let waiter = self.lanes.get_mut(&ticket.lane).and_then(|lane| lane.get_mut(ticket.number));
+        if let Some(waiter) = waiter {
+            std::mem::swap(&mut waiter.waker, waker);
+            return Stand::Waits;
+        }
+        self.shed.remove(&ticket).map_or(Stand::Served, Stand::Shed)
+    }
+
+    /// Gives up a place, or takes leave of having been turned away; `None` if it was served already. The waker is not
+    /// dropped here.
     pub(super) fn leave(&mut self, ticket: Ticket) -> Option<Option<Waker>> {
-        self.waiting.remove(&ticket)
+        self.remove(ticket, |_, _| {}).or_else(|| self.shed.remove(&ticket).map(|_| None))
     }
 
-    /// The waker of the next one.
-    pub(super) fn next(&mut self) -> Option<Option<Waker>> {
-        match self.discipline {
-            Discipline::OldestFirst => self.waiting.pop_first().map(|(_, waker)| waker),
-        }
+    fn remove(&mut self, ticket: Ticket, then: impl FnOnce(&mut Lane, u64)) -> Option<Option<Waker>> {
+        let waiter = self.change(ticket.lane, |lane, turn| {
+            let lane = lane.as_mut()?;
+            let waiter = lane.remove(ticket.number)?;
+            then(lane, turn);
+            Some(waiter)
+        })?;
+        self.len = self.len.saturating_sub(1);
+        Some(waiter.waker)
+    }
+
+    fn turn_away(&mut self, ticket: Ticket, why: Shed) -> Option<Waker> {
+        let waker = self.remove(ticket, |_, _| {})?;
+        self.shed.insert(ticket, why);
+        waker
+    }
+
+    fn next_lane(&self) -> Option<(LaneKey, &Lane)> {
+        let (_, _, key) = self.turns.first()?;
+        self.lanes.get(key).map(|lane| (*key, lane))
+    }
+
+    /// How much of the limit the next one may use.
+    pub(super) fn next_share(&self) -> Option<Share> {
+        self.next_lane().map(|(_, lane)| lane.share)
+    }
+
+    /// Turns away one who is in the way of the next; the waker, if there was such a one and it has been polled.
+    pub(super) fn shed_next(&mut self, now: Timestamp, needed: u64) -> Option<Option<Waker>> {
+        let (key, _) = self.next_lane()?;
+        let (number, why) = self.lanes.get_mut(&key)?.shed(self.discipline, now, needed)?;
+        Some(self.turn_away(Ticket { lane: key, number }, why))
+    }
+
+    /// Serves the next one: its waker, if it has been polled. Its lane is the last of its class then.
+    pub(super) fn take_next(&mut self, now: Timestamp) -> Option<Waker> {
+        let (key, lane) = self.next_lane()?;
+        let number = lane.next(self.discipline, now)?;
+        self.remove(Ticket { lane: key, number }, |lane, turn| lane.turn = turn)?
     }
 }

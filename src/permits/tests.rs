@@ -16,13 +16,10 @@ use proptest::prelude::*;
 use tokio_test::task::{self, Spawn};
 use tokio_test::{assert_pending, assert_ready};
 
-use super::{Acquire, Permit, Permits};
+use super::owner::permits;
+use super::{Acquire, Discipline, Permit, Permits};
 
-fn permits(limit: u32, max_queued: usize) -> Arc<Permits> {
-    Arc::new(Permits::new(limit, max_queued))
-}
-
-fn waiter(permits: &Arc<Permits>) -> Spawn<Acquire> {
+fn waiter(permits: &Arc<Permits>) -> Spawn<Acquire<Permits>> {
     let mut waiter = task::spawn(permits.acquire().unwrap());
     assert_pending!(waiter.poll());
     waiter
@@ -49,9 +46,9 @@ fn who_waits_is_served_in_order_and_not_overtaken() {
     drop(held);
     assert!(first.is_woken() && !second.is_woken());
     assert!(permits.try_acquire().is_none(), "it is the first one's");
-    drop(assert_ready!(first.poll()));
+    drop(assert_ready!(first.poll()).unwrap());
     assert!(second.is_woken());
-    drop(assert_ready!(second.poll()));
+    drop(assert_ready!(second.poll()).unwrap());
     assert!(permits.has_room());
 }
 
@@ -65,7 +62,7 @@ fn a_permit_goes_past_one_who_left_before_or_after_it_was_granted() {
     assert!(granted.is_woken());
     drop(granted);
     assert!(last.is_woken());
-    drop(assert_ready!(last.poll()));
+    drop(assert_ready!(last.poll()).unwrap());
     assert_eq!((permits.counts().0, permits.queued()), (0, 0));
 }
 
@@ -75,7 +72,7 @@ fn one_who_is_not_polled_before_its_turn_has_its_permit_nevertheless() {
     let held = permits.try_acquire().unwrap();
     let mut waiter = task::spawn(permits.acquire().unwrap());
     drop(held);
-    drop(assert_ready!(waiter.poll()));
+    drop(assert_ready!(waiter.poll()).unwrap());
     assert!(permits.has_room());
 }
 
@@ -97,13 +94,13 @@ fn a_limit_of_any_size_is_cut_to_what_there_can_be() {
     assert_eq!(permits.counts(), (0, Permits::MAX));
     let held = permits.try_acquire().unwrap();
     permits.limit_to(0);
-    permits.grant();
+    Permits::grant(&*permits);
     assert_eq!(permits.counts(), (1, 0));
     let waiter = waiter(&permits);
     drop(held);
     assert!(!waiter.is_woken());
     permits.limit_to(u32::MAX);
-    permits.grant();
+    Permits::grant(&*permits);
     assert!(waiter.is_woken());
 }
 
@@ -134,9 +131,9 @@ struct Naive {
     limit: usize,
     max_queued: usize,
     /// The permits that are out, of those who have them in hand.
-    out: Vec<Permit>,
+    out: Vec<Permit<Permits>>,
     /// Those who wait, or have a permit and do not know yet.
-    line: VecDeque<(Spawn<Acquire>, bool)>,
+    line: VecDeque<(Spawn<Acquire<Permits>>, bool)>,
 }
 
 impl Naive {
@@ -184,7 +181,7 @@ proptest! {
                     if let Some(acquire) = acquire {
                         let mut acquire = task::spawn(acquire);
                         if is_free {
-                            naive.out.push(assert_ready!(acquire.poll()));
+                            naive.out.push(assert_ready!(acquire.poll()).unwrap());
                         } else {
                             assert_pending!(acquire.poll());
                             naive.line.push_back((acquire, false));
@@ -194,7 +191,7 @@ proptest! {
                 // One who has been granted a permit takes it in hand, before any comes back.
                 Step::Return(_) if naive.line.front().is_some_and(|(_, granted)| *granted) => {
                     let (mut acquire, _) = naive.line.pop_front().unwrap();
-                    naive.out.push(assert_ready!(acquire.poll()));
+                    naive.out.push(assert_ready!(acquire.poll()).unwrap());
                 }
                 Step::Return(which) if !naive.out.is_empty() => {
                     let which = which % naive.out.len();
@@ -208,11 +205,11 @@ proptest! {
                 Step::Resize(limit) => {
                     naive.limit = limit as usize;
                     permits.limit_to(limit);
- permits.grant();
+ Permits::grant(&*permits);
                 }
                 Step::Allow(max) => {
                     naive.max_queued = max;
-                    permits.allow_queued(max);
+                    permits.queue_by(max, Discipline::OldestFirst);
                 }
             }
             naive.grant();

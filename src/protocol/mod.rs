@@ -2,13 +2,14 @@
 //!
 //! Most layers take any request and any answer. Some do better if they know more: how long the caller is going to
 //! wait, whether a request may be sent twice and how, what an answer asks of whoever would try again. A *protocol*
-//! tells them, through four traits, most with defaults that know nothing:
+//! tells them, through five traits, most with defaults that know nothing:
 //!
 //! | trait | tells |
 //! |---|---|
 //! | [`Carry`] | what layers say to one another through a request: deadline, timeouts, number of the attempt |
 //! | [`Replay`] | how to send a request again |
 //! | [`Judge`] | whether an answer is good, and what it asks of whoever would try again |
+//! | [`Claims`] | how much it matters that a request is served, and on whose behalf it is made |
 //! | [`Cover`] | what follows the head of an answer, such as a body, and how to limit the time it takes |
 //!
 //! [`Plain`] is the protocol of all requests that can be cloned, where every error is a failure, and repeating is up to
@@ -33,12 +34,14 @@
 //! # let _ = layer;
 //! ```
 
+mod claim;
 #[cfg(feature = "http")]
 pub mod http;
 mod judgement;
 mod plain;
 mod watch;
 
+pub use claim::{Claim, Claims, Criticality, Tenant};
 pub use judgement::{Hint, Judge, Judgement, Repeat};
 pub use plain::{Copied, Plain, copied};
 pub use watch::{Cover, Watch};

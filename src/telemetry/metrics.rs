@@ -5,7 +5,7 @@ use metrics::{
     histogram,
 };
 
-use super::{Action, Event, Observer, Outcome, Source, Vocabulary};
+use super::{Action, Event, Load, Observer, Outcome, Source, Vocabulary};
 use crate::error::Reason;
 
 /// Handles by what they stand for. There are few, so looking through all is the fastest way.
@@ -22,6 +22,7 @@ pub(super) struct Metrics {
     states: By<&'static str, Gauge>,
     budget: Option<Gauge>,
     keys: Option<Gauge>,
+    load: By<Load, Gauge>,
 }
 
 /// Registers the series of one layer.
@@ -101,12 +102,21 @@ impl Registry {
         gauge
     }
 
-    fn keys(&self) -> Gauge {
-        describe_gauge!(self.name("keys"), "Keys that are held.");
-        let gauge = gauge!(self.name("keys"), "name" => self.source.name);
+    fn count(&self, noun: &str, about: &'static str) -> Gauge {
+        describe_gauge!(self.name(noun), about);
+        let gauge = gauge!(self.name(noun), "name" => self.source.name);
         // Not set to zero: another layer of that name may be there already.
         gauge.increment(0.0);
         gauge
+    }
+
+    fn load(&self) -> By<Load, Gauge> {
+        let about = |load| match load {
+            Load::InFlight => "Calls under way.",
+            Load::Queued => "Calls that wait for their turn.",
+            Load::Limit => "Calls that may be under way.",
+        };
+        Load::ALL.iter().map(|load| (*load, self.count(load.as_str(), about(*load)))).collect()
     }
 }
 
@@ -116,7 +126,7 @@ impl Metrics {
         const NONE: &[Outcome] = &[];
         // How long a call took that was cancelled, or says nothing, says nothing.
         const MEASURED: &[Outcome] = &[Outcome::Success, Outcome::Failure];
-        let Vocabulary { states, reasons, actions, calls, attempts, budget, keys, .. } = vocabulary;
+        let Vocabulary { states, reasons, actions, calls, attempts, budget, keys, load, .. } = vocabulary;
         let registry = Registry { source };
         let outcomes = |wanted: bool| if wanted { Outcome::ALL.as_slice() } else { NONE };
         Self {
@@ -152,7 +162,8 @@ impl Metrics {
             ),
             states: registry.gauges(states),
             budget: budget.map(|share| registry.budget(share)),
-            keys: keys.then(|| registry.keys()),
+            keys: keys.then(|| registry.count("keys", "Keys that are held.")),
+            load: if *load { registry.load() } else { By::default() },
         }
     }
 }
@@ -164,6 +175,13 @@ fn of<'a, K: PartialEq, H>(handles: &'a By<K, H>, key: &K) -> Option<&'a H> {
 fn count<K: PartialEq>(counters: &By<K, Counter>, key: &K) {
     if let Some(counter) = of(counters, key) {
         counter.increment(1);
+    }
+}
+
+fn add_to(gauge: Option<&Gauge>, change: i64) {
+    if let Some(gauge) = gauge {
+        #[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+        gauge.increment(change as f64);
     }
 }
 
@@ -192,12 +210,8 @@ impl Observer for Metrics {
                     gauge.set(*share);
                 }
             }
-            Event::Keys { change } => {
-                if let Some(gauge) = &self.keys {
-                    #[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-                    gauge.increment(*change as f64);
-                }
-            }
+            Event::Keys { change } => add_to(self.keys.as_ref(), *change),
+            Event::Load { what, change } => add_to(of(&self.load, what), *change),
             Event::StateChanged { from, to, .. } => {
                 add(from, -1.0);
                 add(to, 1.0);

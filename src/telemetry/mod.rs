@@ -26,6 +26,7 @@ recorder before you build the layer: handles are taken once.
 | `stanchion_<module>_actions_total` | counter | `name`, `action`: see [`Action`] |
 | `stanchion_<module>_budget_balance_ratio` | gauge, the share of the budget that was left when it was last asked | `name` |
 | `stanchion_<module>_keys` | gauge, how many keys are held | `name` |
+| `stanchion_<module>_in_flight`, `_queued`, `_limit` | gauges, how many calls are under way, wait, may be under way | `name` |
 
 A module has the series of what it does: those that come with a state or a duration are the circuit breaker's, attempts
 and a budget are those of `retry` and `hedge`. All series but those of the transitions exist from the start. The Prometheus exporter renders histograms as summaries
@@ -91,6 +92,33 @@ impl Outcome {
     }
 }
 
+/// What a layer with a limit on calls under way has more or fewer of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Load {
+    /// Calls under way.
+    InFlight,
+    /// Calls that wait for their turn.
+    Queued,
+    /// Calls that may be under way.
+    Limit,
+}
+
+impl Load {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::InFlight, Self::Queued, Self::Limit];
+
+    /// A stable name for metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InFlight => "in_flight",
+            Self::Queued => "queued",
+            Self::Limit => "limit",
+        }
+    }
+}
+
 /// Something a layer did.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
@@ -136,6 +164,13 @@ pub enum Event<'a> {
     },
     /// A layer with a state for each key holds another number of them.
     Keys {
+        /// How many more.
+        change: i64,
+    },
+    /// A layer with a limit on calls under way has more or fewer of something. Only observers that want calls are told.
+    Load {
+        /// Of what.
+        what: Load,
         /// How many more.
         change: i64,
     },
@@ -188,6 +223,7 @@ impl fmt::Debug for Event<'_> {
             Self::Stale { age } => write!(f, "Stale({age:?})"),
             Self::Budget { share } => write!(f, "Budget({share})"),
             Self::Keys { change } => write!(f, "Keys({change:+})"),
+            Self::Load { what, change } => write!(f, "Load({} {change:+})", what.as_str()),
             Self::StateChanged { from, to, cause, .. } => write!(f, "StateChanged({from} -> {to}: {cause})"),
             Self::WouldChange { to, cause } => write!(f, "WouldChange({to}: {cause})"),
         }
@@ -227,8 +263,9 @@ pub(crate) struct Vocabulary<'a> {
     pub(crate) attempts: bool,
     /// The share of it that is left.
     pub(crate) budget: Option<f64>,
-    /// Whether they have a state for each key.
+    /// Whether they have a state for each key, a limit on calls under way.
     pub(crate) keys: bool,
+    pub(crate) load: bool,
 }
 
 impl<'a> Vocabulary<'a> {
@@ -243,6 +280,7 @@ impl<'a> Vocabulary<'a> {
             attempts: false,
             budget: None,
             keys: false,
+            load: false,
         }
     }
 }

@@ -41,7 +41,7 @@ impl Observer for Tracing {
                 }
             }
             Event::Call { .. } | Event::Attempt { .. } | Event::Budget { .. } => {}
-            Event::Began { .. } | Event::Ended { .. } | Event::Keys { .. } => {}
+            Event::Began { .. } | Event::Ended { .. } | Event::Keys { .. } | Event::Load { .. } => {}
         }
     }
 

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use crate::config::InvalidConfig;
+use crate::latency::{MinRemaining, quantile_of};
 
 /// How long a call may take, and what that is counted from and to: see [timeouts](super).
 ///
@@ -24,7 +25,8 @@ pub struct TimeoutConfig {
     /// Whether the limit begins with the first `poll_ready` that finds the service not ready, and not with the `call`.
     /// Default: false; what is waited for in a queue further in is then not limited here.
     pub includes_readiness: bool,
-    /// A call is refused before it is made if less time than this is left. Default: none is too little.
+    /// A call is refused before it is made if less time than this is left; what is measured are the last 30 s. Default: none
+    /// is too little.
     pub min_remaining: MinRemaining,
 }
 
@@ -73,17 +75,6 @@ pub enum Covers {
     Head,
     /// When its body has ended, for protocols whose responses have one.
     Body,
-}
-
-/// How much time must be left for a call to be made.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum MinRemaining {
-    /// So much. Zero: any.
-    Fixed(Duration),
-    /// As much as this share of calls took at most, within the last 30 s; above 0, below 1. With 0.5, a call is not
-    /// made that would more likely than not be too late. Any, until that is known for a hundred calls.
-    Measured(f64),
 }
 
 impl TimeoutConfig {
@@ -167,18 +158,7 @@ impl TimeoutConfig {
         if let Some(idle) = self.idle.filter(Duration::is_zero) {
             return Err(InvalidConfig::new("idle", idle, SOME));
         }
-        match self.min_remaining {
-            MinRemaining::Measured(quantile) => quantile_of("min_remaining", quantile),
-            MinRemaining::Fixed(_) => Ok(()),
-        }
-    }
-}
-
-fn quantile_of(field: &'static str, given: f64) -> Result<(), InvalidConfig> {
-    if given > 0.0 && given < 1.0 {
-        Ok(())
-    } else {
-        Err(InvalidConfig::new(field, given, "a number above 0 and below 1"))
+        self.min_remaining.validate("min_remaining")
     }
 }
 

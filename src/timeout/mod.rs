@@ -90,11 +90,13 @@ mod service;
 mod shared;
 mod state;
 
-pub use config::{Covers, Limit, MinRemaining, Scope, TimeoutConfig};
+pub use config::{Covers, Limit, Scope, TimeoutConfig};
 pub use future::ResponseFuture;
 pub use handle::TimeoutHandle;
 pub use layer::TimeoutLayer;
 pub use service::Timeout;
+
+pub use crate::latency::MinRemaining;
 
 #[cfg(all(test, not(stanchion_loom)))]
 mod tests;

@@ -5,18 +5,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::config::{Covers, Limit, MinRemaining, Scope, TimeoutConfig};
+use super::config::{Covers, Limit, Scope, TimeoutConfig};
 use crate::clock::{Clock, nanos};
 use crate::config::{InvalidConfig, Live};
 use crate::error::Rejected;
-use crate::latency::Latencies;
+use crate::latency::{Latencies, Needed};
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use crate::telemetry::{Event, Telemetry};
 
 /// What is measured is what happened of late.
 const WINDOW: Duration = Duration::from_secs(30);
-/// With fewer, a high quantile is the accident of one call.
-const MIN_SAMPLES: u32 = 100;
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -33,30 +31,25 @@ pub(super) struct Shared {
 pub(super) struct Settings {
     pub(super) config: TimeoutConfig,
     for_limit: Option<Arc<Latencies>>,
-    for_min_remaining: Option<Arc<Latencies>>,
+    for_min_remaining: Needed,
 }
 
 impl Settings {
     fn new(config: TimeoutConfig, before: Option<&Self>) -> Self {
-        let measured = |quantile: Option<f64>, before: Option<(Option<f64>, &Option<Arc<Latencies>>)>| {
-            // What was measured stays of use as long as the question is the same.
-            let kept =
-                before.filter(|(asked, _)| *asked == quantile).and_then(|(_, latencies)| latencies.clone());
-            kept.or_else(|| quantile.map(|quantile| Arc::new(Latencies::new(quantile, WINDOW, MIN_SAMPLES))))
-        };
-        let for_limit = measured(
-            config.limit.quantile(),
-            before.map(|before| (before.config.limit.quantile(), &before.for_limit)),
-        );
-        let for_min_remaining = measured(
-            config.min_remaining.quantile(),
-            before.map(|before| (before.config.min_remaining.quantile(), &before.for_min_remaining)),
-        );
+        let asked = config.limit.quantile();
+        // What was measured stays of use as long as the question is the same.
+        let kept = before
+            .filter(|before| before.config.limit.quantile() == asked)
+            .and_then(|before| before.for_limit.clone());
+        let new = |quantile| Arc::new(Latencies::new(quantile, WINDOW, Needed::MIN_SAMPLES));
+        let for_limit = kept.or_else(|| asked.map(new));
+        let before = before.map(|before| &before.for_min_remaining);
+        let for_min_remaining = Needed::new(config.min_remaining, WINDOW, before);
         Self { config, for_limit, for_min_remaining }
     }
 
     pub(super) fn measures(&self) -> bool {
-        self.for_limit.is_some() || self.for_min_remaining.is_some()
+        self.for_limit.is_some() || self.for_min_remaining.is_measured()
     }
 }
 
@@ -83,15 +76,6 @@ impl Limit {
         match self {
             Self::Adaptive { quantile, .. } => Some(quantile),
             Self::Fixed(_) | Self::Deadline => None,
-        }
-    }
-}
-
-impl MinRemaining {
-    const fn quantile(self) -> Option<f64> {
-        match self {
-            Self::Measured(quantile) => Some(quantile),
-            Self::Fixed(_) => None,
         }
     }
 }
@@ -143,14 +127,7 @@ impl Shared {
 
     /// How much time must be left for a call to be made, in nanoseconds.
     pub(super) fn needed(&self, settings: &Settings, now: Instant) -> u64 {
-        let needed = match settings.config.min_remaining {
-            MinRemaining::Fixed(needed) => Some(needed),
-            MinRemaining::Measured(_) => settings
-                .for_min_remaining
-                .as_ref()
-                .and_then(|latencies| latencies.quantile(self.clock.at(now))),
-        };
-        needed.map_or(0, nanos)
+        settings.for_min_remaining.at(self.clock.at(now))
     }
 
     /// Whether a call has to come back here when it has ended.
@@ -170,10 +147,10 @@ impl Shared {
     /// How much time is needed at least, they do tell.
     pub(super) fn record(&self, settings: &Settings, latency: Duration, now: Instant, had_limit: bool) {
         let now = self.clock.at(now);
-        let for_limit = settings.for_limit.as_ref().filter(|_| had_limit);
-        for latencies in for_limit.into_iter().chain(&settings.for_min_remaining) {
-            latencies.record(latency, now);
+        if let Some(for_limit) = settings.for_limit.as_ref().filter(|_| had_limit) {
+            for_limit.record(latency, now);
         }
+        settings.for_min_remaining.record(latency, now);
     }
 
     pub(super) fn rejected(&self, rejected: &Rejected) {

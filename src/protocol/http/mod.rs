@@ -18,6 +18,8 @@
 //! | [`Timeouts`] | timeouts for this request, in place of those that are configured |
 //! | [`Idempotent`] | whether executing it twice does no harm |
 //! | [`Attempt`] | which attempt it is; written by the layers that make several |
+//! | [`Criticality`](crate::protocol::Criticality) | how much it matters that it is served |
+//! | [`Tenant`](crate::protocol::Tenant) | on whose behalf it is made |
 //!
 //! Without [`Idempotent`] the methods GET, HEAD, OPTIONS, TRACE, PUT and DELETE are idempotent (RFC 9110, section
 //! 9.2.2), and every request with an `Idempotency-Key`. That key stays the same over all attempts.
@@ -97,7 +99,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use http_body::Body;
 
-use super::{Attempt, Carry, Replay, Timeouts};
+use super::{Attempt, Carry, Claim, Claims, Replay, Timeouts};
 use crate::deadline::Deadline;
 use crate::headers::{grpc_timeout, write_grpc_timeout};
 use crate::replay_body::{self, ReplayBody, Replayable};
@@ -187,6 +189,17 @@ impl<F, B> Carry<Request<B>> for Http<F> {
         match request.extensions().get() {
             Some(Idempotent(is_idempotent)) => *is_idempotent,
             None => is_safe_twice(request.method()) || request.headers().contains_key(IDEMPOTENCY_KEY),
+        }
+    }
+}
+
+impl<F, B> Claims<Request<B>> for Http<F> {
+    fn claim(&self, request: &Request<B>) -> Claim {
+        let extensions = request.extensions();
+        Claim {
+            criticality: extensions.get().copied().unwrap_or_default(),
+            tenant: extensions.get().copied(),
+            deadline: self.deadline(request),
         }
     }
 }

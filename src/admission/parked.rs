@@ -1,30 +1,30 @@
 use std::convert::Infallible;
 use std::fmt;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 use tower_service::Service;
 
+use super::limit::Limit;
 use super::permit::Permit;
+use super::place::Place;
 use super::shared::Shared;
-use crate::clock::{arm, instant, instant_after, poll_elapsed, sleep_until};
+use crate::clock::{arm, poll_elapsed, sleep_until};
 use crate::error::Rejected;
-use crate::permits::Acquire;
-use crate::telemetry::Action;
+use crate::protocol::Claim;
 
 /// A layer that refuses calls when it is full, or is not ready then. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refuse;
 
-/// A layer that lets calls [wait](crate::BulkheadLayer::waiting) when it is full.
+/// A layer that lets calls [wait](crate::admission::AdmissionLayer::waiting) when it is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wait;
 
 /// What is done with a call that finds no room.
-pub trait WhenFull<S, Req> {
+pub trait WhenFull<S, Req, L: Limit> {
     /// A call that waits.
     type Parked;
 
@@ -33,23 +33,33 @@ pub trait WhenFull<S, Req> {
     /// # Errors
     ///
     /// If it may not.
-    fn park(inner: &mut S, request: Req, shared: &Arc<Shared>) -> Result<Self::Parked, Rejected>;
+    fn park(
+        inner: &mut S,
+        request: Req,
+        claim: &Claim,
+        shared: &Arc<Shared<L>>,
+    ) -> Result<Self::Parked, Rejected>;
 }
 
-impl<S, Req> WhenFull<S, Req> for Refuse {
+impl<S, Req, L: Limit> WhenFull<S, Req, L> for Refuse {
     type Parked = Infallible;
 
     #[inline]
-    fn park(_: &mut S, _: Req, shared: &Arc<Shared>) -> Result<Infallible, Rejected> {
+    fn park(_: &mut S, _: Req, _: &Claim, shared: &Arc<Shared<L>>) -> Result<Infallible, Rejected> {
         Err(shared.refuse())
     }
 }
 
-impl<S: Clone, Req> WhenFull<S, Req> for Wait {
-    type Parked = Parked<Later<S, Req>>;
+impl<S: Clone, Req, L: Limit> WhenFull<S, Req, L> for Wait {
+    type Parked = Parked<Later<S, Req>, L>;
 
-    fn park(inner: &mut S, request: Req, shared: &Arc<Shared>) -> Result<Self::Parked, Rejected> {
-        let place = Place::take(shared)?;
+    fn park(
+        inner: &mut S,
+        request: Req,
+        claim: &Claim,
+        shared: &Arc<Shared<L>>,
+    ) -> Result<Self::Parked, Rejected> {
+        let place = Place::take(shared, claim)?;
         let service = inner.clone();
         // The one that is ready lets go of what it may hold: a clone is not ready.
         *inner = service.clone();
@@ -58,13 +68,13 @@ impl<S: Clone, Req> WhenFull<S, Req> for Wait {
 }
 
 /// Makes a call once it is its turn.
-pub trait Park<F, E> {
+pub trait Park<F, E, L: Limit> {
     /// The call, made with the permit.
-    fn poll_call(&mut self, cx: &mut Context<'_>) -> Poll<Result<(F, Permit), E>>;
+    fn poll_call(&mut self, cx: &mut Context<'_>) -> Poll<Result<(F, Permit<L>), E>>;
 }
 
-impl<F, E> Park<F, E> for Infallible {
-    fn poll_call(&mut self, _: &mut Context<'_>) -> Poll<Result<(F, Permit), E>> {
+impl<F, E, L: Limit> Park<F, E, L> for Infallible {
+    fn poll_call(&mut self, _: &mut Context<'_>) -> Poll<Result<(F, Permit<L>), E>> {
         match *self {}
     }
 }
@@ -105,43 +115,21 @@ impl<F, E> Begin<F, E> for Given<F> {
     }
 }
 
-/// A place in the queue, and until when it is worth something.
-pub(super) struct Place {
-    turn: Turn,
-    until: Instant,
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-enum Turn {
-    Comes(Acquire),
-    Is(Permit),
-    Over,
-}
-
-impl Place {
-    pub(super) fn take(shared: &Arc<Shared>) -> Result<Self, Rejected> {
-        let Some(acquire) = shared.permits.acquire() else { return Err(shared.refuse()) };
-        shared.telemetry.act(Action::Queued, 0, std::time::Duration::ZERO);
-        let until = instant_after(instant(), shared.config().max_wait);
-        Ok(Self { turn: Turn::Comes(acquire), until, shared: Arc::clone(shared) })
-    }
-}
-
 /// A call that waits for its turn.
-pub struct Parked<B> {
-    place: Place,
+#[derive(Debug)]
+pub struct Parked<B, L: Limit> {
+    place: Place<L>,
     begin: B,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl<B> Parked<B> {
-    pub(super) const fn new(place: Place, begin: B) -> Self {
+impl<B, L: Limit> Parked<B, L> {
+    pub(super) const fn new(place: Place<L>, begin: B) -> Self {
         Self { place, begin, timer: None }
     }
 
     fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let until = self.place.until;
+        let until = self.place.until();
         let timer = self.timer.get_or_insert_with(|| {
             let mut timer = Box::pin(sleep_until(until));
             arm(timer.as_mut(), until);
@@ -151,38 +139,22 @@ impl<B> Parked<B> {
     }
 }
 
-impl<B, F, E> Park<F, E> for Parked<B>
+impl<B, F, E, L: Limit> Park<F, E, L> for Parked<B, L>
 where
     B: Begin<F, E>,
     E: From<Rejected>,
 {
-    fn poll_call(&mut self, cx: &mut Context<'_>) -> Poll<Result<(F, Permit), E>> {
-        let turn = &mut self.place.turn;
-        if let Turn::Comes(acquire) = turn {
-            if let Poll::Ready(permit) = Pin::new(acquire).poll(cx) {
-                *turn = Turn::Is(Permit::new(permit));
+    fn poll_call(&mut self, cx: &mut Context<'_>) -> Poll<Result<(F, Permit<L>), E>> {
+        if let Poll::Ready(turn) = self.place.poll_turn(cx) {
+            if let Err(rejected) = turn {
+                return Poll::Ready(Err(rejected.deliver()));
             }
-        }
-        if matches!(turn, Turn::Is(_)) {
             if let Poll::Ready(begun) = self.begin.poll_begin(cx) {
-                let Turn::Is(permit) = std::mem::replace(&mut self.place.turn, Turn::Over) else {
-                    return Poll::Pending;
-                };
+                let permit = self.place.take_permit();
                 return Poll::Ready(begun.map(|inner| (inner, permit)));
             }
         }
         ready!(self.poll_elapsed(cx));
-        // The next one has it before the caller goes on.
-        self.place.turn = Turn::Over;
-        Poll::Ready(Err(self.place.shared.give_up().deliver()))
-    }
-}
-
-impl<B: fmt::Debug> fmt::Debug for Parked<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parked")
-            .field("turn", &self.place.turn)
-            .field("begin", &self.begin)
-            .finish_non_exhaustive()
+        Poll::Ready(Err(self.place.give_up().deliver()))
     }
 }

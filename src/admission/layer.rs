@@ -1,0 +1,190 @@
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Arc, OnceLock};
+
+use tower_layer::Layer;
+
+use super::config::Mode;
+use super::handle::AdmissionHandle;
+use super::limit::Limit;
+use super::parked::{Refuse, Wait};
+use super::service::Admission;
+use super::shared::Shared;
+use crate::classify::ErrorsAreFailures;
+use crate::config::{InvalidConfig, valid};
+use crate::error::Reason;
+use crate::protocol::Plain;
+use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
+
+/// Bounds how many calls of services are [under way at a time](super).
+///
+/// The layer owns the limit: all services it makes share it, and so do those of its clones.
+pub struct AdmissionLayer<L: Limit, C = ErrorsAreFailures, W = Refuse, P = Plain> {
+    config: L::Config,
+    mode: Mode,
+    name: &'static str,
+    observers: Vec<Arc<dyn Observer>>,
+    classify: C,
+    protocol: P,
+    when_full: PhantomData<fn() -> W>,
+    /// Made when it is first needed, and then by everybody: until then the layer can be given a name.
+    shared: OnceLock<Arc<Shared<L>>>,
+}
+
+impl<L: Limit> AdmissionLayer<L> {
+    /// A layer that refuses calls when it is full. Its name is that of its module.
+    ///
+    /// # Panics
+    ///
+    /// If `config` is not valid. Use [`try_new`](Self::try_new) for one that is not written in the source.
+    #[must_use]
+    #[track_caller]
+    pub fn new(config: L::Config) -> Self {
+        valid(Self::try_new(config))
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    ///
+    /// If `config` is not valid.
+    pub fn try_new(config: L::Config) -> Result<Self, InvalidConfig> {
+        Self::of(config, Mode::Refuse)
+    }
+
+    /// A layer that is not ready when it is full, and wakes who waits until it is: for callers that can send the call
+    /// elsewhere, such as a balancer. Each service takes its permit ahead of the call, as one that matters as much as calls
+    /// of which nothing was said.
+    ///
+    /// # Panics
+    ///
+    /// If `config` is not valid.
+    #[must_use]
+    #[track_caller]
+    pub fn backpressure(config: L::Config) -> Self {
+        valid(Self::try_backpressure(config))
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    ///
+    /// If `config` is not valid.
+    pub fn try_backpressure(config: L::Config) -> Result<Self, InvalidConfig> {
+        Self::of(config, Mode::Backpressure)
+    }
+
+    /// A layer in which calls wait when it is full: up to `max_queued` of them, each up to `max_wait`.
+    ///
+    /// The service must be `Clone`, since each call that waits has one of its own to be made ready when it is its turn.
+    ///
+    /// # Panics
+    ///
+    /// If `config` is not valid.
+    #[must_use]
+    #[track_caller]
+    pub fn waiting(config: L::Config) -> AdmissionLayer<L, ErrorsAreFailures, Wait> {
+        valid(Self::try_waiting(config))
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    ///
+    /// If `config` is not valid.
+    pub fn try_waiting(
+        config: L::Config,
+    ) -> Result<AdmissionLayer<L, ErrorsAreFailures, Wait>, InvalidConfig> {
+        AdmissionLayer::of(config, Mode::Wait)
+    }
+}
+
+impl<L: Limit, W> AdmissionLayer<L, ErrorsAreFailures, W> {
+    fn of(config: L::Config, mode: Mode) -> Result<Self, InvalidConfig> {
+        Shared::<L>::validate(&config, mode)?;
+        Ok(Self {
+            config,
+            mode,
+            name: L::MODULE,
+            observers: Vec::new(),
+            classify: ErrorsAreFailures,
+            protocol: Plain,
+            when_full: PhantomData,
+            shared: OnceLock::new(),
+        })
+    }
+}
+
+impl<L: Limit, C, W, P> AdmissionLayer<L, C, W, P> {
+    crate::macros::layer_setters!();
+
+    /// Reads from each request what it [claims](crate::protocol::Claims): how much it matters, on whose behalf it is made,
+    /// and by when an answer is wanted. `protocol` is a closure, or `protocol::http::Http`. Default: it says nothing.
+    #[must_use]
+    pub fn over<Q>(self, protocol: Q) -> AdmissionLayer<L, C, W, Q> {
+        let Self { config, mode, name, observers, classify, when_full, .. } = self;
+        let shared = OnceLock::new();
+        AdmissionLayer { config, mode, name, observers, classify, protocol, when_full, shared }
+    }
+
+    /// Decides when a call is over, and how it ended: a [`Classify`](crate::classify::Classify) that ends the permit, or hands
+    /// it on with the response. Default: when the head of the response is there, and every error is a failure.
+    pub(crate) fn classified<D>(self, classify: D) -> AdmissionLayer<L, D, W, P> {
+        let Self { config, mode, name, observers, protocol, when_full, .. } = self;
+        let shared = OnceLock::new();
+        AdmissionLayer { config, mode, name, observers, classify, protocol, when_full, shared }
+    }
+
+    /// To inspect and change the limit, and to limit what is no service.
+    #[must_use]
+    pub fn handle(&self) -> AdmissionHandle<L> {
+        AdmissionHandle::new(Arc::clone(self.shared()))
+    }
+
+    fn shared(&self) -> &Arc<Shared<L>> {
+        self.shared.get_or_init(|| {
+            let waits = self.mode == Mode::Wait;
+            let reasons = [L::FULL, Reason::DeadlineExceeded, L::TIMEOUT];
+            let (reasons, actions) =
+                if waits { (&reasons[..], &[Action::Queued][..]) } else { (&reasons[..2], &[][..]) };
+            let vocabulary = Vocabulary { actions, load: true, ..Vocabulary::new(L::MODULE, reasons) };
+            let telemetry = Telemetry::new(&vocabulary, self.name, &self.observers);
+            Arc::new(Shared::new(&self.config, self.mode, telemetry))
+        })
+    }
+}
+
+impl<S, L: Limit, C: Clone, W, P: Clone> Layer<S> for AdmissionLayer<L, C, W, P> {
+    type Service = Admission<S, L, C, W, P>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Admission::new(inner, Arc::clone(self.shared()), self.classify.clone(), self.protocol.clone())
+    }
+}
+
+impl<L: Limit, C: Clone, W, P: Clone> Clone for AdmissionLayer<L, C, W, P> {
+    /// A clone shares the limit.
+    fn clone(&self) -> Self {
+        Self {
+            config: self.config.clone(),
+            mode: self.mode,
+            name: self.name,
+            observers: self.observers.clone(),
+            classify: self.classify.clone(),
+            protocol: self.protocol.clone(),
+            when_full: PhantomData,
+            shared: OnceLock::from(Arc::clone(self.shared())),
+        }
+    }
+}
+
+impl<L: Limit, C, W, P> fmt::Debug for AdmissionLayer<L, C, W, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdmissionLayer")
+            .field("module", &L::MODULE)
+            .field("name", &self.name)
+            .field("config", &self.config)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,151 @@
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tower_service::Service;
+
+use super::config::Mode;
+use super::future::ResponseFuture;
+use super::limit::Limit;
+use super::parked::{Park, Refuse, WhenFull};
+use super::permit::Permit;
+use super::shared::Shared;
+use crate::classify::{Classify, ErrorsAreFailures};
+use crate::clock::instant;
+use crate::error::Rejected;
+use crate::permits::{self, Acquire};
+use crate::protocol::{Claim, Claims, Plain};
+
+/// A service that is called only so many times [at once](super).
+pub struct Admission<S, L: Limit, C = ErrorsAreFailures, W = Refuse, P = Plain> {
+    inner: S,
+    shared: Arc<Shared<L>>,
+    classify: C,
+    protocol: P,
+    /// `inner` has said that it is ready, and has not been called since.
+    is_inner_ready: bool,
+    /// With backpressure, the way to a permit.
+    turn: Option<Turn<L>>,
+    when_full: PhantomData<fn() -> W>,
+}
+
+enum Turn<L: Limit> {
+    Comes(Acquire<Shared<L>>),
+    Is(permits::Permit<Shared<L>>),
+}
+
+impl<S, L: Limit, C, W, P> Admission<S, L, C, W, P> {
+    pub(super) const fn new(inner: S, shared: Arc<Shared<L>>, classify: C, protocol: P) -> Self {
+        let (is_inner_ready, turn, when_full) = (false, None, PhantomData);
+        Self { inner, shared, classify, protocol, is_inner_ready, turn, when_full }
+    }
+
+    crate::macros::inner_accessors!();
+
+    /// Takes a permit ahead of the call, of which nothing is known yet.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut self.turn {
+                Some(Turn::Is(_)) => return Poll::Ready(()),
+                // One that was turned away asks again.
+                Some(Turn::Comes(acquire)) => {
+                    self.turn = ready!(Pin::new(acquire).poll(cx)).ok().map(Turn::Is);
+                }
+                None => {
+                    let claim = Claim::new();
+                    let free = self.shared.permit(&claim).map(Turn::Is);
+                    self.turn = free.or_else(|| self.shared.wait(&claim, instant()).map(Turn::Comes));
+                    if self.turn.is_none() {
+                        return Poll::Ready(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Leave to make a call now; none if it is full.
+    #[inline]
+    fn permit(&mut self, claim: &Claim) -> Option<Permit<L>> {
+        let held = match self.turn.take() {
+            Some(Turn::Is(held)) => Some(held),
+            // It was full when it was asked, so the service was not.
+            _ if !self.is_inner_ready => None,
+            _ => self.shared.permit(claim),
+        };
+        held.map(Permit::new)
+    }
+}
+
+impl<S, L, C, W, P, Req> Service<Req> for Admission<S, L, C, W, P>
+where
+    S: Service<Req>,
+    S::Error: From<Rejected>,
+    L: Limit,
+    C: Classify<S::Response, S::Error> + Clone,
+    W: WhenFull<S, Req, L>,
+    W::Parked: Park<S::Future, S::Error, L>,
+    P: Claims<Req>,
+{
+    type Response = C::Response<Permit<L>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, C, W::Parked, L>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        if self.shared.mode == Mode::Backpressure {
+            ready!(self.poll_turn(cx));
+        } else if !self.is_inner_ready && !self.shared.has_room() {
+            return Poll::Ready(Ok(()));
+        }
+        if self.is_inner_ready {
+            return Poll::Ready(Ok(()));
+        }
+        let result = ready!(self.inner.poll_ready(cx));
+        self.is_inner_ready = result.is_ok();
+        if result.is_err() {
+            self.turn = None;
+        }
+        Poll::Ready(result)
+    }
+
+    // Always, here and in what it calls: otherwise the future is copied where a program makes calls in two places.
+    #[inline(always)]
+    fn call(&mut self, request: Req) -> Self::Future {
+        let (classify, claim) = (self.classify.clone(), self.protocol.claim(&request));
+        if let Err(late) = self.shared.can_finish(&claim) {
+            self.turn = None;
+            return ResponseFuture::parked(Err(late), classify);
+        }
+        let Some(permit) = self.permit(&claim) else {
+            let parked = W::park(&mut self.inner, request, &claim, &self.shared);
+            // One that waits has taken the place of the service that was ready.
+            self.is_inner_ready &= parked.is_err();
+            return ResponseFuture::parked(parked, classify);
+        };
+        self.is_inner_ready = false;
+        ResponseFuture::calling(self.inner.call(request), classify, permit)
+    }
+}
+
+impl<S: Clone, L: Limit, C: Clone, W, P: Clone> Clone for Admission<S, L, C, W, P> {
+    /// A clone shares the limit. It is not ready and has no permit, even if this service is and has.
+    fn clone(&self) -> Self {
+        let shared = Arc::clone(&self.shared);
+        Self::new(self.inner.clone(), shared, self.classify.clone(), self.protocol.clone())
+    }
+}
+
+impl<S: fmt::Debug, L: Limit, C, W, P> fmt::Debug for Admission<S, L, C, W, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (in_flight, limit) = self.shared.counts();
+        f.debug_struct("Admission")
+            .field("inner", &self.inner)
+            .field("name", &self.shared.telemetry.name())
+            .field("in_flight", &in_flight)
+            .field("limit", &limit)
+            .finish_non_exhaustive()
+    }
+}

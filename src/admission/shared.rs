@@ -1,0 +1,301 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::config::{AdmissionConfig, Mode, Terms};
+use super::limit::{Ended, Limit};
+use super::usual::Usual;
+use crate::classify::Class;
+use crate::clock::{Clock, Timestamp, instant, nanos};
+use crate::config::{InvalidConfig, Live};
+use crate::error::{Reason, Rejected};
+use crate::latency::Needed;
+use crate::permits::{self, Acquire, Ask, Owner, Permits};
+use crate::protocol::{Claim, Tenant};
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+use crate::telemetry::{Event, Load, Telemetry};
+
+/// What the services of a layer share.
+#[derive(Debug)]
+pub struct Shared<L: Limit> {
+    permits: Permits,
+    terms: AtomicU64,
+    pub(super) mode: Mode,
+    limit: L,
+    settings: Live<Settings<L::Config>>,
+    /// Held while the configuration changes: of two at a time one is first, in all places.
+    changing: Mutex<()>,
+    /// How much time calls have left when they come.
+    usual: Usual,
+    /// The limit that was last told.
+    told: AtomicU64,
+    clock: Clock,
+    pub(super) telemetry: Telemetry,
+}
+
+/// The configuration with what it takes to follow it.
+#[derive(Debug)]
+struct Settings<C> {
+    config: C,
+    needed: Needed,
+}
+
+impl<C> Settings<C> {
+    fn new(config: C, admission: &AdmissionConfig, before: Option<&Needed>) -> Self {
+        /// What is measured is what happened of late.
+        const WINDOW: Duration = Duration::from_secs(10);
+        Self { needed: Needed::new(admission.min_remaining, WINDOW, before), config }
+    }
+
+    fn terms(&self, admission: &AdmissionConfig, telemetry: &Telemetry) -> u64 {
+        Terms::new(admission.headroom, self.needed.is_measured(), telemetry.wants_calls()).0
+    }
+}
+
+impl<L: Limit> Shared<L> {
+    pub(super) fn validate(config: &L::Config, mode: Mode) -> Result<(), InvalidConfig> {
+        L::validate(config)?;
+        L::admission(config).validate(mode)
+    }
+
+    /// `config` is valid.
+    pub(super) fn new(config: &L::Config, mode: Mode, telemetry: Telemetry) -> Self {
+        let admission = L::admission(config);
+        let settings = Settings::new(config.clone(), admission, None);
+        let first = L::first(config);
+        let shared = Self {
+            permits: Permits::new(first, admission.places(mode), admission.discipline),
+            terms: AtomicU64::new(settings.terms(admission, &telemetry)),
+            mode,
+            limit: L::new(config),
+            settings: Live::new(Arc::new(settings)),
+            changing: Mutex::new(()),
+            usual: Usual::default(),
+            told: AtomicU64::new(0),
+            clock: Clock::start(),
+            telemetry,
+        };
+        shared.tell_limit(first);
+        shared
+    }
+
+    pub(super) fn config(&self) -> L::Config {
+        self.settings.read().config.clone()
+    }
+
+    pub(super) fn max_wait(&self) -> Duration {
+        L::admission(&self.settings.read().config).max_wait
+    }
+
+    /// Goes on with what `change` makes of the configuration.
+    pub(super) fn change(&self, change: impl FnOnce(&L::Config) -> L::Config) -> Result<(), InvalidConfig> {
+        let changing = lock(&self.changing);
+        let before = self.settings.read();
+        let config = change(&before.config);
+        Self::validate(&config, self.mode)?;
+        let admission = L::admission(&config);
+        let settings = Settings::new(config.clone(), admission, Some(&before.needed));
+        self.permits.queue_by(admission.places(self.mode), admission.discipline);
+        self.terms.store(settings.terms(admission, &self.telemetry), Ordering::Relaxed);
+        self.limit_to(self.limit.reconfigure(&config, self.permits.counts().1));
+        self.settings.swap(Arc::new(settings));
+        drop(changing);
+        // Those who wait are woken now, by code that is not ours.
+        Permits::grant(self);
+        Ok(())
+    }
+
+    fn limit_to(&self, limit: u32) {
+        self.permits.limit_to(limit);
+        self.tell_limit(limit);
+    }
+
+    fn tell_limit(&self, limit: u32) {
+        let told = self.told.swap(u64::from(limit), Ordering::Relaxed);
+        if self.telemetry.wants_calls() && told != u64::from(limit) {
+            let change = i64::from(limit).saturating_sub_unsigned(told);
+            self.telemetry.emit(&Event::Load { what: Load::Limit, change });
+        }
+    }
+
+    #[inline]
+    fn terms(&self) -> Terms {
+        Terms(self.terms.load(Ordering::Relaxed))
+    }
+
+    #[cold]
+    fn tell(&self, what: Load, change: i64) {
+        self.telemetry.emit(&Event::Load { what, change });
+    }
+
+    /// How many are under way, and how many may be.
+    pub(super) fn counts(&self) -> (u32, u32) {
+        self.permits.counts()
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.permits.queued()
+    }
+
+    /// Whether there may be room for a call.
+    #[inline]
+    pub(super) fn has_room(&self) -> bool {
+        self.permits.has_room()
+    }
+
+    /// A permit for `claim`, if there is one.
+    #[inline]
+    pub(super) fn permit(self: &Arc<Self>, claim: &Claim) -> Option<permits::Permit<Self>> {
+        let terms = self.terms();
+        permits::Permit::try_acquire(self, terms.share(claim.criticality))
+    }
+
+    /// A place in the queue for `claim`, or a permit after all; `None` if there is none.
+    pub(super) fn wait(self: &Arc<Self>, claim: &Claim, now: Instant) -> Option<Acquire<Self>> {
+        let terms = self.terms();
+        let now_here = self.clock.at(now);
+        let deadline = claim.deadline.map(|deadline| now_here.after(deadline.remaining_at(now)));
+        let ask = Ask {
+            class: claim.criticality.get(),
+            tenant: claim.tenant.map_or(0, Tenant::number),
+            share: terms.share(claim.criticality),
+            deadline: deadline.unwrap_or(Timestamp::NEVER),
+        };
+        Acquire::enter(self, &ask, now_here)
+    }
+
+    /// Whether there is enough time left for a call.
+    ///
+    /// # Errors
+    ///
+    /// If there is not.
+    #[inline]
+    pub(super) fn can_finish(&self, claim: &Claim) -> Result<(), Rejected> {
+        match claim.deadline {
+            None => Ok(()),
+            Some(deadline) => {
+                let now = instant();
+                self.is_enough(nanos(deadline.remaining_at(now)), self.clock.at(now))
+            }
+        }
+    }
+
+    fn is_enough(&self, remaining: u64, now: Timestamp) -> Result<(), Rejected> {
+        self.usual.record(remaining);
+        if remaining > 0 && remaining >= self.needed(now) { Ok(()) } else { Err(self.too_late(remaining)) }
+    }
+
+    /// Takes note that a call begins: when, if anybody wants to know.
+    #[inline]
+    pub(super) fn begin(&self) -> Timestamp {
+        let terms = self.terms();
+        if terms.are_told() {
+            self.tell(Load::InFlight, 1);
+        }
+        if L::LEARNS || terms.are_measured() { self.clock.now() } else { Timestamp::NEVER }
+    }
+
+    /// Takes note that a call has ended that began then.
+    #[inline]
+    pub(super) fn end(&self, began: Timestamp, class: Option<Class>) {
+        if began != Timestamp::NEVER {
+            self.learn(began, class);
+        }
+    }
+
+    #[inline(never)]
+    fn learn(&self, began: Timestamp, class: Option<Class>) {
+        let now = self.clock.now();
+        if self.terms().are_measured() {
+            self.measure(now.since(began), now, class);
+        }
+        if !L::LEARNS {
+            return;
+        }
+        let (in_flight, _) = self.permits.counts();
+        if let Some(limit) = self.limit.ended(&Ended { began, now, in_flight, class }) {
+            // Those who wait hear of it when the permit comes back, right after this.
+            self.limit_to(limit);
+        }
+    }
+
+    /// Takes note of how long a call took. One that was given up tells only that it takes longer than that.
+    fn measure(&self, latency: Duration, now: Timestamp, class: Option<Class>) {
+        let needed = &self.settings.read().needed;
+        let tells = match class {
+            Some(class) => class == Class::Success,
+            None => nanos(latency) > needed.at(now),
+        };
+        if tells {
+            needed.record(latency, now);
+        }
+    }
+
+    /// Takes note that a permit comes back.
+    #[inline]
+    pub(super) fn leave(&self) {
+        if self.terms().are_told() {
+            self.tell(Load::InFlight, -1);
+        }
+    }
+
+    /// Takes note that somebody begins to wait, or ceases to.
+    pub(super) fn queues(&self, change: i64) {
+        if self.terms().are_told() {
+            self.tell(Load::Queued, change);
+        }
+    }
+
+    pub(super) fn refuse(&self) -> Rejected {
+        self.reject(Rejected::new(L::FULL, self.telemetry.name(), self.room_after()))
+    }
+
+    /// When there is likely to be room, if it is known how long calls take: as many of them as wait go first.
+    fn room_after(&self) -> Option<u64> {
+        if !self.terms().are_measured() {
+            return None;
+        }
+        let takes = self.settings.read().needed.at(self.clock.now());
+        let (_, limit) = self.permits.counts();
+        let turns = u64::try_from(self.permits.queued()).unwrap_or(u64::MAX).checked_div(u64::from(limit));
+        (takes > 0).then(|| takes.saturating_mul(turns.unwrap_or(0).saturating_add(1)))
+    }
+
+    /// The end of a call that waited for so many nanoseconds.
+    pub(super) fn give_up(&self, wait: u64) -> Rejected {
+        self.reject(Rejected::timeout(L::TIMEOUT, self.telemetry.name(), wait, false))
+    }
+
+    /// The end of a call that had so many nanoseconds left.
+    pub(super) fn too_late(&self, remaining: u64) -> Rejected {
+        self.reject(Rejected::timeout(Reason::DeadlineExceeded, self.telemetry.name(), remaining, false))
+    }
+
+    fn reject(&self, rejected: Rejected) -> Rejected {
+        self.telemetry.emit(&Event::Rejected(&rejected));
+        rejected
+    }
+}
+
+impl<L: Limit> Owner for Shared<L> {
+    #[inline]
+    fn permits(&self) -> &Permits {
+        &self.permits
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn needed(&self, now: Timestamp) -> u64 {
+        let needed = &self.settings.read().needed;
+        if needed.is_measured() { needed.at(now).min(self.usual.get() / 2) } else { needed.at(now) }
+    }
+}
+
+impl<L: Limit> Drop for Shared<L> {
+    fn drop(&mut self) {
+        self.tell_limit(0);
+    }
+}

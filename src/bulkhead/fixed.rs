@@ -1,0 +1,67 @@
+use super::config::BulkheadConfig;
+use crate::admission::{AdmissionConfig, AdmissionHandle, AdmissionLayer, Ended, Limit};
+use crate::config::InvalidConfig;
+use crate::error::Reason;
+use crate::permits::Permits;
+
+/// The limit of a [bulkhead](super): what is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fixed;
+
+impl Limit for Fixed {
+    type Config = BulkheadConfig;
+
+    const MODULE: &'static str = "bulkhead";
+    const FULL: Reason = Reason::BulkheadFull;
+    const TIMEOUT: Reason = Reason::BulkheadTimeout;
+    const LEARNS: bool = false;
+
+    fn validate(config: &BulkheadConfig) -> Result<(), InvalidConfig> {
+        if config.max_in_flight == 0 || config.max_in_flight > Permits::MAX {
+            return Err(InvalidConfig::new("max_in_flight", config.max_in_flight, "1 to 2147483647"));
+        }
+        Ok(())
+    }
+
+    fn admission(config: &BulkheadConfig) -> &AdmissionConfig {
+        &config.admission
+    }
+
+    fn new(_: &BulkheadConfig) -> Self {
+        Self
+    }
+
+    fn first(config: &BulkheadConfig) -> u32 {
+        config.max_in_flight
+    }
+
+    fn reconfigure(&self, config: &BulkheadConfig, _: u32) -> u32 {
+        config.max_in_flight
+    }
+
+    fn ended(&self, _: &Ended) -> Option<u32> {
+        None
+    }
+}
+
+impl<C, W, P> AdmissionLayer<Fixed, C, W, P> {
+    /// Decides when a call is over: a [`Classify`](crate::classify::Classify) that ends the permit, or hands it on with
+    /// the response. Default: when the head of the response is there. For HTTP there is
+    /// `classify::http::BodyEnd`. What it takes the end of a call for matters only to what is measured of it.
+    #[must_use]
+    pub fn hold_until<D>(self, hold: D) -> AdmissionLayer<Fixed, D, W, P> {
+        self.classified(hold)
+    }
+}
+
+impl AdmissionHandle<Fixed> {
+    /// Allows `max_in_flight` calls from now on. Those that are under way go on; if they are more, the next one begins
+    /// when they have become fewer. If there is more room, those who wait are served at once.
+    ///
+    /// # Errors
+    ///
+    /// If it is zero or more than 2,147,483,647; then the old limit stays.
+    pub fn resize(&self, max_in_flight: u32) -> Result<(), InvalidConfig> {
+        self.change(|config| config.clone().max_in_flight(max_in_flight))
+    }
+}

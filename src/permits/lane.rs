@@ -1,0 +1,93 @@
+use std::collections::BTreeMap;
+use std::task::Waker;
+
+use super::discipline::{Discipline, End, Memory};
+use super::queue::{Ask, Shed};
+use super::word::Share;
+use crate::clock::Timestamp;
+
+/// One who waits.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) waker: Option<Waker>,
+    since: Timestamp,
+    deadline: Timestamp,
+}
+
+/// Those who wait with the same class and tenant, in the order in which they came.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// Lanes of a class are served in the order of their turns.
+    pub(super) turn: u64,
+    pub(super) share: Share,
+    waiting: BTreeMap<u64, Waiter>,
+    memory: Memory,
+}
+
+impl Lane {
+    pub(super) const fn new(turn: u64, share: Share, now: Timestamp) -> Self {
+        Self { turn, share, waiting: BTreeMap::new(), memory: Memory::new(now) }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(super) fn enter(&mut self, number: u64, ask: &Ask, now: Timestamp) {
+        self.share = ask.share;
+        self.waiting.insert(number, Waiter { waker: None, since: now, deadline: ask.deadline });
+    }
+
+    pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut Waiter> {
+        self.waiting.get_mut(&number)
+    }
+
+    pub(super) fn remove(&mut self, number: u64) -> Option<Waiter> {
+        self.waiting.remove(&number)
+    }
+
+    fn at(&self, end: End) -> Option<(u64, &Waiter)> {
+        let found = match end {
+            End::Oldest => self.waiting.first_key_value(),
+            End::Newest => self.waiting.last_key_value(),
+        };
+        found.map(|(number, waiter)| (*number, waiter))
+    }
+
+    /// Who is served next.
+    pub(super) fn next(&self, discipline: Discipline, now: Timestamp) -> Option<u64> {
+        self.at(self.memory.next(discipline, now)).map(|(number, _)| number)
+    }
+
+    /// Who is served last of all. None, if that is whoever comes now.
+    pub(super) fn last(&self, discipline: Discipline, now: Timestamp) -> Option<u64> {
+        match self.memory.next(discipline, now) {
+            End::Oldest => None,
+            End::Newest => self.at(End::Oldest).map(|(number, _)| number),
+        }
+    }
+
+    /// The newest of all.
+    pub(super) fn newest(&self) -> Option<u64> {
+        self.at(End::Newest).map(|(number, _)| number)
+    }
+
+    /// One who is turned away before the next is served, and why. Another may follow.
+    pub(super) fn shed(
+        &mut self,
+        discipline: Discipline,
+        now: Timestamp,
+        needed: u64,
+    ) -> Option<(u64, Shed)> {
+        let (oldest, waiter) = self.at(End::Oldest)?;
+        let since = waiter.since;
+        if let Some(why) = self.memory.gives_up(discipline, since, now) {
+            return Some((oldest, why));
+        }
+        let (next, waiter) = self.at(self.memory.next(discipline, now))?;
+        let enough = now.0.saturating_add(needed);
+        // Somebody without a deadline is never late.
+        let is_late = waiter.deadline != Timestamp::NEVER && waiter.deadline.0 < enough;
+        is_late.then_some((next, Shed::Late))
+    }
+}

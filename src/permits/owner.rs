@@ -1,0 +1,58 @@
+//! What has permits to give in the tests and models.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use super::{Acquire, Ask, Discipline, Owner, Permit, Permits, Share};
+use crate::clock::Timestamp;
+
+thread_local! {
+    static NOW: Cell<u64> = const { Cell::new(0) };
+    static NEEDED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Sets the time, in nanoseconds, for the owners that this thread asks.
+#[allow(dead_code, reason = "models know no time")]
+pub(super) fn set_now(now: u64) {
+    NOW.set(now);
+}
+
+#[allow(dead_code, reason = "models know no time")]
+pub(super) fn set_needed(needed: u64) {
+    NEEDED.set(needed);
+}
+
+impl Owner for Permits {
+    fn permits(&self) -> &Permits {
+        self
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(NOW.get())
+    }
+
+    fn needed(&self, _: Timestamp) -> u64 {
+        NEEDED.get()
+    }
+}
+
+/// What is asked by somebody of whom nothing is known.
+pub(super) const ASK: Ask = Ask { class: 50, tenant: 0, share: Share::WHOLE, deadline: Timestamp::NEVER };
+
+pub(super) fn permits(limit: u32, max_queued: usize) -> Arc<Permits> {
+    Arc::new(Permits::new(limit, max_queued, Discipline::OldestFirst))
+}
+
+impl Permits {
+    pub(super) fn try_acquire(self: &Arc<Self>) -> Option<Permit<Self>> {
+        Permit::try_acquire(self, Share::WHOLE)
+    }
+
+    pub(super) fn acquire(self: &Arc<Self>) -> Option<Acquire<Self>> {
+        self.acquire_for(ASK)
+    }
+
+    pub(super) fn acquire_for(self: &Arc<Self>, ask: Ask) -> Option<Acquire<Self>> {
+        Acquire::enter(self, &ask, self.now())
+    }
+}

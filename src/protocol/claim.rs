@@ -1,0 +1,129 @@
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::OnceLock;
+
+use super::{Copied, Plain};
+use crate::deadline::Deadline;
+
+/// How much it matters that a request is served when not all can be, from 0 to 100.
+///
+/// As a rule the front end of a system decides, and every service passes it on with what it sends out for the request. Put it
+/// into the request's extensions, or let a closure tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Criticality(u8);
+
+impl Criticality {
+    /// Users see it at once if this is not served. The highest level, 100.
+    pub const CRITICAL: Self = Self(100);
+    /// What nobody said anything of. Level 50.
+    pub const DEFAULT: Self = Self(50);
+    /// It is expected that this is not always served: it is done ahead, or will be repeated. The lowest level, 0.
+    pub const SHEDDABLE: Self = Self(0);
+
+    /// A level between these, from 0 to 100; a higher one counts as 100.
+    #[must_use]
+    pub const fn level(level: u8) -> Self {
+        if level < Self::CRITICAL.0 { Self(level) } else { Self::CRITICAL }
+    }
+
+    /// The level as a number.
+    #[must_use]
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl Default for Criticality {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// On whose behalf a request is made: those who share a service by fair parts.
+///
+/// Two keys may be taken for one, once in as many as there are numbers of 64 bits. Which ones cannot be foretold, since each
+/// process hashes by a secret of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tenant(u64);
+
+impl Tenant {
+    /// The tenant that is known by `key`: the name of a customer, an address.
+    #[must_use]
+    pub fn of(key: impl Hash) -> Self {
+        static SECRET: OnceLock<RandomState> = OnceLock::new();
+        Self(SECRET.get_or_init(RandomState::new).hash_one(key))
+    }
+
+    pub(crate) const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// What a request says about itself to a layer that cannot let all pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Claim {
+    /// How much it matters. Default: [`Criticality::DEFAULT`].
+    pub criticality: Criticality,
+    /// On whose behalf it is made. Default: nobody's, which is a tenant like all others.
+    pub tenant: Option<Tenant>,
+    /// By when the caller wants an answer. Default: none.
+    pub deadline: Option<Deadline>,
+}
+
+impl Claim {
+    /// The defaults.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { criticality: Criticality::DEFAULT, tenant: None, deadline: None }
+    }
+
+    /// Sets how much it matters.
+    #[must_use]
+    pub const fn criticality(mut self, criticality: Criticality) -> Self {
+        self.criticality = criticality;
+        self
+    }
+
+    /// Sets on whose behalf it is made.
+    #[must_use]
+    pub const fn tenant(mut self, tenant: Tenant) -> Self {
+        self.tenant = Some(tenant);
+        self
+    }
+
+    /// Sets by when an answer is wanted.
+    #[must_use]
+    pub const fn deadline(mut self, deadline: Deadline) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+}
+
+/// Tells how much a request matters, on whose behalf it is made, and by when an answer is wanted.
+///
+/// Implemented by every closure that looks at a request and returns a [`Claim`].
+pub trait Claims<Req> {
+    /// What the request says.
+    fn claim(&self, request: &Req) -> Claim;
+}
+
+impl<F: Fn(&Req) -> Claim, Req> Claims<Req> for F {
+    #[inline]
+    fn claim(&self, request: &Req) -> Claim {
+        self(request)
+    }
+}
+
+impl<Req> Claims<Req> for Plain {
+    #[inline]
+    fn claim(&self, _: &Req) -> Claim {
+        Claim::new()
+    }
+}
+
+impl<F, Req> Claims<Req> for Copied<F> {
+    #[inline]
+    fn claim(&self, _: &Req) -> Claim {
+        Claim::new()
+    }
+}
