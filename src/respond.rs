@@ -30,11 +30,29 @@
 //! # }
 //! ```
 //!
+//! # HTTP and gRPC
+//!
+//! With the feature `http` there are two such functions ready made: `http_response` answers 503, 429 or 504 with
+//! `Retry-After`, and `grpc_response` answers `UNAVAILABLE`, `RESOURCE_EXHAUSTED` or `DEADLINE_EXCEEDED` with
+//! `grpc-retry-pushback-ms`.
+//!
 //! # Readiness
 //!
 //! The service is ready when the one inside is, so a layer that makes callers wait still does. Should the
 //! service inside refuse in its `poll_ready`, which no layer of this crate does, the response follows from
 //! `call`.
+
+#[cfg(feature = "http")]
+mod grpc;
+#[cfg(feature = "http")]
+mod http;
+#[cfg(all(test, feature = "http", not(stanchion_loom)))]
+mod tests;
+
+#[cfg(feature = "http")]
+pub use self::grpc::{grpc_response, grpc_status};
+#[cfg(feature = "http")]
+pub use self::http::{http_response, http_status};
 
 use std::fmt;
 use std::future::Future;
