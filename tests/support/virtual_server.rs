@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep_until};
 use tower::Service;
 
 pub(crate) use random::{Latency, Random, seed, times};
-pub(crate) use traffic::{Calls, Traffic};
+pub(crate) use traffic::{Call as Made, Calls, Traffic};
 pub(crate) use workers::{Event, Mode, Orphans};
 use workers::{Job, State};
 

@@ -1,0 +1,180 @@
+//! What is printed and drawn, and whether it is as the example says.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use crate::Contestant;
+use crate::plot::{Axis, Line, Panel, Span, draw};
+use crate::scenario::{CROWD, DEADLINE, LASTING, Moment, Outcome, Overload, SLOW};
+use crate::virtual_server::seed;
+
+pub(crate) fn introduce() {
+    println!("A server that can answer 1,000 calls per second, to callers that wait for 100 ms.");
+    println!("STANCHION_SEED={}", seed());
+}
+
+pub(crate) struct Report {
+    overloads: Vec<((Contestant, f64), Outcome)>,
+    troubles: Vec<Vec<Moment>>,
+}
+
+impl Report {
+    pub(crate) fn new(overloads: Vec<((Contestant, f64), Outcome)>, troubles: Vec<Vec<Moment>>) -> Self {
+        Self { overloads, troubles }
+    }
+
+    fn outcome(&self, contestant: Contestant, load: f64) -> Outcome {
+        let it = |(which, _): &&((Contestant, f64), Outcome)| *which == (contestant, load);
+        self.overloads.iter().find(it).expect("each is run at each load").1
+    }
+
+    /// Calls answered in time, per second.
+    fn answered(&self, contestant: Contestant, during: &Range<Duration>) -> f64 {
+        let of_all = Contestant::ALL.iter().zip(&self.troubles);
+        let moments = of_all.filter(|(which, _)| **which == contestant).flat_map(|(_, moments)| moments);
+        let answered: Vec<_> =
+            moments.filter(|moment| during.contains(&moment.at)).map(|moment| moment.answered).collect();
+        answered.iter().sum::<f64>() / answered.len() as f64
+    }
+
+    pub(crate) fn print(&self) {
+        self.table("Goodput: answers in time, as a share of what it can do", |outcome| {
+            format!("{:.2}", outcome.goodput)
+        });
+        self.table("p99 of the calls that were not refused, in ms", |outcome| {
+            if outcome.p99 < DEADLINE { outcome.p99.as_millis().to_string() } else { "late".to_owned() }
+        });
+        self.table("Refused, as a share of the calls", |outcome| format!("{:.2}", outcome.refused));
+        self.table("Late, as a share of the server's work", |outcome| format!("{:.2}", outcome.late));
+        println!();
+    }
+
+    fn table(&self, title: &str, cell: impl Fn(Outcome) -> String) {
+        println!("\n{title}");
+        let row = |name: &str, cells: [String; 7]| {
+            let cells: String = cells.iter().map(|cell| format!("{cell:>7}")).collect();
+            println!("  {name:30}{cells}");
+        };
+        row("offered", Overload::LOADS.map(|load| format!("{load}x")));
+        for contestant in Contestant::ALL {
+            row(contestant.name(), Overload::LOADS.map(|load| cell(self.outcome(contestant, load))));
+        }
+    }
+
+    pub(crate) fn goodput_by_load(&self) -> String {
+        let line = |contestant: Contestant| -> Line {
+            Overload::LOADS
+                .iter()
+                .map(|load| (*load, Some(self.outcome(contestant, *load).goodput)))
+                .collect()
+        };
+        let panel = Panel {
+            title: "What an overloaded server is good for",
+            height: 300.0,
+            x: Axis::logarithmic(
+                "offered load (calls, as a multiple of what the server can answer)",
+                Overload::LOADS,
+            ),
+            y: Axis::linear("goodput (share of capacity)", [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+            spans: vec![],
+            lines: Contestant::ALL.map(line).into(),
+        };
+        draw("Goodput against offered load", &Contestant::ALL.map(Contestant::name), &[panel])
+    }
+
+    pub(crate) fn over_time(&self) -> String {
+        let seconds = |from: Duration, to: Duration, says| Span {
+            from: from.as_secs_f64(),
+            to: to.as_secs_f64(),
+            says,
+        };
+        let panel = |title, label, ticks: &[f64], value: fn(&Moment) -> Option<f64>| Panel {
+            title,
+            height: 150.0,
+            x: Axis::linear(
+                "time (s)",
+                (0..=LASTING.as_secs() / 10).map(|tens| tens as f64 * 10.0).collect::<Vec<_>>(),
+            ),
+            y: Axis::linear(label, ticks),
+            spans: vec![
+                seconds(CROWD.start, CROWD.end, "3 times the capacity is offered"),
+                seconds(SLOW.start, SLOW.end, "calls take 5 times as long"),
+            ],
+            lines: self
+                .troubles
+                .iter()
+                .map(|moments| {
+                    moments.iter().map(|moment| (moment.at.as_secs_f64(), value(moment))).collect()
+                })
+                .collect(),
+        };
+        let panels = [
+            panel(
+                "Calls answered in time, of 700 per second",
+                "per second",
+                &[0.0, 400.0, 800.0, 1_200.0],
+                |moment| Some(moment.answered),
+            ),
+            panel(
+                "Latency of calls that are not refused; at 100 their callers leave",
+                "p99 (ms)",
+                &[0.0, 25.0, 50.0, 75.0, 100.0],
+                |moment| Some(moment.p99?.as_secs_f64() * 1_000.0),
+            ),
+            panel("Limit", "calls at a time", &[0.0, 10.0, 20.0, 30.0, 40.0, 50.0], |moment| {
+                moment.limit.filter(|limit| *limit <= 50).map(f64::from)
+            }),
+        ];
+        draw("Two troubles, over time", &Contestant::ALL.map(Contestant::name), &panels)
+    }
+
+    /// True if all is as this example says.
+    pub(crate) fn check(&self) -> bool {
+        use Contestant::{ExpiredSkipped, Nobody, Refusing, TooHigh, Tower, Waiting};
+        println!();
+        let mut is_so = true;
+        let mut expect = |holds: bool, what: &str| {
+            println!("{} {what}", if holds { "  ok   " } else { "FAILED " });
+            is_so &= holds;
+        };
+        let overloads = [2.0, 3.0, 5.0, 10.0];
+        let always = |contestants: &[Contestant], holds: &dyn Fn(Outcome) -> bool| {
+            contestants.iter().all(|which| overloads.iter().all(|load| holds(self.outcome(*which, *load))))
+        };
+        let goodput = |contestant, load| self.outcome(contestant, load).goodput;
+        expect(
+            Contestant::ALL.iter().all(|contestant| goodput(*contestant, 0.8) >= 0.75),
+            "with less than it can do, the server answers everybody, whoever guards it",
+        );
+        expect(
+            always(&[Nobody, TooHigh], &|outcome| outcome.goodput < 0.02),
+            "from twice that on, it answers nobody in time without a limit, or with one that is too high",
+        );
+        expect(
+            (0.05..0.15).contains(&goodput(ExpiredSkipped, 2.0)) && goodput(ExpiredSkipped, 10.0) < 0.05,
+            "to skip those who have left is not enough: it begins what is nearly too late",
+        );
+        expect(
+            always(&[Tower, Refusing, Waiting], &|outcome| outcome.goodput >= 0.93),
+            "with a limit that fits, or a short queue, it is nearly as good as it can be",
+        );
+        expect(
+            always(&[Tower, Refusing, Waiting], &|outcome| outcome.late <= 0.02),
+            "and at most one answer of fifty is late",
+        );
+        expect(
+            always(&[Tower, Refusing, Waiting], &|outcome| outcome.p99 <= Duration::from_millis(95)),
+            "those that are not refused take 95 ms at most, in 99 of 100 cases",
+        );
+        let after = CROWD.end + Duration::from_secs(2)..SLOW.start;
+        expect(
+            self.answered(Nobody, &after) < 1.0,
+            "without a limit the trouble goes on when the crowd has gone: the queue is still there",
+        );
+        expect(
+            [Tower, Refusing, Waiting].iter().all(|which| self.answered(*which, &after) > 0.95 * 700.0),
+            "with a limit it is over with its cause",
+        );
+        is_so
+    }
+}
