@@ -20,8 +20,8 @@ use stanchion::protocol::http::{Http, Idempotent};
 use stanchion::rate_limit::Quota;
 use stanchion::respond::grpc_response;
 use stanchion::{
-    BulkheadConfig, BulkheadLayer, CircuitBreakerConfig, CircuitBreakerLayer, Error, RateLimitLayer,
-    RetryConfig, RetryLayer, TimeoutLayer, respond,
+    BulkheadConfig, BulkheadLayer, CircuitBreakerConfig, CircuitBreakerLayer, Deadline, Error,
+    RateLimitLayer, RetryConfig, RetryLayer, TimeoutLayer, respond,
 };
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -256,6 +256,23 @@ async fn a_call_that_is_given_up_has_exceeded_its_deadline() {
     let served = Served::behind(layers, 0).await;
     let given_up = served.hello().await.unwrap_err();
     assert_eq!((given_up.code(), pushback(&given_up)), (Code::DeadlineExceeded, None));
+}
+
+#[tokio::test]
+async fn a_call_whose_deadline_has_passed_reaches_nobody() {
+    let layers = ServiceBuilder::new()
+        .layer(respond(grpc_response))
+        .map_request(|mut request: http::Request<Body>| {
+            request.extensions_mut().insert(Deadline::after(Duration::ZERO));
+            request
+        })
+        .layer(TimeoutLayer::after(HOUR).over(Http::new()))
+        .map_err(Error::<Infallible>::Inner);
+    let served = Served::behind(layers, 1).await;
+    let refused = served.hello().await.unwrap_err();
+    assert_eq!((refused.code(), pushback(&refused)), (Code::DeadlineExceeded, None));
+    assert!(refused.message().starts_with("rejected by timeout: deadline exceeded"), "{refused:?}");
+    assert_eq!(served.calls(), 0);
 }
 
 /// Both ends are ours, and between them is a wire.
