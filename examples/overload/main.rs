@@ -26,8 +26,10 @@ mod report;
 mod scenario;
 
 use std::fs;
+use std::iter;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::thread;
 
 use stanchion::{BulkheadConfig, BulkheadLayer, Error, TimeoutLayer};
@@ -130,14 +132,14 @@ fn main() -> Result<ExitCode, std::io::Error> {
 
 /// What `run` makes of each job, in their order. Each simulation has a thread to itself.
 fn on_all_cores<J: Sync, R: Send>(jobs: &[J], run: impl Fn(&J) -> R + Sync) -> Vec<R> {
-    let (run, threads) = (&run, thread::available_parallelism().map_or(1, usize::from));
+    let left = Mutex::new(jobs.iter().enumerate());
+    let lane = || {
+        let next = iter::from_fn(|| left.lock().expect("nobody panics with it").next());
+        next.map(|(place, job)| (place, run(job))).collect::<Vec<_>>()
+    };
     let mut results: Vec<(usize, R)> = thread::scope(|scope| {
-        let lanes: Vec<_> = (0..threads)
-            .map(|lane| {
-                let mine = jobs.iter().enumerate().skip(lane).step_by(threads);
-                scope.spawn(move || mine.map(|(place, job)| (place, run(job))).collect::<Vec<_>>())
-            })
-            .collect();
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let lanes: Vec<_> = (0..threads).map(|_| scope.spawn(lane)).collect();
         lanes.into_iter().flat_map(|lane| lane.join().expect("no simulation panics")).collect()
     });
     results.sort_by_key(|(place, _)| *place);

@@ -45,7 +45,7 @@ impl Axis {
     }
 }
 
-/// A line for each name, in its order; one that is `None` has a gap.
+/// Points, from left to right; where one is `None` the line has a gap.
 pub(crate) type Line = Vec<(f64, Option<f64>)>;
 
 /// A part of the horizontal axis to look at.
@@ -61,10 +61,11 @@ pub(crate) struct Panel {
     pub(crate) x: Axis,
     pub(crate) y: Axis,
     pub(crate) spans: Vec<Span>,
+    /// Of each name, in their order.
     pub(crate) lines: Vec<Line>,
 }
 
-/// The panels, one below the other, and which line is whose. Without an empty line, after which Markdown would go on.
+/// The panels, one below the other, and a legend. There is no empty line in it, which would end it on a page of Markdown.
 pub(crate) fn draw(title: &str, names: &[&str], panels: &[Panel]) -> String {
     let rows = names.len().div_ceil(LEGEND_COLUMNS);
     let panels_height: f64 = panels.iter().map(|panel| ABOVE + panel.height + BELOW).sum();
