@@ -51,11 +51,13 @@ pub(crate) struct Request {
     pub(crate) deadline: Option<Instant>,
     /// How many attempts came before.
     pub(crate) attempt: u32,
+    /// Which of several kinds of callers made it.
+    pub(crate) kind: u8,
 }
 
 impl Request {
     pub(crate) fn new(id: u64) -> Self {
-        Self { id, deadline: None, attempt: 0 }
+        Self { id, deadline: None, attempt: 0, kind: 0 }
     }
 }
 
