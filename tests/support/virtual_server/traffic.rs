@@ -24,15 +24,22 @@ pub(crate) struct Traffic {
     pub(crate) lasting: Duration,
     /// Otherwise the calls arrive by chance, as in a Poisson process.
     pub(crate) steady: bool,
+    /// Of several that come at the same time.
+    stream: u8,
 }
 
 impl Traffic {
     pub(crate) fn random(rate: u32, lasting: Duration) -> Self {
-        Self { rate, lasting, steady: false }
+        Self { rate, lasting, steady: false, stream: 0 }
     }
 
     pub(crate) fn steady(rate: u32, lasting: Duration) -> Self {
-        Self { rate, lasting, steady: true }
+        Self { rate, lasting, steady: true, stream: 0 }
+    }
+
+    /// One of several at the same time, which would come in the same moments otherwise.
+    pub(crate) fn named(self, stream: u8) -> Self {
+        Self { stream, ..self }
     }
 
     /// Ends with the last call. Each call is made by one of the clients, at random.
@@ -40,7 +47,10 @@ impl Traffic {
     where
         S: Service<Request, Response = Answer, Error: 'static> + Clone + 'static,
     {
-        let mut random = Random::of("traffic");
+        let mut random = match self.stream {
+            0 => Random::of("traffic"),
+            stream => Random::of(&format!("traffic {stream}")),
+        };
         let (ended, mut ends) = mpsc::unbounded_channel();
         let mean = SECOND / self.rate;
         let begin = server.now();

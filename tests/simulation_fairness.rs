@@ -1,0 +1,147 @@
+//! Overload by callers of several kinds: those that matter more are served, and nobody takes what is due to others.
+//!
+//! The server and the callers are those of `simulation_overload.rs`, and so is the seed.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "time is paused; helpers of a test")]
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::indexing_slicing,
+    reason = "numbers are small; helpers of a test"
+)]
+
+#[path = "support/overload.rs"]
+mod overload;
+#[path = "support/virtual_server.rs"]
+mod virtual_server;
+
+use std::slice::from_ref;
+use std::time::Duration;
+
+use overload::{CAPACITY, Callers, Outcome};
+use stanchion::admission::MinRemaining;
+use stanchion::{BulkheadConfig, BulkheadLayer, Claim, Criticality, Deadline, Discipline, Tenant};
+use tokio::task::spawn_local;
+use tower::{Layer, Service};
+use virtual_server::{Answer, Failed, Request, SECOND, Server, Traffic, seed, simulate};
+
+/// What comes of calls of some kinds, so many of each per second, from the fifth second to the twentieth.
+fn outcomes<S>(rates: &[u32], guard: impl FnOnce(Server) -> S) -> Vec<Outcome>
+where
+    S: Service<Request, Response = Answer, Error = Failed, Future: 'static> + Clone + 'static,
+{
+    fastrand::seed(seed());
+    simulate(async {
+        let server = Server::of_ten_workers();
+        let callers = Callers::new(guard(server.clone()));
+        let drives: Vec<_> = (0..)
+            .zip(rates)
+            .map(|(kind, rate)| {
+                let (server, callers) = (server.clone(), callers.clone().of_kind(kind));
+                let traffic = Traffic::random(*rate, 20 * SECOND).named(kind);
+                spawn_local(async move { traffic.drive(&server, from_ref(&callers)).await })
+            })
+            .collect();
+        let mut outcomes = Vec::new();
+        for drive in drives {
+            outcomes.push(Outcome::of(&drive.await.unwrap(), 5 * SECOND..20 * SECOND));
+        }
+        outcomes
+    })
+}
+
+fn goodput(outcomes: &[Outcome]) -> f64 {
+    let in_time: usize = outcomes.iter().map(|outcome| outcome.in_time).sum();
+    in_time as f64 / (f64::from(CAPACITY) * 15.0)
+}
+
+fn deadline(request: &Request) -> Claim {
+    request.deadline.map_or(Claim::new(), |deadline| Claim::new().deadline(Deadline::at(deadline)))
+}
+
+fn criticality(request: &Request) -> Claim {
+    let levels = [Criticality::CRITICAL, Criticality::DEFAULT, Criticality::SHEDDABLE];
+    deadline(request).criticality(*levels.get(usize::from(request.kind)).unwrap())
+}
+
+fn tenant(request: &Request) -> Claim {
+    deadline(request).tenant(Tenant::of(request.kind))
+}
+
+fn behind<S>(
+    config: &BulkheadConfig,
+    claim: fn(&Request) -> Claim,
+) -> impl FnOnce(
+    S,
+) -> stanchion::Bulkhead<
+    S,
+    stanchion::classify::ErrorsAreFailures,
+    stanchion::bulkhead::Wait,
+    fn(&Request) -> Claim,
+> {
+    let layer = BulkheadLayer::waiting(config.clone()).over(claim);
+    move |server| layer.layer(server)
+}
+
+/// A few more calls at a time than there are workers, so that these always have something to do.
+fn queue() -> BulkheadConfig {
+    BulkheadConfig::new().max_in_flight(12).max_queued(100).max_wait(Duration::from_millis(100))
+}
+
+/// Critical calls, others, and those that can be shed: twice and ten times what the server can do.
+const MIXES: [[u32; 3]; 2] = [[300, 700, 1_000], [300, 700, 9_000]];
+
+#[test]
+fn critical_calls_are_served_whatever_comes() {
+    for mix in MIXES {
+        let config = queue().discipline(Discipline::controlled_delay());
+        let outcomes = outcomes(&mix, behind(&config, criticality));
+        let success: Vec<f64> = outcomes.iter().map(Outcome::success).collect();
+        println!("priorities {mix:?}: {success:.3?}, goodput {:.3} (seed {})", goodput(&outcomes), seed());
+        assert!(success[0] >= 0.99, "{success:?}");
+        assert!(goodput(&outcomes) >= 0.95);
+        assert!(success[1] > success[2], "{success:?}");
+    }
+}
+
+/// So the figures bite.
+#[test]
+fn without_a_criticality_critical_calls_fare_like_all() {
+    let [_, mix] = MIXES;
+    let config = queue().discipline(Discipline::controlled_delay());
+    let outcomes = outcomes(&mix, behind(&config, deadline));
+    assert!(outcomes[0].success() < 0.6, "{outcomes:?}");
+}
+
+/// Nine polite tenants and one that wants twice what the server can do.
+const TENANTS: [u32; 10] = [80, 80, 80, 80, 80, 80, 80, 80, 80, 2_000];
+
+fn polite(success: &[f64]) -> (f64, f64) {
+    let polite = &success[..9];
+    (polite.iter().copied().fold(1.0, f64::min), polite.iter().sum::<f64>() / 9.0)
+}
+
+#[test]
+fn a_tenant_cannot_take_what_others_need() {
+    let config = queue().min_remaining(MinRemaining::Measured(0.99));
+    let outcomes = outcomes(&TENANTS, behind(&config, tenant));
+    let success: Vec<f64> = outcomes.iter().map(Outcome::success).collect();
+    let (min, mean) = polite(&success);
+    let (aggressor, goodput) = (success[9], goodput(&outcomes));
+    println!(
+        "tenants: polite {min:.3} to mean {mean:.3}, aggressor {aggressor:.3}, goodput {goodput:.3} (seed {})",
+        seed()
+    );
+    assert!(min >= 0.90 && mean >= 0.93, "{success:?}");
+    // What the polite ones leave of what the server can do.
+    assert!((0.14 * 0.8..=0.14 * 1.2).contains(&aggressor), "{aggressor}");
+    assert!(goodput >= 0.95, "{goodput}");
+}
+
+/// So the figures bite.
+#[test]
+fn without_tenants_one_takes_what_others_need() {
+    let config = queue().min_remaining(MinRemaining::Measured(0.99));
+    let outcomes = outcomes(&TENANTS, behind(&config, deadline));
+    let success: Vec<f64> = outcomes.iter().map(Outcome::success).collect();
+    assert!(polite(&success).1 < 0.6, "{success:?}");
+}
