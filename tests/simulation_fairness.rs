@@ -17,11 +17,11 @@ mod virtual_server;
 use std::slice::from_ref;
 use std::time::Duration;
 
-use overload::{CAPACITY, Callers, Outcome};
+use overload::{CAPACITY, Callers, Outcome, behind, deadline};
 use stanchion::admission::MinRemaining;
-use stanchion::{BulkheadConfig, BulkheadLayer, Claim, Criticality, Deadline, Discipline, Tenant};
+use stanchion::{BulkheadConfig, Claim, Criticality, Discipline, Tenant};
 use tokio::task::spawn_local;
-use tower::{Layer, Service};
+use tower::Service;
 use virtual_server::{Answer, Failed, Request, SECOND, Server, Traffic, seed, simulate};
 
 /// What comes of calls of some kinds, so many of each per second, from the fifth second to the twentieth.
@@ -43,19 +43,15 @@ where
             .collect();
         let mut outcomes = Vec::new();
         for drive in drives {
-            outcomes.push(Outcome::of(&drive.await.unwrap(), 5 * SECOND..20 * SECOND));
+            outcomes.push(Outcome::of(&[&drive.await.unwrap()], &(5 * SECOND..20 * SECOND)));
         }
         outcomes
     })
 }
 
 fn goodput(outcomes: &[Outcome]) -> f64 {
-    let in_time: usize = outcomes.iter().map(|outcome| outcome.in_time).sum();
+    let in_time: usize = outcomes.iter().map(Outcome::in_time).sum();
     in_time as f64 / (f64::from(CAPACITY) * 15.0)
-}
-
-fn deadline(request: &Request) -> Claim {
-    request.deadline.map_or(Claim::new(), |deadline| Claim::new().deadline(Deadline::at(deadline)))
 }
 
 fn criticality(request: &Request) -> Claim {
@@ -65,21 +61,6 @@ fn criticality(request: &Request) -> Claim {
 
 fn tenant(request: &Request) -> Claim {
     deadline(request).tenant(Tenant::of(request.kind))
-}
-
-fn behind<S>(
-    config: &BulkheadConfig,
-    claim: fn(&Request) -> Claim,
-) -> impl FnOnce(
-    S,
-) -> stanchion::Bulkhead<
-    S,
-    stanchion::classify::ErrorsAreFailures,
-    stanchion::bulkhead::Wait,
-    fn(&Request) -> Claim,
-> {
-    let layer = BulkheadLayer::waiting(config.clone()).over(claim);
-    move |server| layer.layer(server)
 }
 
 /// A few more calls at a time than there are workers, so that these always have something to do.

@@ -21,10 +21,10 @@ use std::ops::Range;
 use std::slice::from_ref;
 use std::time::Duration;
 
-use overload::{CAPACITY, Callers, Outcome};
+use overload::{CAPACITY, Callers, Outcome, behind, deadline};
 use stanchion::admission::MinRemaining;
-use stanchion::{BulkheadConfig, BulkheadLayer, Claim, Deadline, Discipline, Error};
-use tower::{BoxError, Layer, Service, ServiceBuilder};
+use stanchion::{BulkheadConfig, Discipline, Error};
+use tower::{BoxError, Service, ServiceBuilder};
 use virtual_server::{Answer, Failed, MILLISECOND, Mode, Request, SECOND, Server, Traffic, seed, simulate};
 
 /// What must be good enough.
@@ -59,14 +59,14 @@ impl Figures {
             let callers = Callers::new(guard(server.clone()));
             let rate = (load * f64::from(CAPACITY)) as u32;
             let calls = Traffic::random(rate, lasting).drive(&server, from_ref(&callers)).await;
-            let outcomes: Vec<_> = windows.iter().map(|window| Outcome::of(&calls, window.clone())).collect();
+            let outcomes: Vec<_> = windows.iter().map(|window| Outcome::of(&[&calls], window)).collect();
             let counted = lasting - windows.last().unwrap().start;
             let possible = f64::from(CAPACITY) * counted.as_secs_f64();
             Self {
                 load,
-                goodput: outcomes.iter().map(|outcome| outcome.in_time as f64 / possible).collect(),
+                goodput: outcomes.iter().map(|outcome| outcome.in_time() as f64 / possible).collect(),
                 late: outcomes.iter().map(Outcome::late).fold(0.0, f64::max),
-                p99: outcomes.iter().map(|outcome| outcome.p99).max().unwrap(),
+                p99: outcomes.iter().filter_map(Outcome::p99).max().unwrap(),
             }
         })
     }
@@ -104,9 +104,9 @@ impl BrownOut {
                 Server::of_ten_workers().weather([(slow.start, Mode::Slow(5.0)), (slow.end, Mode::Well)]);
             let callers = Callers::new(guard(server.clone()));
             let calls = Traffic::random(CAPACITY * 7 / 10, end).drive(&server, from_ref(&callers)).await;
-            let last = Outcome::of(&calls, seconds(32..40));
+            let last = Outcome::of(&[&calls], &seconds(32..40));
             Self {
-                goodput: last.in_time as f64 / (f64::from(CAPACITY) / 5.0 * 8.0),
+                goodput: last.in_time() as f64 / (f64::from(CAPACITY) / 5.0 * 8.0),
                 recovery: calls.recovery(slow.end, end, 0.95),
             }
         })
@@ -152,30 +152,11 @@ where
     misses
 }
 
-fn claims(request: &Request) -> Claim {
-    match request.deadline {
-        Some(deadline) => Claim::new().deadline(Deadline::at(deadline)),
-        None => Claim::new(),
-    }
-}
-
 /// A few more calls at a time than there are workers: these would have nothing to do for the part of a millisecond in which
 /// the virtual clock has not told yet that they are done. And a queue of any length.
 fn queue() -> BulkheadConfig {
     BulkheadConfig::new().max_in_flight(12).max_queued(10_000)
 }
-
-fn behind<S: Clone>(config: &BulkheadConfig) -> impl Fn(S) -> Waiting<S> {
-    let layer = BulkheadLayer::waiting(config.clone()).over(claims as fn(&Request) -> Claim);
-    move |server| layer.layer(server)
-}
-
-type Waiting<S> = stanchion::Bulkhead<
-    S,
-    stanchion::classify::ErrorsAreFailures,
-    stanchion::bulkhead::Wait,
-    fn(&Request) -> Claim,
->;
 
 const ALL_LATE: [&str; 4] = ["brown-out", "goodput", "late", "p99"];
 
@@ -200,25 +181,25 @@ fn behind_a_limit_of_towers_all_answers_are_late() {
 
 #[test]
 fn who_waits_in_order_is_late() {
-    assert_eq!(misses_at("oldest first", &[2.0], behind(&queue())), ALL_LATE);
+    assert_eq!(misses_at("oldest first", &[2.0], behind(&queue(), deadline)), ALL_LATE);
 }
 
 /// Calls begin when they are about to have too little time, so that one in a hundred has: p99 is the deadline.
 #[test]
 fn what_cannot_finish_is_dropped() {
     let config = queue().min_remaining(MinRemaining::Measured(0.99));
-    let misses = misses("no time left", behind(&config));
+    let misses = misses("no time left", behind(&config, deadline));
     assert!(!misses.iter().any(|miss| ["goodput", "late", "recovery"].contains(miss)), "{misses:?}");
 }
 
 #[test]
 fn the_newest_come_first_while_all_are_late() {
     let config = queue().discipline(Discipline::adaptive_lifo());
-    assert_eq!(misses("adaptive lifo", behind(&config)), [""; 0]);
+    assert_eq!(misses("adaptive lifo", behind(&config, deadline)), [""; 0]);
 }
 
 #[test]
 fn delay_is_controlled() {
     let config = queue().discipline(Discipline::controlled_delay());
-    assert_eq!(misses("controlled delay", behind(&config)), [""; 0]);
+    assert_eq!(misses("controlled delay", behind(&config, deadline)), [""; 0]);
 }

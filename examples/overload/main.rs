@@ -18,6 +18,8 @@
 //!
 //! It ends with an exit status that is not zero if any of this is not so.
 
+#[path = "../../tests/support/overload.rs"]
+mod overload;
 #[path = "../../tests/support/virtual_server.rs"]
 mod virtual_server;
 
@@ -35,8 +37,9 @@ use std::thread;
 use stanchion::{BulkheadConfig, BulkheadLayer, Error, TimeoutLayer};
 use tower::{BoxError, Layer, ServiceBuilder};
 
+use crate::overload::{DEADLINE, LEFT};
 use crate::report::Report;
-use crate::scenario::{DEADLINE, Guarded, LEFT, Overload, Scenario, Troubles, WORKERS};
+use crate::scenario::{Guarded, Overload, Scenario, Troubles, WORKERS};
 use crate::virtual_server::{Failed, Orphans};
 
 /// Who guards the server. To see how another one does, add it here and to [`guard`](Self::guard).

@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::Contestant;
+use crate::overload::DEADLINE;
 use crate::plot::{Axis, Line, Panel, Span, draw};
-use crate::scenario::{CROWD, DEADLINE, LASTING, Moment, Outcome, Overload, SLOW};
+use crate::scenario::{CROWD, Figures, LASTING, Moment, Overload, SLOW};
 use crate::virtual_server::seed;
 
 pub(crate) fn introduce() {
@@ -14,17 +15,17 @@ pub(crate) fn introduce() {
 }
 
 pub(crate) struct Report {
-    overloads: Vec<((Contestant, f64), Outcome)>,
+    overloads: Vec<((Contestant, f64), Figures)>,
     troubles: Vec<Vec<Moment>>,
 }
 
 impl Report {
-    pub(crate) fn new(overloads: Vec<((Contestant, f64), Outcome)>, troubles: Vec<Vec<Moment>>) -> Self {
+    pub(crate) fn new(overloads: Vec<((Contestant, f64), Figures)>, troubles: Vec<Vec<Moment>>) -> Self {
         Self { overloads, troubles }
     }
 
-    fn outcome(&self, contestant: Contestant, load: f64) -> Outcome {
-        let it = |(which, _): &&((Contestant, f64), Outcome)| *which == (contestant, load);
+    fn outcome(&self, contestant: Contestant, load: f64) -> Figures {
+        let it = |(which, _): &&((Contestant, f64), Figures)| *which == (contestant, load);
         self.overloads.iter().find(it).expect("each is run at each load").1
     }
 
@@ -49,7 +50,7 @@ impl Report {
         println!();
     }
 
-    fn table(&self, title: &str, cell: impl Fn(Outcome) -> String) {
+    fn table(&self, title: &str, cell: impl Fn(Figures) -> String) {
         println!("\n{title}");
         let row = |name: &str, cells: [String; 7]| {
             let cells: String = cells.iter().map(|cell| format!("{cell:>7}")).collect();
@@ -138,7 +139,7 @@ impl Report {
             is_so &= holds;
         };
         let overloads = [2.0, 3.0, 5.0, 10.0];
-        let always = |contestants: &[Contestant], holds: &dyn Fn(Outcome) -> bool| {
+        let always = |contestants: &[Contestant], holds: &dyn Fn(Figures) -> bool| {
             contestants.iter().all(|which| overloads.iter().all(|load| holds(self.outcome(*which, *load))))
         };
         let goodput = |contestant, load| self.outcome(contestant, load).goodput;

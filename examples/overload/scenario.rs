@@ -3,27 +3,16 @@
 #![allow(clippy::disallowed_methods, reason = "time is paused")]
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "numbers are small")]
 
-use std::future::Future;
 use std::ops::Range;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use stanchion::Error;
-use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep_until, timeout};
-use tower::{Service, ServiceExt};
+use tokio::time::sleep_until;
+use tower::Service;
 
-use crate::virtual_server::{
-    Answer, Calls, Event, Failed, Made, Mode, Request, Server, Traffic, seed, simulate,
-};
+use crate::overload::{CAPACITY, Callers, Outcome};
+use crate::virtual_server::{Answer, Event, Failed, Mode, Request, Server, Traffic, seed, simulate};
 
 pub(crate) const WORKERS: u32 = 10;
-/// Calls per second.
-pub(crate) const CAPACITY: u32 = 1_000;
-/// So long callers wait.
-pub(crate) const DEADLINE: Duration = Duration::from_millis(100);
-pub(crate) const LEFT: Failed = Error::Inner("the caller has left");
 
 /// The server, behind whatever guards it.
 pub(crate) struct Guarded<S> {
@@ -50,37 +39,6 @@ pub(crate) trait Scenario {
         S: Service<Request, Response = Answer, Error = Failed, Future: 'static> + Clone + 'static;
 }
 
-/// Callers that leave after [`DEADLINE`], which the server does not notice.
-#[derive(Clone)]
-struct Callers<S>(S);
-
-impl<S> Service<Request> for Callers<S>
-where
-    S: Service<Request, Response = Answer, Error = Failed, Future: 'static> + Clone + 'static,
-{
-    type Response = Answer;
-    type Error = Failed;
-    type Future = Pin<Box<dyn Future<Output = Result<Answer, Failed>>>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failed>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        let request = Request { deadline: Some(Instant::now() + DEADLINE), ..request };
-        let mut call = Box::pin(self.0.clone().oneshot(request));
-        Box::pin(async move {
-            match timeout(DEADLINE, &mut call).await {
-                Ok(result) => result,
-                Err(_) => {
-                    spawn_local(call);
-                    Err(LEFT)
-                }
-            }
-        })
-    }
-}
-
 /// So many times what the server can do, all the time.
 pub(crate) struct Overload {
     pub(crate) load: f64,
@@ -88,7 +46,7 @@ pub(crate) struct Overload {
 
 /// What came of an [`Overload`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Outcome {
+pub(crate) struct Figures {
     /// Answers in time, as a share of what the server can do.
     pub(crate) goodput: f64,
     /// Of the calls that were not refused.
@@ -106,56 +64,31 @@ impl Overload {
 }
 
 impl Scenario for Overload {
-    type Outcome = Outcome;
+    type Outcome = Figures;
 
-    fn run<S>(self, guard: impl FnOnce(Server) -> Guarded<S>) -> Outcome
+    fn run<S>(self, guard: impl FnOnce(Server) -> Guarded<S>) -> Figures
     where
         S: Service<Request, Response = Answer, Error = Failed, Future: 'static> + Clone + 'static,
     {
         fastrand::seed(seed());
         simulate(async {
             let server = Server::of_ten_workers();
-            let callers = Callers(guard(server.clone()).service);
+            let callers = Callers::new(guard(server.clone()).service);
             let rate = (self.load * f64::from(CAPACITY)) as u32;
             let calls = Traffic::random(rate, Self::COUNTED.end).drive(&server, &[callers]).await;
-            let made = calls.of(Self::COUNTED).len() as f64;
-            let refused = calls.of(Self::COUNTED).iter().filter(|call| is_refused(&call.result)).count();
-            let accepted = accepted(&[&calls], &Self::COUNTED);
-            let in_time = in_time(&accepted) as f64;
+            let outcome = Outcome::of(&[&calls], &Self::COUNTED);
             let work = [Event::Served, Event::Wasted].map(|event| server.count(event, Self::COUNTED));
             let lasting = Self::COUNTED.end - Self::COUNTED.start;
             let possible = f64::from(CAPACITY) * lasting.as_secs_f64();
-            Outcome {
+            let in_time = outcome.in_time() as f64;
+            Figures {
                 goodput: in_time / possible,
-                p99: quantile(&accepted, 0.99).unwrap_or_default(),
-                refused: refused as f64 / made,
+                p99: outcome.p99().unwrap_or_default(),
+                refused: outcome.refused(),
                 late: 1.0 - (in_time / work.iter().sum::<usize>() as f64).min(1.0),
             }
         })
     }
-}
-
-fn is_refused(result: &Result<Answer, Failed>) -> bool {
-    result.as_ref().is_err_and(|error| *error != LEFT)
-}
-
-/// How long the calls took that began then and were not refused; the shortest first. Callers have left at [`DEADLINE`].
-fn accepted(all: &[&Calls<Failed>], began: &Range<Duration>) -> Vec<Duration> {
-    let began = all.iter().flat_map(|calls| calls.of(began.clone()));
-    let accepted = began.filter(|call| !is_refused(&call.result));
-    let end = |call: &Made<Failed>| call.result.as_ref().map_or(call.end, |answer| answer.ready);
-    let mut times: Vec<_> = accepted.map(|call| end(call) - call.start).collect();
-    times.sort_unstable();
-    times
-}
-
-fn in_time(times: &[Duration]) -> usize {
-    times.partition_point(|time| *time < DEADLINE)
-}
-
-fn quantile(times: &[Duration], share: f64) -> Option<Duration> {
-    let place = (share * times.len() as f64).ceil().max(1.0) as usize - 1;
-    times.get(place).copied()
 }
 
 /// A load that the server can bear, and two troubles: [`CROWD`] and [`SLOW`].
@@ -193,7 +126,7 @@ impl Scenario for Troubles {
             let server =
                 Server::of_ten_workers().weather([(SLOW.start, Mode::Slow(5.0)), (SLOW.end, Mode::Well)]);
             let guarded = guard(server.clone());
-            let callers = [Callers(guarded.service)];
+            let callers = [Callers::new(guarded.service)];
             let usual = Traffic::random(7 * CAPACITY / 10, LASTING).drive(&server, &callers);
             let crowd = async {
                 sleep_until(server.at(CROWD.start)).await;
@@ -212,11 +145,11 @@ impl Scenario for Troubles {
             let (usual, crowd, limits) = tokio::join!(usual, crowd, limits);
             let moment = |(at, limit): (Duration, Option<u32>)| {
                 let step = at - STEP / 2..at + STEP / 2;
-                let accepted = accepted(&[&usual, &crowd], &step);
+                let outcome = Outcome::of(&[&usual, &crowd], &step);
                 Moment {
                     at,
-                    answered: in_time(&accepted) as f64 / STEP.as_secs_f64(),
-                    p99: quantile(&accepted, 0.99),
+                    answered: outcome.in_time() as f64 / STEP.as_secs_f64(),
+                    p99: outcome.p99(),
                     limit,
                 }
             };

@@ -1,6 +1,12 @@
 //! Overload: callers that leave, which the server does not notice, and what is left of its work.
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "time is paused; helpers of simulations")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "numbers are small"
+)]
 #![allow(dead_code, reason = "no simulation uses all of it")]
 
 use std::future::Future;
@@ -9,12 +15,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use stanchion::Error;
+use stanchion::bulkhead::Wait;
+use stanchion::classify::ErrorsAreFailures;
+use stanchion::{Bulkhead, BulkheadConfig, BulkheadLayer, Claim, Deadline, Error};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
-use tower::{Service, ServiceExt};
+use tower::{Layer, Service, ServiceExt};
 
-use crate::virtual_server::{Answer, Calls, Failed, MILLISECOND, Request};
+use crate::virtual_server::{Answer, Calls, Failed, MILLISECOND, Made, Request};
 
 /// Calls per second.
 pub(crate) const CAPACITY: u32 = 1_000;
@@ -66,44 +74,62 @@ where
     }
 }
 
+/// A bulkhead in which calls wait, and that is told of them.
+pub(crate) type Queued<S> = Bulkhead<S, ErrorsAreFailures, Wait, fn(&Request) -> Claim>;
+
+pub(crate) fn behind<S>(config: &BulkheadConfig, claim: fn(&Request) -> Claim) -> impl Fn(S) -> Queued<S> {
+    let layer = BulkheadLayer::waiting(config.clone()).over(claim);
+    move |server| layer.layer(server)
+}
+
+/// Calls say nothing but when their callers leave.
+pub(crate) fn deadline(request: &Request) -> Claim {
+    request.deadline.map_or(Claim::new(), |deadline| Claim::new().deadline(Deadline::at(deadline)))
+}
+
 /// What came of the calls that began within some time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Outcome {
-    pub(crate) made: usize,
-    /// Calls that were not refused.
-    pub(crate) accepted: usize,
-    pub(crate) in_time: usize,
-    /// Of the calls that were not refused; callers have left at [`DEADLINE`].
-    pub(crate) p99: Duration,
+    made: usize,
+    /// How long those took that were not refused, the shortest first. Callers have left at [`DEADLINE`].
+    accepted: Vec<Duration>,
 }
 
 impl Outcome {
-    pub(crate) fn of(calls: &Calls<Failed>, began: Range<Duration>) -> Self {
-        let calls = calls.of(began);
+    pub(crate) fn of(all: &[&Calls<Failed>], began: &Range<Duration>) -> Self {
+        let calls = || all.iter().flat_map(|calls| calls.of(began.clone()));
         let is_refused = |result: &Result<Answer, Failed>| result.as_ref().is_err_and(|error| *error != LEFT);
-        let accepted = calls.iter().filter(|call| !is_refused(&call.result));
-        let mut times: Vec<_> = accepted
-            .map(|call| {
-                call.result.as_ref().map_or(DEADLINE + MILLISECOND, |answer| answer.ready - call.start)
-            })
-            .collect();
-        times.sort_unstable();
-        let place = (0.99 * times.len() as f64).ceil().max(1.0) as usize - 1;
-        Self {
-            made: calls.len(),
-            accepted: times.len(),
-            in_time: times.partition_point(|time| *time <= DEADLINE),
-            p99: times.get(place).copied().unwrap_or_default(),
-        }
+        let accepted = calls().filter(|call| !is_refused(&call.result));
+        // An answer may be a little earlier than its caller hears of it.
+        let late = DEADLINE + MILLISECOND;
+        let time =
+            |call: &Made<Failed>| call.result.as_ref().map_or(late, |answer| answer.ready - call.start);
+        let mut accepted: Vec<_> = accepted.map(time).collect();
+        accepted.sort_unstable();
+        Self { made: calls().count(), accepted }
+    }
+
+    pub(crate) fn in_time(&self) -> usize {
+        self.accepted.partition_point(|time| *time <= DEADLINE)
     }
 
     /// The share of all calls that was answered in time.
     pub(crate) fn success(&self) -> f64 {
-        self.in_time as f64 / self.made as f64
+        self.in_time() as f64 / self.made as f64
     }
 
-    /// The share of the accepted calls that was not.
+    pub(crate) fn refused(&self) -> f64 {
+        1.0 - self.accepted.len() as f64 / self.made as f64
+    }
+
+    /// The share of the accepted calls that was not answered in time.
     pub(crate) fn late(&self) -> f64 {
-        1.0 - self.in_time as f64 / self.accepted.max(1) as f64
+        1.0 - self.in_time() as f64 / self.accepted.len().max(1) as f64
+    }
+
+    /// Of the calls that were not refused.
+    pub(crate) fn p99(&self) -> Option<Duration> {
+        let place = (0.99 * self.accepted.len() as f64).ceil().max(1.0) as usize - 1;
+        self.accepted.get(place).copied()
     }
 }
