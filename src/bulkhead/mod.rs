@@ -2,7 +2,7 @@
 //!
 //! Use it before a service that gets slower, or falls over, when too much is asked of it at once; and one for each
 //! dependency, so that one that hangs cannot take all that the others need. Do not use it to bound calls per second, nor
-//! where nobody can say what the limit should be.
+//! where nobody can say what the limit should be: that finds an [adaptive limit](crate::adaptive_limit).
 //!
 //! # Example
 //!
@@ -37,7 +37,7 @@
 //!             there is room, and nobody waits
 //!   call ---------------------------------------> permit ---> service ---> it is over, and the next has it
 //!     |                                              ^
-//!     | it is full                                   | it is its turn, in order
+//!     | it is full                                   | it is its turn
 //!     +-- new:           refused                     |
 //!     +-- waiting:       waits, if there is a place -+---- for too long: refused
 //!     +-- backpressure:  was not ready to be called
@@ -46,6 +46,11 @@
 //! A call is over when the head of its response is there, or with
 //! [`hold_until`](crate::BulkheadLayer::hold_until) when its body has ended or is dropped. A limit that is lowered ends
 //! no call: it waits until enough of them are over.
+//!
+//! Those who wait are served in the order in which they came, unless they are told apart:
+//! [`over`](crate::BulkheadLayer::over) reads from requests how much they matter, on whose behalf they are made and by when an
+//! answer is wanted. What is made of that, and how a queue is kept from filling with what is late, is told under
+//! [admission](crate::admission).
 //!
 //! # Readiness
 //!
@@ -65,13 +70,16 @@
 //!
 //! # Rejections
 //!
-//! [`Reason::BulkheadFull`](crate::Reason), and [`Reason::BulkheadTimeout`](crate::Reason) for a call that waited for too
-//! long. Neither has reached the service, and neither knows when there will be room.
+//! [`Reason::BulkheadFull`](crate::Reason), also for a call that lost its place in the queue to another,
+//! [`Reason::BulkheadTimeout`](crate::Reason) for one that waited for too long, and
+//! [`Reason::DeadlineExceeded`](crate::Reason) for one that has too little time left. None of them has reached the service.
+//! When there will be room is known only if calls are measured, which a
+//! [`min_remaining`](crate::AdmissionConfig::min_remaining) can ask for: it is an estimate.
 //!
 //! # Events
 //!
-//! `Rejected` for each refusal, and [`Action::Queued`](crate::telemetry::Action) for each call that begins to wait. How
-//! many are under way and wait is in [`BulkheadHandle::snapshot`].
+//! `Rejected` for each refusal, [`Action::Queued`](crate::telemetry::Action) for each call that begins to wait, and
+//! [`Load`](crate::telemetry::Load) for each change of what [`BulkheadHandle::snapshot`] shows.
 
 mod config;
 mod fixed;
