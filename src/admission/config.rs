@@ -191,8 +191,9 @@ impl Terms {
 
     /// `headroom` is valid.
     pub(super) fn new(headroom: Headroom, measured: bool, told: bool) -> Self {
-        #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "between 0 and 65,535")]
-        let kept = |share: f64| (((1.0 - share) * Self::PARTS as f64) as u64).min(Self::PARTS - 1);
+        // Rounded up, since the share of a limit is too: 0.8 of 10 would be 9 otherwise, and 0.9 of them all.
+        #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "between 0 and 65,536")]
+        let kept = |share: f64| (((1.0 - share) * Self::PARTS as f64).ceil() as u64).min(Self::PARTS - 1);
         let measured = if measured { Self::MEASURED } else { 0 };
         let told = if told { Self::TOLD } else { 0 };
         Self(told | measured | kept(headroom.default) << Self::BITS | kept(headroom.sheddable))
@@ -220,9 +221,10 @@ impl Terms {
         let level = u64::from(criticality.get());
         // On the straight line between the two levels that are named.
         let kept = match level.checked_sub(MIDDLE) {
-            Some(above) => default * (MIDDLE - above.min(MIDDLE)) / MIDDLE,
-            None => (sheddable * (MIDDLE - level) + default * level) / MIDDLE,
-        };
+            Some(above) => default * (MIDDLE - above.min(MIDDLE)),
+            None => sheddable * (MIDDLE - level) + default * level,
+        }
+        .div_ceil(MIDDLE);
         Share::parts(u32::try_from(Self::PARTS - kept).unwrap_or(u32::MAX))
     }
 }

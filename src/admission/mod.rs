@@ -54,3 +54,6 @@ pub use service::Admission;
 pub use crate::latency::MinRemaining;
 pub use crate::permits::Discipline;
 pub use crate::protocol::{Claim, Claims, Criticality, Tenant};
+
+#[cfg(all(test, not(stanchion_loom)))]
+mod tests;

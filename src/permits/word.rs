@@ -20,7 +20,7 @@ impl Share {
 
     /// The share of `limit`, rounded up, so that it is at least one unless the limit is zero. Both are below 2^32.
     #[inline]
-    const fn of(self, limit: u64) -> u64 {
+    pub(crate) const fn of(self, limit: u64) -> u64 {
         limit.saturating_mul(self.0 as u64).saturating_add((1 << Self::BITS) - 1) >> Self::BITS
     }
 }
