@@ -47,6 +47,10 @@ pub(crate) trait Owner {
 
     /// How much time, in nanoseconds, must be left for one who is given a permit.
     fn needed(&self, now: Timestamp) -> u64;
+
+    /// How much of the limit those of `class` may use: no less than those of a lower one. When that changes a
+    /// [`grant`](Permits::grant) has to follow.
+    fn share(&self, class: u8) -> Share;
 }
 
 impl Permits {
@@ -108,7 +112,7 @@ impl Permits {
     pub(crate) fn grant(owner: &impl Owner) {
         let now = owner.now();
         let needed = owner.needed(now);
-        while let Some(waker) = owner.permits().serve_one(now, needed) {
+        while let Some(waker) = Self::serve_one(owner, now, needed) {
             // Not under the lock: it is somebody else's code.
             if let Some(waker) = waker {
                 waker.wake();
@@ -118,18 +122,21 @@ impl Permits {
 
     /// The waker of one who has a permit now, or will never have one, if there is anybody; none if that one has not been
     /// polled yet.
-    fn serve_one(&self, now: Timestamp, needed: u64) -> Option<Option<Waker>> {
-        let mut queue = lock(&self.queue);
-        let share = queue.next_share()?;
-        if !self.load().has_room(share) {
+    fn serve_one(owner: &impl Owner, now: Timestamp, needed: u64) -> Option<Option<Waker>> {
+        let permits = owner.permits();
+        let mut queue = lock(&permits.queue);
+        let share = owner.share(queue.next_class()?);
+        if !permits.load().has_room(share) {
             return None;
         }
         if let Some(waker) = queue.shed_next(now, needed) {
-            self.unmark_if_empty(&queue);
+            permits.unmark_if_empty(&queue);
             return Some(waker);
         }
         let others_wait = queue.len() > 1;
-        self.change(|seen| seen.has_room(share).then(|| seen.with_one_more().waiting(others_wait))).ok()?;
+        permits
+            .change(|seen| seen.has_room(share).then(|| seen.with_one_more().waiting(others_wait)))
+            .ok()?;
         Some(queue.take_next(now))
     }
 
@@ -221,10 +228,12 @@ impl<O: Owner> Acquire<O> {
     pub(crate) fn enter(owner: &Arc<O>, ask: &Ask, now: Timestamp) -> Option<Self> {
         let permits = owner.permits();
         let mut queue = lock(&permits.queue);
+        // Under the lock: either this one sees a share that has changed, or the grant that follows sees this one.
+        let share = owner.share(ask.class);
         let (is_next, may_wait) = (queue.is_next(ask), queue.has_place(ask, now));
         let mut waits = false;
         let entered = permits.change(|seen| {
-            waits = !(is_next && seen.has_room(ask.share));
+            waits = !(is_next && seen.has_room(share));
             if waits { may_wait.then(|| seen.waiting(true)) } else { Some(seen.with_one_more()) }
         });
         entered.ok()?;

@@ -11,8 +11,8 @@ use crate::clock::{Clock, Timestamp, instant, nanos};
 use crate::config::{InvalidConfig, Live};
 use crate::error::{Reason, Rejected};
 use crate::latency::Needed;
-use crate::permits::{self, Acquire, Ask, Owner, Permits};
-use crate::protocol::{Claim, Tenant};
+use crate::permits::{self, Acquire, Ask, Owner, Permits, Share};
+use crate::protocol::{Claim, Criticality, Tenant};
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use crate::telemetry::{Event, Load, Telemetry};
 
@@ -147,19 +147,16 @@ impl<L: Limit> Shared<L> {
     /// A permit for `claim`, if there is one.
     #[inline]
     pub(super) fn permit(self: &Arc<Self>, claim: &Claim) -> Option<permits::Permit<Self>> {
-        let terms = self.terms();
-        permits::Permit::try_acquire(self, terms.share(claim.criticality))
+        permits::Permit::try_acquire(self, self.terms().share(claim.criticality))
     }
 
     /// A place in the queue for `claim`, or a permit after all; `None` if there is none.
     pub(super) fn wait(self: &Arc<Self>, claim: &Claim, now: Instant) -> Option<Acquire<Self>> {
-        let terms = self.terms();
         let now_here = self.clock.at(now);
         let deadline = claim.deadline.map(|deadline| now_here.after(deadline.remaining_at(now)));
         let ask = Ask {
             class: claim.criticality.get(),
             tenant: claim.tenant.map_or(0, Tenant::number),
-            share: terms.share(claim.criticality),
             deadline: deadline.unwrap_or(Timestamp::NEVER),
         };
         Acquire::enter(self, &ask, now_here)
@@ -291,6 +288,10 @@ impl<L: Limit> Owner for Shared<L> {
     fn needed(&self, now: Timestamp) -> u64 {
         let needed = &self.settings.read().needed;
         if needed.is_measured() { needed.at(now).min(self.usual.get() / 2) } else { needed.at(now) }
+    }
+
+    fn share(&self, class: u8) -> Share {
+        self.terms().share(Criticality::level(class))
     }
 }
 

@@ -3,7 +3,6 @@ use std::task::Waker;
 
 use super::discipline::{Discipline, End, Memory};
 use super::queue::{Ask, Shed};
-use super::word::Share;
 use crate::clock::Timestamp;
 
 /// One who waits.
@@ -19,14 +18,13 @@ pub(super) struct Waiter {
 pub(super) struct Lane {
     /// Lanes of a class are served in the order of their turns.
     pub(super) turn: u64,
-    pub(super) share: Share,
     waiting: BTreeMap<u64, Waiter>,
     memory: Memory,
 }
 
 impl Lane {
-    pub(super) const fn new(turn: u64, share: Share, now: Timestamp) -> Self {
-        Self { turn, share, waiting: BTreeMap::new(), memory: Memory::new(now) }
+    pub(super) const fn new(turn: u64, now: Timestamp) -> Self {
+        Self { turn, waiting: BTreeMap::new(), memory: Memory::new(now) }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -34,7 +32,6 @@ impl Lane {
     }
 
     pub(super) fn enter(&mut self, number: u64, ask: &Ask, now: Timestamp) {
-        self.share = ask.share;
         self.waiting.insert(number, Waiter { waker: None, since: now, deadline: ask.deadline });
     }
 

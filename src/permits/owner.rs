@@ -9,10 +9,10 @@ use crate::clock::Timestamp;
 thread_local! {
     static NOW: Cell<u64> = const { Cell::new(0) };
     static NEEDED: Cell<u64> = const { Cell::new(0) };
+    static SHARES: Cell<fn(u8) -> Share> = const { Cell::new(|_| Share::WHOLE) };
 }
 
 /// Sets the time, in nanoseconds, for the owners that this thread asks.
-#[allow(dead_code, reason = "models know no time")]
 pub(super) fn set_now(now: u64) {
     NOW.set(now);
 }
@@ -20,6 +20,11 @@ pub(super) fn set_now(now: u64) {
 #[allow(dead_code, reason = "models know no time")]
 pub(super) fn set_needed(needed: u64) {
     NEEDED.set(needed);
+}
+
+/// Sets how much of the limit those of a class may use.
+pub(super) fn set_shares(shares: fn(u8) -> Share) {
+    SHARES.set(shares);
 }
 
 impl Owner for Permits {
@@ -34,18 +39,30 @@ impl Owner for Permits {
     fn needed(&self, _: Timestamp) -> u64 {
         NEEDED.get()
     }
+
+    fn share(&self, class: u8) -> Share {
+        SHARES.get()(class)
+    }
 }
 
 /// What is asked by somebody of whom nothing is known.
-pub(super) const ASK: Ask = Ask { class: 50, tenant: 0, share: Share::WHOLE, deadline: Timestamp::NEVER };
+pub(super) const ASK: Ask = Ask { class: 50, tenant: 0, deadline: Timestamp::NEVER };
 
+/// At time zero, with nothing needed and nothing kept.
 pub(super) fn permits(limit: u32, max_queued: usize) -> Arc<Permits> {
+    set_now(0);
+    set_needed(0);
+    set_shares(|_| Share::WHOLE);
     Arc::new(Permits::new(limit, max_queued, Discipline::OldestFirst))
 }
 
 impl Permits {
     pub(super) fn try_acquire(self: &Arc<Self>) -> Option<Permit<Self>> {
-        Permit::try_acquire(self, Share::WHOLE)
+        self.try_acquire_for(ASK.class)
+    }
+
+    pub(super) fn try_acquire_for(self: &Arc<Self>, class: u8) -> Option<Permit<Self>> {
+        Permit::try_acquire(self, self.share(class))
     }
 
     pub(super) fn acquire(self: &Arc<Self>) -> Option<Acquire<Self>> {

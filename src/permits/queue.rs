@@ -4,7 +4,6 @@ use std::task::Waker;
 
 use super::discipline::Discipline;
 use super::lane::Lane;
-use super::word::Share;
 use crate::clock::Timestamp;
 
 /// What somebody asks who wants a permit.
@@ -14,8 +13,6 @@ pub(crate) struct Ask {
     pub(crate) class: u8,
     /// Those of a class are served tenant by tenant, one of each.
     pub(crate) tenant: u64,
-    /// How much of the limit it may use: the same for all of a class, and no less than for a lower one.
-    pub(crate) share: Share,
     /// Until when the permit is worth something. [`Timestamp::NEVER`]: always.
     pub(crate) deadline: Timestamp,
 }
@@ -129,7 +126,7 @@ impl Queue {
         }
         let (key, number) = ((ask.class, ask.tenant), self.number());
         self.change(key, |lane, turn| {
-            lane.get_or_insert_with(|| Lane::new(turn, ask.share, now)).enter(number, ask, now);
+            lane.get_or_insert_with(|| Lane::new(turn, now)).enter(number, ask, now);
         });
         self.len = self.len.saturating_add(1);
         Some((Ticket { lane: key, number }, displaced))
@@ -191,9 +188,9 @@ impl Queue {
         self.lanes.get(key).map(|lane| (*key, lane))
     }
 
-    /// How much of the limit the next one may use.
-    pub(super) fn next_share(&self) -> Option<Share> {
-        self.next_lane().map(|(_, lane)| lane.share)
+    /// The class of the next one, which is the highest of all who wait.
+    pub(super) fn next_class(&self) -> Option<u8> {
+        self.next_lane().map(|((class, _), _)| class)
     }
 
     /// Turns away one who is in the way of the next; the waker, if there was such a one and it has been polled.

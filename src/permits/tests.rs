@@ -9,15 +9,106 @@
     reason = "a test may fail"
 )]
 
-use std::collections::VecDeque;
+mod disciplines;
+mod lanes;
+
 use std::sync::Arc;
 
-use proptest::prelude::*;
 use tokio_test::task::{self, Spawn};
 use tokio_test::{assert_pending, assert_ready};
 
 use super::owner::permits;
-use super::{Acquire, Discipline, Permit, Permits};
+use super::{Acquire, Ask, Discipline, Permit, Permits, Shed};
+
+/// Those who wait for one of some permits, by name.
+struct Line {
+    permits: Arc<Permits>,
+    held: Vec<Permit<Permits>>,
+    waiting: Vec<(&'static str, Spawn<Acquire<Permits>>)>,
+}
+
+impl Line {
+    /// All of the permits are out.
+    fn full(limit: u32, max_queued: usize, discipline: Discipline) -> Self {
+        let permits = permits(limit, max_queued);
+        permits.queue_by(max_queued, discipline);
+        let held = (0..limit).map(|_| permits.try_acquire().unwrap()).collect();
+        Self { permits, held, waiting: Vec::new() }
+    }
+
+    /// Begins to wait.
+    #[track_caller]
+    fn waits(&mut self, name: &'static str, ask: Ask) {
+        let mut waiter = task::spawn(self.permits.acquire_for(ask).expect("it has a place"));
+        assert_pending!(waiter.poll());
+        self.waiting.push((name, waiter));
+    }
+
+    /// Asks, and has a permit at once.
+    #[track_caller]
+    fn is_served(&mut self, ask: Ask) {
+        let mut waiter = task::spawn(self.permits.acquire_for(ask).expect("there is room"));
+        self.held.push(assert_ready!(waiter.poll()).unwrap());
+    }
+
+    /// Asks, and may not even wait.
+    fn refuses(&self, ask: Ask) -> bool {
+        let before = self.permits.queued();
+        self.permits.acquire_for(ask).is_none() && self.permits.queued() == before
+    }
+
+    fn leaves(&mut self, name: &str) {
+        self.waiting.retain(|(other, _)| *other != name);
+    }
+
+    /// A permit comes back: what those who wait are told, in the order in which they came.
+    fn next(&mut self) -> String {
+        drop(self.held.pop().expect("one is out"));
+        self.told()
+    }
+
+    /// The next one, again and again, until nobody is told anything.
+    fn all(&mut self) -> String {
+        let mut all = Vec::new();
+        while !self.held.is_empty() {
+            all.extend(Some(self.next()).filter(|told| !told.is_empty()));
+        }
+        all.join(" | ")
+    }
+
+    /// What those are told who have been woken already.
+    fn told(&mut self) -> String {
+        let mut told = Vec::new();
+        let held = &mut self.held;
+        self.waiting.retain_mut(|(name, waiter)| {
+            if !waiter.is_woken() {
+                assert_pending!(waiter.poll(), "{name} was not woken");
+                return true;
+            }
+            told.push(match assert_ready!(waiter.poll(), "{name} was woken for nothing") {
+                Ok(permit) => {
+                    held.push(permit);
+                    (*name).to_owned()
+                }
+                Err(Shed::Displaced) => format!("{name} displaced"),
+                Err(Shed::Late) => format!("{name} late"),
+                Err(Shed::Overdue(patience)) => format!("{name} overdue {patience}"),
+            });
+            false
+        });
+        told.join(", ")
+    }
+
+    /// Whatever became of them, all is as it was.
+    #[track_caller]
+    fn ends(self) {
+        let Self { permits, held, waiting } = self;
+        let limit = permits.counts().1;
+        drop((waiting, held));
+        assert_eq!((permits.counts(), permits.queued()), ((0, limit), 0));
+        assert_eq!(permits.has_room(), limit > 0, "a mark was left");
+    }
+}
 
 fn waiter(permits: &Arc<Permits>) -> Spawn<Acquire<Permits>> {
     let mut waiter = task::spawn(permits.acquire().unwrap());
@@ -100,126 +191,7 @@ fn a_limit_of_any_size_is_cut_to_what_there_can_be() {
     drop(held);
     assert!(!waiter.is_woken());
     permits.limit_to(u32::MAX);
+    assert!(!waiter.is_woken(), "it hears of it by the grant that follows");
     Permits::grant(&*permits);
     assert!(waiter.is_woken());
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Try,
-    Acquire,
-    Return(usize),
-    Leave(usize),
-    Resize(u32),
-    Allow(usize),
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        3 => Just(Step::Try),
-        5 => Just(Step::Acquire),
-        5 => any::<usize>().prop_map(Step::Return),
-        2 => any::<usize>().prop_map(Step::Leave),
-        2 => (0..5_u32).prop_map(Step::Resize),
-        1 => (0..4_usize).prop_map(Step::Allow),
-    ];
-    prop::collection::vec(step, 1..120)
-}
-
-/// What there should be, by two lists.
-struct Naive {
-    limit: usize,
-    max_queued: usize,
-    /// The permits that are out, of those who have them in hand.
-    out: Vec<Permit<Permits>>,
-    /// Those who wait, or have a permit and do not know yet.
-    line: VecDeque<(Spawn<Acquire<Permits>>, bool)>,
-}
-
-impl Naive {
-    fn granted(&self) -> usize {
-        self.line.iter().filter(|(_, granted)| *granted).count()
-    }
-
-    fn in_flight(&self) -> usize {
-        self.out.len() + self.granted()
-    }
-
-    fn queued(&self) -> usize {
-        self.line.len() - self.granted()
-    }
-
-    fn is_free(&self) -> bool {
-        self.in_flight() < self.limit && self.queued() == 0
-    }
-
-    /// Who should have a permit by now.
-    fn grant(&mut self) {
-        while self.in_flight() < self.limit && self.queued() > 0 {
-            self.line.iter_mut().find(|(_, granted)| !granted).unwrap().1 = true;
-        }
-    }
-}
-
-proptest! {
-    #[test]
-    fn permits_are_those_of_two_lists(steps in steps()) {
-        let permits = permits(2, 2);
-        let mut naive = Naive { limit: 2, max_queued: 2, out: Vec::new(), line: VecDeque::new() };
-        for step in steps {
-            match step {
-                Step::Try => {
-                    let is_free = naive.is_free();
-                    let permit = permits.try_acquire();
-                    prop_assert_eq!(permit.is_some(), is_free);
-                    naive.out.extend(permit);
-                }
-                Step::Acquire => {
-                    let (is_free, has_place) = (naive.is_free(), naive.queued() < naive.max_queued);
-                    let acquire = permits.acquire();
-                    prop_assert_eq!(acquire.is_some(), is_free || has_place);
-                    if let Some(acquire) = acquire {
-                        let mut acquire = task::spawn(acquire);
-                        if is_free {
-                            naive.out.push(assert_ready!(acquire.poll()).unwrap());
-                        } else {
-                            assert_pending!(acquire.poll());
-                            naive.line.push_back((acquire, false));
-                        }
-                    }
-                }
-                // One who has been granted a permit takes it in hand, before any comes back.
-                Step::Return(_) if naive.line.front().is_some_and(|(_, granted)| *granted) => {
-                    let (mut acquire, _) = naive.line.pop_front().unwrap();
-                    naive.out.push(assert_ready!(acquire.poll()).unwrap());
-                }
-                Step::Return(which) if !naive.out.is_empty() => {
-                    let which = which % naive.out.len();
-                    drop(naive.out.swap_remove(which));
-                }
-                Step::Leave(which) if !naive.line.is_empty() => {
-                    let which = which % naive.line.len();
-                    drop(naive.line.remove(which));
-                }
-                Step::Return(_) | Step::Leave(_) => {}
-                Step::Resize(limit) => {
-                    naive.limit = limit as usize;
-                    permits.limit_to(limit);
- Permits::grant(&*permits);
-                }
-                Step::Allow(max) => {
-                    naive.max_queued = max;
-                    permits.queue_by(max, Discipline::OldestFirst);
-                }
-            }
-            naive.grant();
-            prop_assert_eq!(permits.counts(), (naive.in_flight() as u32, naive.limit as u32));
-            prop_assert_eq!((permits.queued(), permits.has_room()), (naive.queued(), naive.is_free()));
-            for (acquire, granted) in &naive.line {
-                prop_assert_eq!(acquire.is_woken(), *granted);
-            }
-        }
-        drop(naive);
-        prop_assert_eq!((permits.counts().0, permits.queued()), (0, 0));
-    }
 }
