@@ -82,9 +82,10 @@ impl Lane {
             return Some((oldest, why));
         }
         let (next, waiter) = self.at(self.memory.next(discipline, now))?;
-        let enough = now.0.saturating_add(needed);
+        // Nothing is too little, whatever is needed.
+        let is_enough = waiter.deadline.0.saturating_sub(now.0) >= needed.max(1);
         // Somebody without a deadline is never late.
-        let is_late = waiter.deadline != Timestamp::NEVER && waiter.deadline.0 < enough;
+        let is_late = waiter.deadline != Timestamp::NEVER && !is_enough;
         is_late.then_some((next, Shed::Late))
     }
 }

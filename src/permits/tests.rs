@@ -9,6 +9,7 @@
     reason = "a test may fail"
 )]
 
+mod deadlines;
 mod disciplines;
 mod lanes;
 
