@@ -119,16 +119,15 @@ impl Queue {
 
     /// Takes a place, if there is one, and says who was displaced.
     pub(super) fn enter(&mut self, ask: &Ask, now: Timestamp) -> Option<(Ticket, Option<Waker>)> {
-        let mut displaced = None;
-        if self.len >= self.max {
-            let loser = self.displaced(ask, now)?;
-            displaced = self.turn_away(loser, Shed::Displaced);
-        }
+        let is_full = self.len >= self.max;
+        let loser = if is_full { Some(self.displaced(ask, now)?) } else { None };
         let (key, number) = ((ask.class, ask.tenant), self.number());
         self.change(key, |lane, turn| {
             lane.get_or_insert_with(|| Lane::new(turn, now)).enter(number, ask, now);
         });
         self.len = self.len.saturating_add(1);
+        // Afterwards, since a lane that is empty is forgotten, and this one is not empty for a moment.
+        let displaced = loser.and_then(|loser| self.turn_away(loser, Shed::Displaced));
         Some((Ticket { lane: key, number }, displaced))
     }
 

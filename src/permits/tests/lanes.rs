@@ -191,6 +191,20 @@ fn where_the_newest_is_first_the_oldest_loses() {
 }
 
 #[test]
+fn a_lane_whose_only_one_makes_room_for_its_next_keeps_its_turn_and_stays_busy() {
+    let mut line = Line::full(1, 2, NEWEST);
+    line.waits("a1", tenant(1));
+    line.waits("b1", tenant(2));
+    set_now(5);
+    line.waits("a2", tenant(1));
+    assert_eq!(line.told(), "a1 displaced");
+    line.waits("a3", tenant(1));
+    assert_eq!(line.told(), "a2 displaced", "the newest is still the first");
+    assert_eq!(line.all(), "a3 | b1");
+    line.ends();
+}
+
+#[test]
 fn one_who_is_displaced_before_it_was_polled_is_told_when_it_is() {
     let line = Line::full(1, 1, FIFO);
     let mut displaced = tokio_test::task::spawn(line.permits.acquire_for(class(0)).unwrap());
