@@ -12,6 +12,7 @@
 mod deadlines;
 mod disciplines;
 mod lanes;
+mod naive;
 
 use std::sync::Arc;
 
