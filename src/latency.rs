@@ -29,6 +29,7 @@ pub(crate) use needed::{Needed, quantile_of};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::buckets::{self, OCTAVES};
 use crate::clock::{Timestamp, nanos};
 use crate::numbered::Numbered;
 use crate::sync::{AtomicU64, Ordering};
@@ -105,7 +106,7 @@ impl Latencies {
         let period = now.0.checked_div(self.period).unwrap_or(0);
         let cached = Numbered::unpack(self.cached.load(Ordering::Relaxed));
         let known = if cached.age(period) == 0 { cached } else { self.refresh(period, now) };
-        known.count.checked_sub(1).map(|bucket| Bucket(bucket).highest())
+        known.count.checked_sub(1).map(|bucket| Bucket::at(bucket).highest())
     }
 
     #[cold]
@@ -115,7 +116,7 @@ impl Latencies {
             Err(current) => return current,
         };
         let bucket = self.find(self.slice_at(now));
-        let found = claimed.with(bucket.map_or(0, |Bucket(bucket)| bucket.saturating_add(1)));
+        let found = claimed.with(bucket.map_or(0, |bucket| bucket.0.saturating_add(1)));
         // It may replace one of a later period; then the next who asks in that period finds it again.
         self.cached.store(found.pack(), Ordering::Relaxed);
         found
@@ -153,7 +154,7 @@ impl Latencies {
             below = below.saturating_add(*count);
             below as f64 >= rank
         });
-        bucket.map(|(_, index)| Bucket(index))
+        bucket.map(|(_, index)| Bucket::at(index))
     }
 
     fn counts(&self, slice: u64) -> [u64; BUCKETS] {
@@ -218,51 +219,12 @@ fn is_ahead(found: Numbered, number: u64, reach: u64) -> bool {
     found.age(number.wrapping_add(reach)) < reach
 }
 
-/// The index of a bucket, octave by octave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Bucket(u64);
-
-/// The shortest octave begins with 2^10 ns, and the longest ends with 2^40 ns.
-const SHORTEST_BITS: u32 = 10;
-const LONGEST_BITS: u32 = 40;
-const OCTAVES: usize = (LONGEST_BITS - SHORTEST_BITS) as usize;
-
 /// Two are enough for a model, and each one more costs it dearly.
 const PART_BITS: u32 = if cfg!(stanchion_loom) { 1 } else { 5 };
 const BUCKETS_IN_OCTAVE: usize = 1 << PART_BITS;
 const BUCKETS: usize = OCTAVES * BUCKETS_IN_OCTAVE;
 
-impl Bucket {
-    const PARTS: u64 = 1 << PART_BITS;
-
-    #[inline]
-    fn of(latency: Duration) -> Self {
-        let latency = nanos(latency).clamp(1 << SHORTEST_BITS, (1 << LONGEST_BITS) - 1);
-        let octave = latency.ilog2().saturating_sub(SHORTEST_BITS);
-        let part = latency.wrapping_shr(octave.saturating_add(SHORTEST_BITS - PART_BITS)) & (Self::PARTS - 1);
-        Self(u64::from(octave) << PART_BITS | part)
-    }
-
-    /// The longest latency that falls into it.
-    #[inline]
-    fn highest(self) -> Duration {
-        let Self(index) = self;
-        let octave = u32::try_from(index >> PART_BITS).unwrap_or(0);
-        let next = (index & (Self::PARTS - 1)).saturating_add(Self::PARTS).saturating_add(1);
-        let next = next.wrapping_shl(octave.saturating_add(SHORTEST_BITS - PART_BITS));
-        Duration::from_nanos(next.saturating_sub(1))
-    }
-
-    #[inline]
-    fn octave(self) -> usize {
-        usize::try_from(self.0 >> PART_BITS).unwrap_or(0)
-    }
-
-    #[inline]
-    fn part(self) -> usize {
-        usize::try_from(self.0 & (Self::PARTS - 1)).unwrap_or(0)
-    }
-}
+type Bucket = buckets::Bucket<PART_BITS>;
 
 #[cfg(all(test, stanchion_loom))]
 mod model;

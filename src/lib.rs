@@ -6,6 +6,7 @@ pub mod admission;
 pub mod backoff;
 #[cfg(feature = "balance")]
 mod balance;
+mod buckets;
 pub mod budget;
 pub mod bulkhead;
 pub mod circuit_breaker;

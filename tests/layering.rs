@@ -16,7 +16,7 @@ use source::Source;
 
 /// From the bottom up. `lib.rs` stands above all of them.
 const LAYERS: &[&[&str]] = &[
-    &["sync", "clock", "macros", "numbered", "mark"],
+    &["sync", "clock", "macros", "numbered", "buckets", "mark"],
     &[
         "error",
         "config",
@@ -53,6 +53,7 @@ const LAYERS: &[&[&str]] = &[
 /// for the rest of the layer.
 const WITHIN: &[(&str, &str)] = &[
     ("clock", "sync"),
+    ("buckets", "clock"),
     ("*", "error"),
     ("*", "config"),
     ("config", "error"),
@@ -64,7 +65,7 @@ const WITHIN: &[(&str, &str)] = &[
 /// What decides is pure: these modules, and these files of each middleware with all files that they need,
 /// know neither tokio nor tower.
 const PURE_MODULES: &[&str] =
-    &["numbered", "window", "in_flight", "permits", "backoff", "budget", "latency", "headers"];
+    &["numbered", "buckets", "window", "in_flight", "permits", "backoff", "budget", "latency", "headers"];
 const PURE_FILES: &[&str] = &["state", "orders", "trial", "store", "rule", "word"];
 
 /// The functions of `tokio::time` that arm a timer.
