@@ -41,6 +41,12 @@ impl<const PART_BITS: u32> Bucket<PART_BITS> {
         self.part_begins(1).saturating_sub(Duration::from_nanos(1))
     }
 
+    /// The shortest latency that falls into it, unless it is the first of all.
+    #[inline]
+    pub(crate) fn lowest(self) -> Duration {
+        self.part_begins(0)
+    }
+
     /// Where the part begins that is so many after this one, which may be one too many for its octave.
     #[inline]
     fn part_begins(self, after: u64) -> Duration {
@@ -48,6 +54,11 @@ impl<const PART_BITS: u32> Bucket<PART_BITS> {
         let octave = u32::try_from(index >> PART_BITS).unwrap_or(0);
         let part = (index & Self::PART).saturating_add(Self::PARTS).saturating_add(after);
         Duration::from_nanos(part.wrapping_shl(octave.saturating_add(Self::SHIFT)))
+    }
+
+    #[inline]
+    pub(crate) fn index(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 
     #[inline]

@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+pub mod adaptive_limit;
 pub mod admission;
 pub mod backoff;
 #[cfg(feature = "balance")]

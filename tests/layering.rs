@@ -66,7 +66,7 @@ const WITHIN: &[(&str, &str)] = &[
 /// know neither tokio nor tower.
 const PURE_MODULES: &[&str] =
     &["numbered", "buckets", "window", "in_flight", "permits", "backoff", "budget", "latency", "headers"];
-const PURE_FILES: &[&str] = &["state", "orders", "trial", "store", "rule", "word"];
+const PURE_FILES: &[&str] = &["state", "orders", "trial", "store", "rule", "word", "meter", "algorithm"];
 
 /// The functions of `tokio::time` that arm a timer.
 const TIMERS: &[&str] = &["sleep", "sleep_until", "timeout", "timeout_at", "interval", "interval_at", "*"];

@@ -1,0 +1,259 @@
+//! Sums up calls as they end, and has a limit made of each window of them.
+//!
+//! ```text
+//! latencies  for each bucket: calls that succeeded, ever
+//! failures   calls that failed, ever; likewise those that were given up soon
+//! in_flight  the most at the same time in this window
+//! ```
+//!
+//! The counters are never set back. A window is what they have grown by, so nobody who counts has to know where one
+//! ends, and each call is in one of them. A window lasts as long as configured, or twice as long as calls take, and
+//! until it holds enough of them.
+//!
+//! A thread that stalls between looking up whether its call belongs to the window and counting it may count it in
+//! the next one. One call does not move a median.
+
+#![warn(
+    clippy::arithmetic_side_effects,
+    reason = "clocks jump, and what is configured may be as large as it likes"
+)]
+
+use std::sync::TryLockError;
+use std::time::Duration;
+
+use super::algorithm::{Algorithm, Next, Sample};
+use super::config::AdaptiveLimitConfig;
+use super::histogram::{Histogram, Seen};
+use crate::classify::Class;
+use crate::clock::{Timestamp, nanos, times};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
+
+/// The end of a call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    /// When it was admitted.
+    pub(super) began: Timestamp,
+    pub(super) now: Timestamp,
+    /// How many calls were in flight, this one included.
+    pub(super) in_flight: u32,
+    /// None if it was cancelled.
+    pub(super) class: Option<Class>,
+}
+
+/// However long calls take, a window lasts no longer if it holds enough of them.
+const LONGEST_WINDOW: u64 = 60_000_000_000;
+
+/// What finds the limit of one service.
+#[derive(Debug)]
+pub(super) struct Meter {
+    window: u64,
+    min_calls: u64,
+    min_limit: f64,
+    max_limit: f64,
+    /// When to look whether the window is over.
+    look_at: AtomicU64,
+    /// Calls that began before are not in this window.
+    since: AtomicU64,
+    /// A call that was given up after more time has failed.
+    patience: AtomicU64,
+    in_flight: AtomicU64,
+    failures: AtomicU64,
+    given_up: AtomicU64,
+    latencies: Histogram,
+    /// Only tried, so that nobody waits for it.
+    closing: Mutex<Closing>,
+}
+
+/// What only who closes a window has to do with.
+#[derive(Debug)]
+struct Closing {
+    algorithm: Box<dyn Algorithm>,
+    limit: f64,
+    opened: Timestamp,
+    length: u64,
+    min_calls: u64,
+    is_afresh: bool,
+    counted: Counted,
+    /// The median of windows, in nanoseconds: an average.
+    usual: Option<u64>,
+}
+
+/// The counters when the window began.
+#[derive(Debug)]
+struct Counted {
+    latencies: Seen,
+    failures: u64,
+    given_up: u64,
+}
+
+impl Meter {
+    /// Both must be valid.
+    pub(super) fn new(config: &AdaptiveLimitConfig, algorithm: Box<dyn Algorithm>, now: Timestamp) -> Self {
+        let (window, min_calls) = (nanos(config.window), u64::from(config.min_calls));
+        Self {
+            window,
+            min_calls,
+            min_limit: f64::from(config.min_limit),
+            max_limit: f64::from(config.max_limit),
+            look_at: AtomicU64::new(now.after(config.window).0),
+            since: AtomicU64::new(0),
+            patience: AtomicU64::new(u64::MAX),
+            in_flight: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
+            latencies: Histogram::new(),
+            closing: Mutex::new(Closing {
+                algorithm,
+                limit: f64::from(config.initial_limit),
+                opened: now,
+                length: window,
+                min_calls,
+                is_afresh: false,
+                counted: Counted { latencies: Seen::new(), failures: 0, given_up: 0 },
+                usual: None,
+            }),
+        }
+    }
+
+    /// Counts a call, and returns the limit from now on, which may be the same, if it was the last one of its window.
+    #[inline]
+    pub(super) fn ended(&self, call: &Ended) -> Option<u32> {
+        if call.began.0 >= self.since.load(Ordering::Relaxed) {
+            self.count(call);
+        }
+        if self.is_due(call.now) { self.look(call.now) } else { None }
+    }
+
+    #[inline]
+    fn count(&self, call: &Ended) {
+        let in_flight = u64::from(call.in_flight);
+        if in_flight > self.in_flight.load(Ordering::Relaxed) {
+            self.in_flight.fetch_max(in_flight, Ordering::Relaxed);
+        }
+        let took = call.now.since(call.began);
+        let counter = match call.class {
+            Some(Class::Success) => return self.latencies.count(took),
+            Some(Class::Ignored) => return,
+            Some(Class::Failure) => &self.failures,
+            None if nanos(took) > self.patience.load(Ordering::Relaxed) => &self.failures,
+            None => &self.given_up,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Also if the next look is further away than one ever is: the clock has jumped back.
+    #[inline]
+    fn is_due(&self, now: Timestamp) -> bool {
+        let ahead = self.look_at.load(Ordering::Relaxed).wrapping_sub(now.0);
+        ahead.wrapping_sub(1) >= LONGEST_WINDOW
+    }
+
+    #[cold]
+    fn look(&self, now: Timestamp) -> Option<u32> {
+        let mut closing = self.try_close()?;
+        // Another one may have closed it in the meantime.
+        if !self.is_due(now) && !cfg!(stanchion_planted_bug = "window_closed_twice") {
+            return None;
+        }
+        if now < closing.opened {
+            self.open(&mut closing, now, false);
+            return None;
+        }
+        let counted = self.counted();
+        let sample = self.sample(&closing, &counted, now);
+        if !closing.is_over(&sample) {
+            self.look_again(now, closing.length >> 3);
+            return None;
+        }
+        let limit = closing.limit;
+        let Next { limit: next, afresh } = closing.algorithm.next(limit, &sample);
+        closing.limit = if next.is_nan() { limit } else { next.clamp(self.min_limit, self.max_limit) };
+        closing.counted = counted;
+        self.learn(&mut closing, limit, &sample);
+        self.open(&mut closing, now, afresh);
+        Some(whole(closing.limit))
+    }
+
+    /// If it is poisoned, a user's algorithm panicked. It is asked again.
+    fn try_close(&self) -> Option<MutexGuard<'_, Closing>> {
+        match self.closing.try_lock() {
+            Ok(closing) => Some(closing),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    fn counted(&self) -> Counted {
+        Counted {
+            latencies: self.latencies.read(),
+            failures: self.failures.load(Ordering::Relaxed),
+            given_up: self.given_up.load(Ordering::Relaxed),
+        }
+    }
+
+    fn sample(&self, closing: &Closing, counted: &Counted, now: Timestamp) -> Sample {
+        let latencies = counted.latencies.since(&closing.counted.latencies);
+        let succeeded = latencies.calls();
+        let failures = counted.failures.wrapping_sub(closing.counted.failures);
+        let given_up = counted.given_up.wrapping_sub(closing.counted.given_up);
+        // Where hardly anyone waits for the end, the service hangs, however soon they leave.
+        let is_hanging = given_up > succeeded.saturating_add(failures).saturating_mul(9);
+        let failures = failures.saturating_add(if is_hanging { given_up } else { 0 });
+        Sample {
+            latency: latencies.median(),
+            fastest: latencies.fastest(),
+            in_flight: u32::try_from(self.in_flight.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
+            calls: succeeded.saturating_add(failures),
+            failures,
+            length: now.since(closing.opened),
+        }
+    }
+
+    /// What is usual, for the next window's length and for telling which calls were given up late.
+    fn learn(&self, closing: &mut Closing, limit: f64, sample: &Sample) {
+        let Some(latency) = sample.latency.map(nanos) else { return };
+        closing.length = latency.saturating_mul(2).clamp(self.window, LONGEST_WINDOW);
+        let usual = closing.usual.unwrap_or(latency);
+        // If the limit was used, a longer one may be that of a queue.
+        let is_telling = latency < usual || closing.is_afresh || !sample.uses(limit);
+        let usual = if is_telling { times(usual, 0.7).saturating_add(times(latency, 0.3)) } else { usual };
+        closing.usual = Some(usual);
+        self.patience.store(times(usual, 2.5), Ordering::Relaxed);
+    }
+
+    fn open(&self, closing: &mut Closing, now: Timestamp, afresh: bool) {
+        closing.opened = now;
+        closing.is_afresh = afresh;
+        closing.min_calls = self.min_calls;
+        self.since.store(if afresh { now.0 } else { 0 }, Ordering::Relaxed);
+        if afresh {
+            let several_rounds = u64::from(whole(closing.limit)).saturating_mul(4);
+            closing.min_calls = self.min_calls.max(several_rounds);
+            // Without those that have ended since the last look.
+            closing.counted = self.counted();
+        }
+        self.in_flight.store(0, Ordering::Relaxed);
+        self.look_again(now, closing.length);
+    }
+
+    fn look_again(&self, now: Timestamp, after: u64) {
+        self.look_at.store(now.after(Duration::from_nanos(after)).0, Ordering::Relaxed);
+    }
+}
+
+impl Closing {
+    /// Whether enough calls have ended, for the time it took.
+    fn is_over(&self, sample: &Sample) -> bool {
+        const LATE: u64 = 10;
+        const ENOUGH_IF_LATE: u64 = 10;
+        let is_late = nanos(sample.length) >= self.length.saturating_mul(LATE);
+        let min_calls = if is_late { self.min_calls.min(ENOUGH_IF_LATE) } else { self.min_calls };
+        sample.calls >= min_calls
+    }
+}
+
+/// The limit that is let in.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
+fn whole(limit: f64) -> u32 {
+    limit as u32
+}
