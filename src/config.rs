@@ -14,7 +14,9 @@ pub struct InvalidConfig {
 }
 
 impl InvalidConfig {
-    pub(crate) fn new(field: &'static str, given: impl fmt::Debug, allowed: &'static str) -> Self {
+    /// The setting `field` cannot be `given`, but what is `allowed`.
+    #[must_use]
+    pub fn new(field: &'static str, given: impl fmt::Debug, allowed: &'static str) -> Self {
         Self { field, given: format!("{given:?}"), allowed }
     }
 

@@ -56,11 +56,15 @@ pub enum Reason {
     BulkheadFull,
     /// The call waited for longer than a [bulkhead](crate::bulkhead) allows.
     BulkheadTimeout,
+    /// As many calls are under way as an [adaptive limit](crate::adaptive_limit) allows by now, and as many wait as may.
+    LimitReached,
+    /// The call waited for longer than an [adaptive limit](crate::adaptive_limit) allows.
+    LimitTimeout,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::CircuitOpen,
         Self::Recovering,
         Self::TotalTimeout,
@@ -73,6 +77,8 @@ impl Reason {
         Self::TooManyKeys,
         Self::BulkheadFull,
         Self::BulkheadTimeout,
+        Self::LimitReached,
+        Self::LimitTimeout,
     ];
 
     /// Whether time ran out, in whatever way.
@@ -82,14 +88,16 @@ impl Reason {
             | Self::AttemptTimeout
             | Self::IdleTimeout
             | Self::DeadlineExceeded
-            | Self::BulkheadTimeout => true,
+            | Self::BulkheadTimeout
+            | Self::LimitTimeout => true,
             Self::CircuitOpen
             | Self::Recovering
             | Self::NotReady
             | Self::Throttled
             | Self::RateLimited
             | Self::TooManyKeys
-            | Self::BulkheadFull => false,
+            | Self::BulkheadFull
+            | Self::LimitReached => false,
         }
     }
 
@@ -109,6 +117,8 @@ impl Reason {
             Self::TooManyKeys => "too_many_keys",
             Self::BulkheadFull => "bulkhead_full",
             Self::BulkheadTimeout => "bulkhead_timeout",
+            Self::LimitReached => "limit_reached",
+            Self::LimitTimeout => "limit_timeout",
         }
     }
 }
@@ -128,6 +138,8 @@ impl fmt::Display for Reason {
             Self::TooManyKeys => "too many keys",
             Self::BulkheadFull => "bulkhead is full",
             Self::BulkheadTimeout => "no room in the bulkhead",
+            Self::LimitReached => "limit is reached",
+            Self::LimitTimeout => "no room within the limit",
         })
     }
 }

@@ -41,6 +41,7 @@ pub mod timeout;
 mod tower_policy;
 mod window;
 
+pub use adaptive_limit::{AdaptiveLimit, AdaptiveLimitConfig, AdaptiveLimitHandle, AdaptiveLimitLayer};
 pub use admission::{AdmissionConfig, Discipline, Headroom};
 pub use backoff::{Backoff, Jitter};
 pub use budget::{Budget, BudgetConfig};

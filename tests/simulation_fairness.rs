@@ -19,9 +19,11 @@ use std::time::Duration;
 
 use overload::{CAPACITY, Callers, Outcome, behind, deadline};
 use stanchion::admission::MinRemaining;
-use stanchion::{BulkheadConfig, Claim, Criticality, Discipline, Tenant};
+use stanchion::{
+    AdaptiveLimitConfig, AdaptiveLimitLayer, BulkheadConfig, Claim, Criticality, Discipline, Headroom, Tenant,
+};
 use tokio::task::spawn_local;
-use tower::Service;
+use tower::{Layer, Service};
 use virtual_server::{Answer, Failed, Request, SECOND, Server, Traffic, seed, simulate};
 
 /// What comes of calls of some kinds, so many of each per second, from the fifth second to the twentieth.
@@ -75,7 +77,7 @@ const MIXES: [[u32; 3]; 2] = [[300, 700, 1_000], [300, 700, 9_000]];
 fn critical_calls_are_served_whatever_comes() {
     for mix in MIXES {
         let config = queue().discipline(Discipline::controlled_delay());
-        let outcomes = outcomes(&mix, behind(&config, criticality));
+        let outcomes = outcomes(&mix, behind(config, criticality));
         let success: Vec<f64> = outcomes.iter().map(Outcome::success).collect();
         println!("priorities {mix:?}: {success:.3?}, goodput {:.3} (seed {})", goodput(&outcomes), seed());
         assert!(success[0] >= 0.99, "{success:?}");
@@ -84,12 +86,27 @@ fn critical_calls_are_served_whatever_comes() {
     }
 }
 
+/// Without a queue: some of a limit that finds itself is kept.
+#[test]
+fn headroom_is_kept_for_critical_calls() {
+    for mix in MIXES {
+        let config = AdaptiveLimitConfig::new().headroom(Headroom::new());
+        let layer = AdaptiveLimitLayer::new(config).over(criticality);
+        let outcomes = outcomes(&mix, |server| layer.layer(server));
+        let success: Vec<f64> = outcomes.iter().map(Outcome::success).collect();
+        println!("headroom {mix:?}: {success:.3?}, goodput {:.3} (seed {})", goodput(&outcomes), seed());
+        assert!(success[0] >= 0.99, "{success:?}");
+        // In a second in ten it measures what is usual, with less than half of the limit.
+        assert!(goodput(&outcomes) >= 0.92);
+    }
+}
+
 /// So the figures bite.
 #[test]
 fn without_a_criticality_critical_calls_fare_like_all() {
     let [_, mix] = MIXES;
     let config = queue().discipline(Discipline::controlled_delay());
-    let outcomes = outcomes(&mix, behind(&config, deadline));
+    let outcomes = outcomes(&mix, behind(config, deadline));
     assert!(outcomes[0].success() < 0.6, "{outcomes:?}");
 }
 
@@ -104,7 +121,7 @@ fn polite(success: &[f64]) -> (f64, f64) {
 #[test]
 fn a_tenant_cannot_take_what_others_need() {
     let config = queue().min_remaining(MinRemaining::Measured(0.99));
-    let outcomes = outcomes(&TENANTS, behind(&config, tenant));
+    let outcomes = outcomes(&TENANTS, behind(config, tenant));
     let success: Vec<f64> = outcomes.iter().map(Outcome::success).collect();
     let (min, mean) = polite(&success);
     let (aggressor, goodput) = (success[9], goodput(&outcomes));
@@ -122,7 +139,7 @@ fn a_tenant_cannot_take_what_others_need() {
 #[test]
 fn without_tenants_one_takes_what_others_need() {
     let config = queue().min_remaining(MinRemaining::Measured(0.99));
-    let outcomes = outcomes(&TENANTS, behind(&config, deadline));
+    let outcomes = outcomes(&TENANTS, behind(config, deadline));
     let success: Vec<f64> = outcomes.iter().map(Outcome::success).collect();
     assert!(polite(&success).1 < 0.6, "{success:?}");
 }

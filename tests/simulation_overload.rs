@@ -23,8 +23,8 @@ use std::time::Duration;
 
 use overload::{CAPACITY, Callers, Outcome, behind, deadline};
 use stanchion::admission::MinRemaining;
-use stanchion::{BulkheadConfig, Discipline, Error};
-use tower::{BoxError, Service, ServiceBuilder};
+use stanchion::{AdaptiveLimitConfig, AdaptiveLimitLayer, BulkheadConfig, Discipline, Error};
+use tower::{BoxError, Layer, Service, ServiceBuilder};
 use virtual_server::{Answer, Failed, MILLISECOND, Mode, Request, SECOND, Server, Traffic, seed, simulate};
 
 /// What must be good enough.
@@ -181,25 +181,40 @@ fn behind_a_limit_of_towers_all_answers_are_late() {
 
 #[test]
 fn who_waits_in_order_is_late() {
-    assert_eq!(misses_at("oldest first", &[2.0], behind(&queue(), deadline)), ALL_LATE);
+    assert_eq!(misses_at("oldest first", &[2.0], behind(queue(), deadline)), ALL_LATE);
 }
 
 /// Calls begin when they are about to have too little time, so that one in a hundred has: p99 is the deadline.
 #[test]
 fn what_cannot_finish_is_dropped() {
     let config = queue().min_remaining(MinRemaining::Measured(0.99));
-    let misses = misses("no time left", behind(&config, deadline));
+    let misses = misses("no time left", behind(config, deadline));
     assert!(!misses.iter().any(|miss| ["goodput", "late", "recovery"].contains(miss)), "{misses:?}");
 }
 
 #[test]
 fn the_newest_come_first_while_all_are_late() {
     let config = queue().discipline(Discipline::adaptive_lifo());
-    assert_eq!(misses("adaptive lifo", behind(&config, deadline)), [""; 0]);
+    assert_eq!(misses("adaptive lifo", behind(config, deadline)), [""; 0]);
 }
 
 #[test]
 fn delay_is_controlled() {
     let config = queue().discipline(Discipline::controlled_delay());
-    assert_eq!(misses("controlled delay", behind(&config, deadline)), [""; 0]);
+    assert_eq!(misses("controlled delay", behind(config, deadline)), [""; 0]);
+}
+
+/// What is found is a limit that leaves some calls waiting at the server.
+#[test]
+fn a_limit_that_finds_itself_is_as_good() {
+    let limit = |server| AdaptiveLimitLayer::new(AdaptiveLimitConfig::new()).layer(server);
+    assert_eq!(misses("gradient", limit), [""; 0]);
+}
+
+/// The queue is there for bursts, and is short: what waits at the server already is long enough.
+#[test]
+fn a_limit_that_finds_itself_goes_with_a_queue() {
+    let config = AdaptiveLimitConfig::new().max_queued(100).max_wait(20 * MILLISECOND);
+    let limit = |server| AdaptiveLimitLayer::waiting(config.clone()).layer(server);
+    assert_eq!(misses("gradient, queue", limit), [""; 0]);
 }

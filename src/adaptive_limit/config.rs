@@ -1,14 +1,18 @@
 use std::time::Duration;
 
+use super::algorithm::{Algorithm, Gradient};
+use crate::admission::AdmissionConfig;
+use crate::admission::config::admission_setters;
 use crate::config::InvalidConfig;
 
-/// In which range an adaptive limit stays, and how much it looks at before it changes.
+/// In which range an adaptive limit stays, how it is found, and how much is looked at before it changes: see [adaptive
+/// limits](super).
 ///
 /// Plain data: every field can be set directly or by the method of the same name, and all are checked when a
-/// layer is made of it.
+/// layer is made of it or a running one is given it.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct AdaptiveLimitConfig {
+pub struct AdaptiveLimitConfig<A = Gradient> {
     /// The limit to begin with; within the other two. Default: 20. It is a guess, and is left within a second under
     /// load.
     pub initial_limit: u32,
@@ -25,6 +29,10 @@ pub struct AdaptiveLimitConfig {
     /// How many calls a window holds at least; 1 to 100,000. Default: 50. After ten times its length ten have to do, so
     /// that a service with few calls is judged as well.
     pub min_calls: u32,
+    /// How the limit is found. Default: [`Gradient`].
+    pub algorithm: A,
+    /// Whom it lets in, and who waits.
+    pub admission: AdmissionConfig,
 }
 
 impl AdaptiveLimitConfig {
@@ -37,8 +45,21 @@ impl AdaptiveLimitConfig {
             max_limit: 1_000,
             window: Duration::from_millis(250),
             min_calls: 50,
+            algorithm: Gradient::new(),
+            admission: AdmissionConfig::new(),
         }
     }
+}
+
+impl<A> AdaptiveLimitConfig<A> {
+    /// Sets how the limit is found.
+    #[must_use]
+    pub fn algorithm<B>(self, algorithm: B) -> AdaptiveLimitConfig<B> {
+        let Self { initial_limit, min_limit, max_limit, window, min_calls, admission, .. } = self;
+        AdaptiveLimitConfig { initial_limit, min_limit, max_limit, window, min_calls, algorithm, admission }
+    }
+
+    admission_setters!();
 
     /// Sets the limit to begin with.
     #[must_use]
@@ -74,7 +95,9 @@ impl AdaptiveLimitConfig {
         self.min_calls = calls;
         self
     }
+}
 
+impl<A: Algorithm> AdaptiveLimitConfig<A> {
     pub(super) fn validate(&self) -> Result<(), InvalidConfig> {
         const MOST: u32 = 1_000_000;
         const SHORTEST: Duration = Duration::from_millis(10);
@@ -98,7 +121,7 @@ impl AdaptiveLimitConfig {
         if !(1..=100_000).contains(&self.min_calls) {
             return Err(InvalidConfig::new("min_calls", self.min_calls, "1 to 100,000"));
         }
-        Ok(())
+        self.algorithm.validate()
     }
 }
 

@@ -24,21 +24,10 @@ use std::time::Duration;
 use super::algorithm::{Algorithm, Next, Sample};
 use super::config::AdaptiveLimitConfig;
 use super::histogram::{Histogram, Seen};
+use crate::admission::Ended;
 use crate::classify::Class;
 use crate::clock::{Timestamp, nanos, times};
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
-
-/// The end of a call.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ended {
-    /// When it was admitted.
-    pub(super) began: Timestamp,
-    pub(super) now: Timestamp,
-    /// How many calls were in flight, this one included.
-    pub(super) in_flight: u32,
-    /// None if it was cancelled.
-    pub(super) class: Option<Class>,
-}
 
 /// However long calls take, a window lasts no longer if it holds enough of them.
 const LONGEST_WINDOW: u64 = 60_000_000_000;
@@ -88,7 +77,11 @@ struct Counted {
 
 impl Meter {
     /// Both must be valid.
-    pub(super) fn new(config: &AdaptiveLimitConfig, algorithm: Box<dyn Algorithm>, now: Timestamp) -> Self {
+    pub(super) fn new<A>(
+        config: &AdaptiveLimitConfig<A>,
+        algorithm: Box<dyn Algorithm>,
+        now: Timestamp,
+    ) -> Self {
         let (window, min_calls) = (nanos(config.window), u64::from(config.min_calls));
         Self {
             window,

@@ -6,7 +6,8 @@ use loom::sync::Arc;
 
 use super::algorithm::{Algorithm, Next, Sample};
 use super::config::AdaptiveLimitConfig;
-use super::meter::{Ended, Meter};
+use super::meter::Meter;
+use crate::admission::Ended;
 use crate::classify::Class;
 use crate::clock::Timestamp;
 use crate::sync::both;

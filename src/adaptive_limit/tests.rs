@@ -22,7 +22,8 @@ use std::time::Duration;
 
 use super::algorithm::{Aimd, Algorithm, Gradient, Gradient2, Vegas};
 use super::config::AdaptiveLimitConfig;
-use super::meter::{Ended, Meter};
+use super::meter::Meter;
+use crate::admission::Ended;
 use crate::classify::Class;
 use crate::clock::Timestamp;
 

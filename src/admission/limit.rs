@@ -8,7 +8,7 @@ use crate::error::Reason;
 
 /// How many calls may be under way at a time, and what that is found from: implemented by the limits of this crate.
 ///
-/// For an adaptive limit of your own there is a smaller trait, in the module of adaptive limits.
+/// For an adaptive limit of your own there is [`Algorithm`](crate::adaptive_limit::Algorithm).
 pub trait Limit: fmt::Debug + Send + Sync + Sized + 'static {
     /// What a user sets.
     type Config: Clone + fmt::Debug + PartialEq;
@@ -36,11 +36,21 @@ pub trait Limit: fmt::Debug + Send + Sync + Sized + 'static {
     /// What the limit is when it is new.
     fn first(config: &Self::Config) -> u32;
 
-    /// Goes on with `config`, which is valid: what the limit is from now on.
-    fn reconfigure(&self, config: &Self::Config, current: u32) -> u32;
+    /// Goes on with another configuration: what the limit is from now on.
+    fn reconfigure(&self, change: &Change<'_, Self::Config>) -> u32;
 
     /// Takes note of a call: what the limit is from now on, if that is another.
     fn ended(&self, call: &Ended) -> Option<u32>;
+}
+
+/// A configuration that takes the place of another; both are valid.
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'a, C> {
+    pub(crate) before: &'a C,
+    pub(crate) after: &'a C,
+    pub(crate) now: Timestamp,
+    /// What the limit is.
+    pub(crate) limit: u32,
 }
 
 /// A call that has ended.

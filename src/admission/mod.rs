@@ -1,6 +1,6 @@
 //! Who is let in while there is a limit, who waits for room, and who is turned away.
 //!
-//! This is what a [bulkhead](crate::bulkhead) does, whichever way its limit is found. What a call [claims](Claim) decides:
+//! This is what [bulkheads](crate::bulkhead) and [adaptive limits](crate::adaptive_limit) do, whichever way the limit is found. What a call [claims](Claim) decides:
 //!
 //! ```text
 //!   call -- too little time is left until its deadline ----------------------------------> refused
@@ -46,7 +46,7 @@ pub use config::{AdmissionConfig, Headroom};
 pub use future::ResponseFuture;
 pub use handle::{AdmissionHandle, Snapshot};
 pub use layer::AdmissionLayer;
-pub use limit::{Ended, Limit};
+pub use limit::{Change, Ended, Limit};
 pub use parked::{Given, Parked, Refuse, Wait};
 pub use permit::Permit;
 pub use service::Admission;

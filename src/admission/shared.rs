@@ -4,7 +4,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::config::{AdmissionConfig, Mode, Terms};
-use super::limit::{Ended, Limit};
+use super::limit::{Change, Ended, Limit};
 use super::usual::Usual;
 use crate::classify::Class;
 use crate::clock::{Clock, Timestamp, instant, nanos};
@@ -98,7 +98,9 @@ impl<L: Limit> Shared<L> {
         let settings = Settings::new(config.clone(), admission, Some(&before.needed));
         self.permits.queue_by(admission.places(self.mode), admission.discipline);
         self.terms.store(settings.terms(admission, &self.telemetry), Ordering::Relaxed);
-        self.limit_to(self.limit.reconfigure(&config, self.permits.counts().1));
+        let (now, (_, limit)) = (self.clock.now(), self.permits.counts());
+        let limit = self.limit.reconfigure(&Change { before: &before.config, after: &config, now, limit });
+        self.limit_to(limit);
         self.settings.swap(Arc::new(settings));
         drop(changing);
         // Those who wait are woken now, by code that is not ours.

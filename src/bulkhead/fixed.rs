@@ -1,5 +1,5 @@
 use super::config::BulkheadConfig;
-use crate::admission::{AdmissionConfig, AdmissionHandle, AdmissionLayer, Ended, Limit};
+use crate::admission::{AdmissionConfig, AdmissionHandle, AdmissionLayer, Change, Ended, Limit};
 use crate::config::InvalidConfig;
 use crate::error::Reason;
 use crate::permits::Permits;
@@ -35,8 +35,8 @@ impl Limit for Fixed {
         config.max_in_flight
     }
 
-    fn reconfigure(&self, config: &BulkheadConfig, _: u32) -> u32 {
-        config.max_in_flight
+    fn reconfigure(&self, change: &Change<'_, BulkheadConfig>) -> u32 {
+        change.after.max_in_flight
     }
 
     fn ended(&self, _: &Ended) -> Option<u32> {

@@ -70,9 +70,12 @@ pub const fn grpc_status(reason: Reason) -> i32 {
     const RESOURCE_EXHAUSTED: i32 = 8;
     const UNAVAILABLE: i32 = 14;
     match reason {
-        Reason::RateLimited | Reason::TooManyKeys | Reason::BulkheadFull | Reason::BulkheadTimeout => {
-            RESOURCE_EXHAUSTED
-        }
+        Reason::RateLimited
+        | Reason::TooManyKeys
+        | Reason::BulkheadFull
+        | Reason::BulkheadTimeout
+        | Reason::LimitReached
+        | Reason::LimitTimeout => RESOURCE_EXHAUSTED,
         Reason::TotalTimeout | Reason::AttemptTimeout | Reason::IdleTimeout | Reason::DeadlineExceeded => {
             DEADLINE_EXCEEDED
         }

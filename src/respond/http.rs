@@ -87,7 +87,9 @@ pub const fn http_status(reason: Reason) -> StatusCode {
         | Reason::NotReady
         | Reason::Throttled
         | Reason::BulkheadFull
-        | Reason::BulkheadTimeout => StatusCode::SERVICE_UNAVAILABLE,
+        | Reason::BulkheadTimeout
+        | Reason::LimitReached
+        | Reason::LimitTimeout => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

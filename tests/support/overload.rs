@@ -77,9 +77,8 @@ where
 /// A bulkhead in which calls wait, and that is told of them.
 pub(crate) type Queued<S> = Bulkhead<S, ErrorsAreFailures, Wait, fn(&Request) -> Claim>;
 
-pub(crate) fn behind<S>(config: &BulkheadConfig, claim: fn(&Request) -> Claim) -> impl Fn(S) -> Queued<S> {
-    let layer = BulkheadLayer::waiting(config.clone()).over(claim);
-    move |server| layer.layer(server)
+pub(crate) fn behind<S>(config: BulkheadConfig, claim: fn(&Request) -> Claim) -> impl Fn(S) -> Queued<S> {
+    move |server| BulkheadLayer::waiting(config.clone()).over(claim).layer(server)
 }
 
 /// Calls say nothing but when their callers leave.

@@ -115,13 +115,15 @@ impl Next {
 /// Finds a limit: told of each window of calls, it answers with the limit for the next one.
 ///
 /// It knows no clock and no lock: one window is judged at a time, never on the way of a call that is not the last of
-/// its window. It need not care about the least and the greatest limit that are allowed.
+/// its window. It need not care about the least and the greatest limit that are allowed. A layer asks for one that is `Clone`,
+/// `PartialEq` and `Sync` too, as configurations are; each time a limit begins to be found, it is by a clone.
 ///
-/// ```ignore
+/// ```
 /// use stanchion::adaptive_limit::{Algorithm, Next, Sample};
+/// use stanchion::{AdaptiveLimitConfig, AdaptiveLimitLayer};
 ///
 /// /// As many as fit into 100 ms.
-/// #[derive(Debug)]
+/// #[derive(Clone, Debug, PartialEq)]
 /// struct Littles;
 ///
 /// impl Algorithm for Littles {
@@ -130,6 +132,9 @@ impl Next {
 ///         Next::limit(if sample.uses(limit) { per_second * 0.1 } else { limit })
 ///     }
 /// }
+///
+/// let layer = AdaptiveLimitLayer::new(AdaptiveLimitConfig::new().algorithm(Littles));
+/// # let _ = layer;
 /// ```
 pub trait Algorithm: fmt::Debug + Send + 'static {
     /// The limit after a window in which it was `limit`.

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 
 use super::super::algorithm::{Aimd, Algorithm, Next, Sample};
 use super::super::config::AdaptiveLimitConfig;
-use super::super::meter::{Ended, Meter};
+use super::super::meter::Meter;
 use super::{MS, Metered, all};
+use crate::admission::Ended;
 use crate::classify::Class;
 use crate::clock::{Timestamp, nanos};
 

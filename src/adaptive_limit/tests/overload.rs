@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::super::algorithm::{Aimd, Algorithm, Gradient, Gradient2, Sample, Vegas};
 use super::super::config::AdaptiveLimitConfig;
-use super::super::meter::{Ended, Meter};
+use super::super::meter::Meter;
 use super::MS;
 use super::simulation::{Limiter, Report, SECOND, Simulation};
+use crate::admission::Ended;
 use crate::classify::Class;
 use crate::clock::Timestamp;
 
@@ -174,41 +175,4 @@ fn each_algorithm_does_most_of_what_the_server_can() {
     for report in overload(Metered::new(&config, Vegas::new()), 10.0, 1) {
         assert!(report.goodput >= 0.6, "{report:?}");
     }
-}
-
-/// `cargo test --release --lib table_of_goodput -- --ignored --nocapture`, with `SEEDS=20` if three are too few.
-#[test]
-#[ignore = "prints a table"]
-fn table_of_goodput() {
-    let seeds = std::env::var("SEEDS").map_or(3, |seeds| seeds.parse().expect("a number"));
-    let config = AdaptiveLimitConfig::new();
-    println!(
-        "goodput after 10 s and after 300 s, and the worst p99 in ms and the largest share that was late;"
-    );
-    println!("in a brown-out and 3 s after it");
-    for seed in 1..=seeds {
-        row("gradient", seed, gradient);
-        row("aimd", seed, || Metered::new(&config, Aimd::new()));
-        row("aimd, 50 ms", seed, || Metered::new(&config, Aimd::new().max_latency(50 * MS)));
-        row("vegas", seed, || Metered::new(&config, Vegas::new()));
-        row("gradient2", seed, || Metered::new(&config, Gradient2::new()));
-        row("vegas per call", seed, || VegasPerCall { vegas: Vegas::new(), limit: 20.0 });
-        row("fixed at 1000", seed, || Fixed(1_000));
-    }
-}
-
-fn row<L: Limiter>(name: &str, seed: u64, limiter: impl Fn() -> L) {
-    print!("{name:14} {seed:2} ");
-    let (mut p99, mut late): (f64, f64) = (0.0, 0.0);
-    for load in LOADS {
-        let reports = overload(limiter(), load, seed);
-        let [early, later] = reports.map(|report| report.goodput);
-        print!("| {early:.3} {later:.3} ");
-        for report in reports {
-            p99 = p99.max(report.p99);
-            late = late.max(report.late);
-        }
-    }
-    let [during, after] = brown_out(limiter(), seed);
-    println!("| {p99:6.0} {late:.3} | {during:.3} {after:.3}");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::super::meter::Ended;
+use crate::admission::Ended;
 use crate::classify::Class;
 use crate::clock::Timestamp;
 
