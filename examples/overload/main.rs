@@ -34,7 +34,9 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::thread;
 
-use stanchion::{BulkheadConfig, BulkheadLayer, Error, TimeoutLayer};
+use stanchion::{
+    AdaptiveLimitConfig, AdaptiveLimitLayer, BulkheadConfig, BulkheadLayer, Discipline, Error, TimeoutLayer,
+};
 use tower::{BoxError, Layer, ServiceBuilder};
 
 use crate::overload::{DEADLINE, LEFT};
@@ -51,11 +53,21 @@ enum Contestant {
     Tower,
     Refusing,
     Waiting,
+    NewestFirst,
+    Adaptive,
 }
 
 impl Contestant {
-    const ALL: [Self; 6] =
-        [Self::Nobody, Self::ExpiredSkipped, Self::TooHigh, Self::Tower, Self::Refusing, Self::Waiting];
+    const ALL: [Self; 8] = [
+        Self::Nobody,
+        Self::ExpiredSkipped,
+        Self::TooHigh,
+        Self::Tower,
+        Self::Refusing,
+        Self::Waiting,
+        Self::NewestFirst,
+        Self::Adaptive,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
@@ -65,6 +77,8 @@ impl Contestant {
             Self::Tower => "tower: limit 20, load shed",
             Self::Refusing => "bulkhead of 20, refuses",
             Self::Waiting => "bulkhead of 10, 20 wait",
+            Self::NewestFirst => "bulkhead of 12, newest first",
+            Self::Adaptive => "adaptive limit",
         }
     }
 
@@ -99,6 +113,18 @@ impl Contestant {
                 // A call that has waited for half of its time has the other half to be answered in.
                 let config = twice.max_in_flight(WORKERS).max_queued(20).max_wait(DEADLINE / 2);
                 let layer = BulkheadLayer::waiting(config);
+                let handle = layer.handle();
+                Guarded::new(layer.layer(server)).limit(move || handle.snapshot().max_in_flight)
+            }),
+            Self::NewestFirst => scenario.run(|server| {
+                // However many may wait: nobody does for longer than 5 ms while more come than can be served.
+                let config = twice.max_in_flight(WORKERS + 2).max_queued(10_000);
+                let layer = BulkheadLayer::waiting(config.discipline(Discipline::adaptive_lifo()));
+                let handle = layer.handle();
+                Guarded::new(layer.layer(server)).limit(move || handle.snapshot().max_in_flight)
+            }),
+            Self::Adaptive => scenario.run(|server| {
+                let layer = AdaptiveLimitLayer::new(AdaptiveLimitConfig::new());
                 let handle = layer.handle();
                 Guarded::new(layer.layer(server)).limit(move || handle.snapshot().max_in_flight)
             }),
