@@ -817,8 +817,9 @@ mod timeout {
 }
 
 mod rate_limits {
+    use stanchion::protocol::Carry;
     use stanchion::rate_limit::{Cost, Key, Quota};
-    use stanchion::{RateLimitConfig, RateLimitLayer, Reason};
+    use stanchion::{Deadline, RateLimitConfig, RateLimitLayer, Reason};
 
     use super::*;
 
@@ -859,6 +860,30 @@ mod rate_limits {
     #[tokio::test(start_paused = true)]
     async fn no_call_of_a_known_key_allocates() {
         assert_nothing_allocates(RateLimitLayer::keyed(config(), |_: &Ask| Some(7))).await;
+    }
+
+    /// Every call is due at once.
+    #[derive(Clone, Debug)]
+    struct Due(Deadline);
+
+    impl Carry<Ask> for Due {
+        fn deadline(&self, _: &Ask) -> Option<Deadline> {
+            Some(self.0)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_call_that_has_no_time_to_wait_allocates() {
+        let layer = RateLimitLayer::new(Quota::per_second(10).burst(1)).waits();
+        let mut service = layer.over(Due(Deadline::after(Duration::ZERO))).layer(Backend);
+        assert!(call(&mut service, Some(true)).is_ready());
+        let refused = allocations_in(Duration::ZERO, || {
+            let Poll::Ready(Err(Error::Rejected(rejected))) = call(&mut service, Some(true)) else {
+                panic!("it was not refused")
+            };
+            assert_eq!(rejected.reason(), Reason::DeadlineExceeded);
+        });
+        assert_eq!(refused.await, 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -536,17 +536,18 @@ async fn what_a_rate_limit_does_can_be_read_from_its_metrics() {
     let (layer, other) = (new(), new());
     let _ = (layer.handle(), other.handle());
     let name = |rest: &str| format!("stanchion_rate_limit_{rest}");
-    let expect = |reading: &BTreeMap<String, f64>, expected: [f64; 4]| {
+    let expect = |reading: &BTreeMap<String, f64>, expected: [f64; 5]| {
         let names = [
             name("rejections_total reason=rate_limited"),
             name("rejections_total reason=too_many_keys"),
+            name("rejections_total reason=deadline_exceeded"),
             name("actions_total action=waited"),
             name("keys "),
         ];
         assert_eq!(reading.keys().collect::<std::collections::BTreeSet<_>>(), names.iter().collect());
         assert_eq!(names.map(|name| reading[&name]), expected);
     };
-    expect(&series("quotas").await, [0.0; 4]);
+    expect(&series("quotas").await, [0.0; 5]);
     let mut service =
         layer.layer(tower::service_fn(|_: u32| std::future::ready(Ok::<_, Error<&'static str>>(()))));
     assert!(other.handle().try_take_for(&5_u32, 1).is_ok());
@@ -555,7 +556,12 @@ async fn what_a_rate_limit_does_can_be_read_from_its_metrics() {
     }
     let waits = service.call(1);
     assert!(service.call(1).await.is_err());
-    expect(&series("quotas").await, [1.0, 1.0, 1.0, 3.0]);
+    expect(&series("quotas").await, [1.0, 1.0, 0.0, 1.0, 3.0]);
     drop((waits, service, layer));
-    expect(&series("quotas").await, [1.0, 1.0, 1.0, 1.0]);
+    expect(&series("quotas").await, [1.0, 1.0, 0.0, 1.0, 1.0]);
+
+    let refuses = RateLimitLayer::new(config).name("sold");
+    let _ = refuses.handle();
+    let keys: Vec<String> = series("sold").await.into_keys().collect();
+    assert_eq!(keys, [name("rejections_total reason=rate_limited")]);
 }

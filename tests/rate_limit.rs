@@ -3,6 +3,9 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock, and its calls are tasks")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
+#[path = "rate_limit/deadline.rs"]
+mod deadline;
+
 use std::future::{Future, Ready, poll_fn, ready};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

@@ -4,6 +4,7 @@ use std::task::{Context, Poll};
 
 use pin_project::pin_project;
 
+use super::shared::Refused;
 use crate::error::Rejected;
 
 /// The future of a call that is [let through or refused](super).
@@ -13,21 +14,26 @@ use crate::error::Rejected;
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<F> {
-    /// The service at work; none if the call was refused.
     #[pin]
-    inner: Option<F>,
-    rejected: Option<Rejected>,
+    state: State<F>,
+}
+
+#[pin_project(project = Projection)]
+#[derive(Debug)]
+enum State<F> {
+    Calling(#[pin] F),
+    Refused(Refused),
 }
 
 impl<F> ResponseFuture<F> {
     #[inline]
     pub(super) const fn calling(inner: F) -> Self {
-        Self { inner: Some(inner), rejected: None }
+        Self { state: State::Calling(inner) }
     }
 
     #[inline]
-    pub(super) const fn refused(rejected: Rejected) -> Self {
-        Self { inner: None, rejected: Some(rejected) }
+    pub(super) const fn refused(refused: Refused) -> Self {
+        Self { state: State::Refused(refused) }
     }
 }
 
@@ -40,13 +46,9 @@ where
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        match this.inner.as_pin_mut() {
-            Some(inner) => inner.poll(cx),
-            None => {
-                let rejected = this.rejected.take().expect("a future is not polled after it was ready");
-                Poll::Ready(Err(rejected.deliver()))
-            }
+        match self.project().state.project() {
+            Projection::Calling(inner) => inner.poll(cx),
+            Projection::Refused(refused) => Poll::Ready(Err(Rejected::from(*refused).deliver())),
         }
     }
 }

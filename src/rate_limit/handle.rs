@@ -66,7 +66,10 @@ impl RateLimitHandle {
         if cost == 0 {
             return Ok(());
         }
-        self.shared.take(key, cost, 0).map(drop).map_err(|refusal| self.shared.rejected(refusal))
+        match self.shared.take(self.shared.ask(key, cost), 0) {
+            Ok(_) => Ok(()),
+            Err(refusal) => Err(self.shared.refused(refusal).into()),
+        }
     }
 
     /// What is left of the quota now: a call of this cost would be let through. Takes none.

@@ -1,6 +1,7 @@
 use std::hash::{BuildHasher, Hash, RandomState};
 
 use super::config::Settings;
+use super::quotas::Ask;
 use super::state::{Refusal, Turn};
 use super::store::Store;
 use crate::sync::{Mutex, MutexGuard, lock};
@@ -11,9 +12,14 @@ use crate::sync::{Mutex, MutexGuard, lock};
 /// million keys, share a quota.
 #[derive(Debug)]
 pub(super) struct Keys {
-    parts: Box<[Mutex<Store>]>,
+    parts: Box<[Part]>,
     hasher: RandomState,
 }
+
+/// On cache lines of its own, so that nobody waits for who has another part.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Part(Mutex<Store>);
 
 impl Keys {
     pub(super) fn new(settings: &Settings) -> Self {
@@ -21,7 +27,8 @@ impl Keys {
         const KEYS_IN_A_PART: usize = 256;
         const MOST_PARTS: usize = 16;
         let parts = (settings.max_keys / KEYS_IN_A_PART).clamp(1, MOST_PARTS);
-        let part = |number| Mutex::new(Store::new(settings.rate, share(settings.max_keys, parts, number)));
+        let part = |number| Store::new(settings.rate, share(settings.max_keys, parts, number));
+        let part = |number| Part(Mutex::new(part(number)));
         Self { parts: (0..parts).map(part).collect(), hasher: RandomState::new() }
     }
 
@@ -31,16 +38,16 @@ impl Keys {
 
     fn part(&self, hash: u64) -> Option<MutexGuard<'_, Store>> {
         // Of bits that the tables make no use of.
-        let place = (hash >> 32 & 0xffff).checked_rem(self.parts.len() as u64)?;
-        self.parts.get(usize::try_from(place).ok()?).map(lock)
+        let place = (hash >> 32 & 0xffff).saturating_mul(self.parts.len() as u64) >> 16;
+        self.parts.get(usize::try_from(place).ok()?).map(|Part(store)| lock(store))
     }
 
     /// The turn, and how many keys more are held than before.
-    pub(super) fn take(&self, hash: u64, cost: u32, now: u64, most: u64) -> (Result<Turn, Refusal>, Change) {
-        let Some(mut part) = self.part(hash) else { return (Err(Refusal::Never), Change::default()) };
+    pub(super) fn take(&self, ask: Ask, most: u64) -> (Result<Turn, Refusal>, Change) {
+        let Some(mut part) = self.part(ask.key) else { return (Err(Refusal::Never), Change::NONE) };
         let before = part.len();
-        let turn = part.take(hash, cost, now, most);
-        (turn, Change { before, after: part.len() })
+        let turn = part.take(ask.key, ask.cost, ask.now, most);
+        (turn, Change::between(before, part.len()))
     }
 
     pub(super) fn give_back(&self, hash: u64, turn: &Turn) {
@@ -50,7 +57,7 @@ impl Keys {
     }
 
     pub(super) fn reconfigure(&self, settings: &Settings, now: u64) {
-        for (number, part) in self.parts.iter().enumerate() {
+        for (number, Part(part)) in self.parts.iter().enumerate() {
             let most = share(settings.max_keys, self.parts.len(), number);
             lock(part).reconfigure(settings.rate, most, now);
         }
@@ -61,22 +68,26 @@ impl Keys {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.parts.iter().map(|part| lock(part).len()).sum()
+        self.parts.iter().map(|Part(part)| lock(part).len()).sum()
     }
 }
 
-/// How many keys a part held.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Change {
-    before: usize,
-    after: usize,
-}
+/// How many keys more are held than before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change(i64);
 
 impl Change {
-    /// How many more it holds, if that is another number.
-    pub(super) fn by(self) -> Option<i64> {
+    pub(super) const NONE: Self = Self(0);
+
+    pub(super) fn between(before: usize, after: usize) -> Self {
         let count = |keys| i64::try_from(keys).unwrap_or(i64::MAX);
-        (self.before != self.after).then(|| count(self.after).saturating_sub(count(self.before)))
+        Self(count(after).saturating_sub(count(before)))
+    }
+
+    /// If they are more, or fewer.
+    #[inline]
+    pub(super) fn by(self) -> Option<i64> {
+        (self.0 != 0).then_some(self.0)
     }
 }
 

@@ -12,21 +12,24 @@ use super::service::{RateLimit, Refuses, Waits};
 use super::shared::Shared;
 use crate::config::{InvalidConfig, valid};
 use crate::error::Reason;
+use crate::protocol::Plain;
 use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
 
 /// Lets no more calls through than a [quota](super) allows.
 ///
 /// The layer owns the quota: all services it makes share it, and so do those of its clones. `K` tells calls apart, `C` what
-/// they cost, and `W` whether they wait.
-pub struct RateLimitLayer<K = Together, C = One, W = Refuses> {
+/// they cost, `W` whether they wait, and `P` by when a request has to be answered.
+pub struct RateLimitLayer<K = Together, C = One, W = Refuses, P = Plain> {
     config: RateLimitConfig,
     settings: Settings,
     name: &'static str,
     observers: Vec<Arc<dyn Observer>>,
     key: K,
     cost: C,
+    protocol: P,
     is_keyed: bool,
-    waits: PhantomData<W>,
+    waits: bool,
+    form: PhantomData<W>,
     /// Made when it is first needed, and then by everybody: until then the layer can be given a name.
     shared: OnceLock<Arc<Shared>>,
 }
@@ -89,37 +92,57 @@ impl<K> RateLimitLayer<K> {
             observers: Vec::new(),
             key,
             cost: One,
+            protocol: Plain,
             is_keyed,
-            waits: PhantomData,
+            waits: false,
+            form: PhantomData,
             shared: OnceLock::new(),
         })
     }
 }
 
-impl<K, C, W> RateLimitLayer<K, C, W> {
+impl<K, C, W, P> RateLimitLayer<K, C, W, P> {
     crate::macros::layer_setters!();
 
     /// Asks `cost` once for each call how much of the quota it takes. Zero is not limited; a call that costs more than a burst
     /// is always refused, without a time to retry it. Default: each costs 1.
     #[must_use]
-    pub fn cost<Req, D: Fn(&Req) -> u32>(self, cost: D) -> RateLimitLayer<K, D, W> {
-        self.with(cost)
+    pub fn cost<Req, D: Fn(&Req) -> u32>(self, cost: D) -> RateLimitLayer<K, D, W, P> {
+        self.with(|_, protocol| (cost, protocol))
     }
 
     /// Calls wait for their turn, in the order in which they came, for up to
     /// [`max_wait`](RateLimitConfig::max_wait). The service has to be `Clone` then, since a clone of it waits. Default: a
     /// call whose turn is not now is refused.
     #[must_use]
-    pub fn waits(self) -> RateLimitLayer<K, C, Waits> {
-        let Self { config, settings, name, observers, key, cost, is_keyed, .. } = self;
-        let (waits, shared) = (PhantomData, OnceLock::new());
-        RateLimitLayer { config, settings, name, observers, key, cost, is_keyed, waits, shared }
+    pub fn waits(self) -> RateLimitLayer<K, C, Waits, P> {
+        RateLimitLayer { waits: true, ..self.with(|cost, protocol| (cost, protocol)) }
     }
 
-    fn with<D>(self, cost: D) -> RateLimitLayer<K, D, W> {
+    /// Goes by `protocol` to tell the deadline of a request, in a layer that [waits](Self::waits): `Http` for requests of
+    /// the `http` crate. A call whose turn comes no sooner is refused at once. Default: [`Plain`], which knows of none.
+    #[must_use]
+    pub fn over<Q>(self, protocol: Q) -> RateLimitLayer<K, C, W, Q> {
+        self.with(|cost, _| (cost, protocol))
+    }
+
+    fn with<D, V, Q>(self, change: impl FnOnce(C, P) -> (D, Q)) -> RateLimitLayer<K, D, V, Q> {
         let Self { config, settings, name, observers, key, is_keyed, waits, .. } = self;
-        let shared = OnceLock::new();
-        RateLimitLayer { config, settings, name, observers, key, cost, is_keyed, waits, shared }
+        let (cost, protocol) = change(self.cost, self.protocol);
+        let (form, shared) = (PhantomData, OnceLock::new());
+        RateLimitLayer {
+            config,
+            settings,
+            name,
+            observers,
+            key,
+            cost,
+            protocol,
+            is_keyed,
+            waits,
+            form,
+            shared,
+        }
     }
 
     /// To see and change the quota, and to limit what is no service.
@@ -131,9 +154,9 @@ impl<K, C, W> RateLimitLayer<K, C, W> {
     fn shared(&self) -> &Arc<Shared> {
         self.shared.get_or_init(|| {
             let vocabulary = Vocabulary {
-                actions: &[Action::Waited],
+                actions: if self.waits { &[Action::Waited] } else { &[] },
                 keys: self.is_keyed,
-                ..Vocabulary::new("rate_limit", &[Reason::RateLimited, Reason::TooManyKeys])
+                ..Vocabulary::new("rate_limit", reasons(self.is_keyed, self.waits))
             };
             let telemetry = Telemetry::new(&vocabulary, self.name, &self.observers);
             Arc::new(Shared::new(self.config.clone(), &self.settings, self.is_keyed, telemetry))
@@ -141,15 +164,26 @@ impl<K, C, W> RateLimitLayer<K, C, W> {
     }
 }
 
-impl<S, K: Clone, C: Clone, W> Layer<S> for RateLimitLayer<K, C, W> {
-    type Service = RateLimit<S, K, C, W>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        RateLimit::new(inner, Arc::clone(self.shared()), self.key.clone(), self.cost.clone())
+/// What calls are refused for.
+const fn reasons(is_keyed: bool, waits: bool) -> &'static [Reason] {
+    match (is_keyed, waits) {
+        (false, false) => &[Reason::RateLimited],
+        (true, false) => &[Reason::RateLimited, Reason::TooManyKeys],
+        (false, true) => &[Reason::RateLimited, Reason::DeadlineExceeded],
+        (true, true) => &[Reason::RateLimited, Reason::TooManyKeys, Reason::DeadlineExceeded],
     }
 }
 
-impl<K: Clone, C: Clone, W> Clone for RateLimitLayer<K, C, W> {
+impl<S, K: Clone, C: Clone, W, P: Clone> Layer<S> for RateLimitLayer<K, C, W, P> {
+    type Service = RateLimit<S, K, C, W, P>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let (key, cost, protocol) = (self.key.clone(), self.cost.clone(), self.protocol.clone());
+        RateLimit::new(inner, Arc::clone(self.shared()), key, cost, protocol)
+    }
+}
+
+impl<K: Clone, C: Clone, W, P: Clone> Clone for RateLimitLayer<K, C, W, P> {
     /// A clone shares the quota.
     fn clone(&self) -> Self {
         Self {
@@ -159,20 +193,23 @@ impl<K: Clone, C: Clone, W> Clone for RateLimitLayer<K, C, W> {
             observers: self.observers.clone(),
             key: self.key.clone(),
             cost: self.cost.clone(),
+            protocol: self.protocol.clone(),
             is_keyed: self.is_keyed,
-            waits: PhantomData,
+            waits: self.waits,
+            form: PhantomData,
             shared: OnceLock::from(Arc::clone(self.shared())),
         }
     }
 }
 
-impl<K, C, W> fmt::Debug for RateLimitLayer<K, C, W> {
+impl<K, C, W, P> fmt::Debug for RateLimitLayer<K, C, W, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimitLayer")
             .field("name", &self.name)
             .field("config", &self.config)
             .field("key", &std::any::type_name::<K>())
             .field("cost", &std::any::type_name::<C>())
+            .field("protocol", &std::any::type_name::<P>())
             .finish_non_exhaustive()
     }
 }

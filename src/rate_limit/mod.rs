@@ -46,7 +46,7 @@
 //!
 //! ```text
 //!  call -- key, cost --> [ GCRA: one word ] --- room now ---------------> service
-//!                               |------------- room within max_wait ---> waits --> service     (waits)
+//!                               |--- within max_wait and deadline -----> waits --> service     (waits)
 //!                               '------------- else -------------------> refused, retry_after
 //! ```
 //!
@@ -57,13 +57,15 @@
 //!
 //! Layers that [wait](RateLimitLayer::waits) give each call its turn when it comes, so calls are served in that order, and each
 //! sleeps once. tokio's timers fire by the millisecond, so the turns of one begin together at its end; and a service that is not ready
-//! when the turn has come is called later. A wait is not shortened by a request's deadline: put a
-//! [timeout](crate::timeout) outside.
+//! when the turn has come is called later. [Over](RateLimitLayer::over) a protocol that tells deadlines no call waits in vain: one
+//! whose turn does not come before its deadline is refused at once, and takes nothing of the quota. Nobody else's deadline is
+//! looked up.
 //!
 //! # Keys
 //!
-//! A key takes up room only for as long as its quota is not untouched again. Idle ones are forgotten little by little as
-//! calls come in, which changes nothing for them. With [`max_keys`](RateLimitConfig::max_keys) that are not idle another key is
+//! A key takes up room only for as long as its quota is not untouched again. Idle ones are forgotten, which changes nothing
+//! for them: at once if there is no other room, else little by little as calls come in, after as long again as a burst takes
+//! to come back. With [`max_keys`](RateLimitConfig::max_keys) that are not idle another key is
 //! refused: forgetting one of those would give it a quota anew, and an attacker with many keys any number of
 //! them. Choose keys that cannot be made up, such as an account and not a header.
 //!
@@ -87,7 +89,8 @@
 //!
 //! [`Reason::RateLimited`](crate::Reason), with the exact time after which the call would be let through if no other came before it.
 //! There is no such time for a call that costs more than a whole burst. [`Reason::TooManyKeys`](crate::Reason) if there is no room for
-//! another key, with the time after which there may be. Neither has reached the service.
+//! another key, with the time after which there may be. [`Reason::DeadlineExceeded`](crate::Reason) if the wait would have ended no sooner
+//! than the deadline, with the time that was left to it. None of them has reached the service.
 //!
 //! # Events
 //!
@@ -99,6 +102,7 @@ mod future;
 mod handle;
 mod keys;
 mod layer;
+mod quotas;
 mod scope;
 mod service;
 mod shared;

@@ -6,11 +6,13 @@ use std::task::{Context, Poll};
 use tower_service::Service;
 
 use super::future::ResponseFuture;
+use super::quotas::Ask;
 use super::scope::{Cost, Key, One, Together};
-use super::shared::{Shared, Taken};
-use super::state::Refusal;
+use super::shared::{Refused, Shared};
+use super::state::{Refusal, Turn};
 use super::waiting::WaitingFuture;
 use crate::error::Rejected;
+use crate::protocol::{Carry, Plain};
 
 /// A call whose turn is not now is refused. The default.
 #[derive(Clone, Copy, Debug)]
@@ -21,37 +23,51 @@ pub struct Refuses;
 pub struct Waits;
 
 /// A service that is called no more often than a [quota](super) allows.
-pub struct RateLimit<S, K = Together, C = One, W = Refuses> {
+pub struct RateLimit<S, K = Together, C = One, W = Refuses, P = Plain> {
     inner: S,
     shared: Arc<Shared>,
     key: K,
     cost: C,
-    waits: PhantomData<fn() -> W>,
+    protocol: P,
+    form: PhantomData<fn() -> W>,
 }
 
-impl<S, K, C, W> RateLimit<S, K, C, W> {
-    pub(super) const fn new(inner: S, shared: Arc<Shared>, key: K, cost: C) -> Self {
-        Self { inner, shared, key, cost, waits: PhantomData }
+impl<S, K, C, W, P> RateLimit<S, K, C, W, P> {
+    pub(super) const fn new(inner: S, shared: Arc<Shared>, key: K, cost: C, protocol: P) -> Self {
+        Self { inner, shared, key, cost, protocol, form: PhantomData }
     }
 
     crate::macros::inner_accessors!();
 
-    /// A turn for the call, or none if it is not limited.
+    /// What the call asks; nothing if it is not limited.
     #[inline]
-    fn take<Req>(&self, request: &Req, most: u64) -> Result<Option<Taken>, Refusal>
+    fn ask<Req>(&self, request: &Req) -> Option<Ask>
     where
         K: Key<Req>,
         C: Cost<Req>,
     {
         let cost = self.cost.cost(request);
         match self.key.key(request) {
-            Some(key) if cost > 0 => self.shared.take(&key, cost, most).map(Some),
-            _ => Ok(None),
+            Some(key) if cost > 0 => Some(self.shared.ask(&key, cost)),
+            _ => None,
         }
+    }
+
+    /// A turn for a call that was refused one now.
+    #[cold]
+    fn turn_later<Req>(&self, request: &Req, ask: Ask, refusal: Refusal) -> Result<Turn, Refused>
+    where
+        P: Carry<Req>,
+    {
+        let turn = match refusal {
+            Refusal::Wait(wait) => self.shared.take_later(ask, wait, || self.protocol.deadline(request)),
+            refusal => Err(refusal),
+        };
+        turn.inspect(|turn| self.shared.waits(turn)).map_err(|refusal| self.shared.refused(refusal))
     }
 }
 
-impl<S, K, C, Req> Service<Req> for RateLimit<S, K, C, Refuses>
+impl<S, K, C, P, Req> Service<Req> for RateLimit<S, K, C, Refuses, P>
 where
     S: Service<Req>,
     S::Error: From<Rejected>,
@@ -69,19 +85,20 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
-        match self.take(&request, 0) {
-            Ok(_) => ResponseFuture::calling(self.inner.call(request)),
-            Err(refusal) => ResponseFuture::refused(self.shared.rejected(refusal)),
+        match self.ask(&request).map(|ask| self.shared.take(ask, 0)) {
+            None | Some(Ok(_)) => ResponseFuture::calling(self.inner.call(request)),
+            Some(Err(refusal)) => ResponseFuture::refused(self.shared.refused(refusal)),
         }
     }
 }
 
-impl<S, K, C, Req> Service<Req> for RateLimit<S, K, C, Waits>
+impl<S, K, C, P, Req> Service<Req> for RateLimit<S, K, C, Waits, P>
 where
     S: Service<Req> + Clone,
     S::Error: From<Rejected>,
     K: Key<Req>,
     C: Cost<Req>,
+    P: Carry<Req>,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -92,29 +109,40 @@ where
         self.inner.poll_ready(cx)
     }
 
-    #[inline]
+    // Always: the future is large, and would be copied. So does it not come from where it is not known yet which it will be.
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        match self.take(&request, self.shared.max_wait()) {
-            Ok(Some(taken)) if taken.is_later() => {
-                self.shared.waits(&taken);
+        let Some(ask) = self.ask(&request) else { return WaitingFuture::calling(self.inner.call(request)) };
+        let turn = match self.shared.take(ask, 0) {
+            Ok(_) => return WaitingFuture::calling(self.inner.call(request)),
+            Err(refusal) => self.turn_later(&request, ask, refusal),
+        };
+        match turn {
+            Ok(turn) => {
                 // The readiness is not held while the call waits: others may need it.
                 self.inner = self.inner.clone();
-                WaitingFuture::waiting(self.inner.clone(), request, &self.shared, taken)
+                WaitingFuture::waiting(self.inner.clone(), request, &self.shared, ask, turn)
             }
-            Ok(_) => WaitingFuture::calling(self.inner.call(request)),
-            Err(refusal) => WaitingFuture::refused(self.shared.rejected(refusal)),
+            Err(refused) => WaitingFuture::refused(refused),
         }
     }
 }
 
-impl<S: Clone, K: Clone, C: Clone, W> Clone for RateLimit<S, K, C, W> {
+impl<S: Clone, K: Clone, C: Clone, W, P: Clone> Clone for RateLimit<S, K, C, W, P> {
     /// A clone shares the quota. It is not ready, even if this service is.
     fn clone(&self) -> Self {
-        Self::new(self.inner.clone(), Arc::clone(&self.shared), self.key.clone(), self.cost.clone())
+        Self {
+            inner: self.inner.clone(),
+            shared: Arc::clone(&self.shared),
+            key: self.key.clone(),
+            cost: self.cost.clone(),
+            protocol: self.protocol.clone(),
+            form: PhantomData,
+        }
     }
 }
 
-impl<S: fmt::Debug, K, C, W> fmt::Debug for RateLimit<S, K, C, W> {
+impl<S: fmt::Debug, K, C, W, P> fmt::Debug for RateLimit<S, K, C, W, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimit")
             .field("inner", &self.inner)

@@ -4,11 +4,12 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use super::config::{RateLimitConfig, Settings};
-use super::keys::{Change, Keys};
+use super::keys::Change;
+use super::quotas::{Ask, Quotas};
 use super::state::{Refusal, Turn};
-use super::word::Word;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::config::InvalidConfig;
+use crate::deadline::Deadline;
 use crate::error::{Reason, Rejected};
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use crate::telemetry::{Action, Event, Telemetry};
@@ -22,29 +23,6 @@ pub(super) struct Shared {
     pub(super) telemetry: Telemetry,
 }
 
-/// What was used of the quotas.
-#[derive(Debug)]
-enum Quotas {
-    One(Box<Word>),
-    ByKey(Keys),
-}
-
-/// A turn that was taken: where from, and when it comes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Taken {
-    turn: Turn,
-    hash: u64,
-    pub(super) at: Timestamp,
-}
-
-impl Taken {
-    /// Whether the call has to wait.
-    #[inline]
-    pub(super) const fn is_later(&self) -> bool {
-        self.turn.wait > 0
-    }
-}
-
 impl Shared {
     pub(super) fn new(
         config: RateLimitConfig,
@@ -52,68 +30,74 @@ impl Shared {
         is_keyed: bool,
         telemetry: Telemetry,
     ) -> Self {
-        let quotas = if is_keyed {
-            Quotas::ByKey(Keys::new(settings))
-        } else {
-            Quotas::One(Box::new(Word::new(settings.rate)))
-        };
-        let max_wait = AtomicU64::new(settings.max_wait);
+        let (quotas, max_wait) = (Quotas::new(settings, is_keyed), AtomicU64::new(settings.max_wait));
         Self { quotas, max_wait, config: Mutex::new(config), clock: Clock::start(), telemetry }
     }
 
-    /// How long a call may wait, in nanoseconds.
-    pub(super) fn max_wait(&self) -> u64 {
-        self.max_wait.load(Ordering::Relaxed)
-    }
-
-    /// Takes a turn that comes in no more than `most` nanoseconds; the reason and the time to wait if there is none.
+    /// What a call asks now.
     #[inline]
-    pub(super) fn take(&self, key: &impl Hash, cost: u32, most: u64) -> Result<Taken, Refusal> {
-        let now = self.clock.now();
-        let (turn, hash) = match &self.quotas {
-            Quotas::One(word) => (word.take(cost, now.0, most)?, 0),
-            Quotas::ByKey(keys) => {
-                let hash = keys.hash(key);
-                let (turn, change) = keys.take(hash, cost, now.0, most);
-                self.tell(change);
-                (turn?, hash)
-            }
-        };
-        Ok(Taken { turn, hash, at: Timestamp(now.0.saturating_add(turn.wait)) })
+    pub(super) fn ask(&self, key: &impl Hash, cost: u32) -> Ask {
+        Ask { key: self.quotas.hash(key), cost, now: self.clock.now().0 }
     }
 
-    /// Takes back a turn that was not used.
-    pub(super) fn give_back(&self, taken: &Taken) {
-        match &self.quotas {
-            Quotas::One(word) => word.give_back(&taken.turn),
-            Quotas::ByKey(keys) => keys.give_back(taken.hash, &taken.turn),
+    /// Takes a turn that comes in no more than `most` nanoseconds.
+    #[inline]
+    pub(super) fn take(&self, ask: Ask, most: u64) -> Result<Turn, Refusal> {
+        let (turn, change) = self.quotas.take(ask, most);
+        if let Some(change) = change.by() {
+            self.tell(change);
+        }
+        turn
+    }
+
+    /// Takes a turn that comes later, after `wait` nanoseconds if nobody is faster, and before the deadline.
+    pub(super) fn take_later(
+        &self,
+        ask: Ask,
+        wait: u64,
+        deadline: impl FnOnce() -> Option<Deadline>,
+    ) -> Result<Turn, Refusal> {
+        let max_wait = self.max_wait.load(Ordering::Relaxed);
+        if wait > max_wait {
+            return Err(Refusal::Wait(wait));
+        }
+        let Some(deadline) = deadline() else { return self.take(ask, max_wait) };
+        let left = self.clock.at(deadline.instant()).0.saturating_sub(ask.now);
+        match self.take(ask, max_wait.min(left.saturating_sub(1))) {
+            Err(Refusal::Wait(wait)) if wait <= max_wait => Err(Refusal::TooLate(left)),
+            turn => turn,
         }
     }
 
-    fn tell(&self, change: Change) {
-        if let Some(change) = change.by().filter(|_| self.telemetry.is_observed()) {
+    pub(super) fn give_back(&self, key: u64, turn: &Turn) {
+        self.quotas.give_back(key, turn);
+    }
+
+    #[cold]
+    fn tell(&self, change: i64) {
+        if self.telemetry.is_observed() {
             self.telemetry.emit(&Event::Keys { change });
         }
     }
 
     /// A call waits for its turn.
-    #[cold]
-    pub(super) fn waits(&self, taken: &Taken) {
-        self.telemetry.act(Action::Waited, 0, Duration::from_nanos(taken.turn.wait));
+    pub(super) fn waits(&self, turn: &Turn) {
+        self.telemetry.act(Action::Waited, 0, Duration::from_nanos(turn.wait));
+    }
+
+    /// A call is refused.
+    #[inline]
+    pub(super) fn refused(&self, refusal: Refusal) -> Refused {
+        let refused = Refused { refusal, name: self.telemetry.name() };
+        if self.telemetry.is_observed() {
+            self.tell_refused(refused);
+        }
+        refused
     }
 
     #[cold]
-    pub(super) fn rejected(&self, refusal: Refusal) -> Rejected {
-        let name = self.telemetry.name();
-        let rejected = match refusal {
-            Refusal::Wait(wait) => Rejected::new(Reason::RateLimited, name, Some(wait)),
-            Refusal::Never => Rejected::new(Reason::RateLimited, name, None),
-            Refusal::NoRoom(wait) => Rejected::new(Reason::TooManyKeys, name, Some(wait)),
-        };
-        if self.telemetry.is_observed() {
-            self.telemetry.emit(&Event::Rejected(&rejected));
-        }
-        rejected
+    fn tell_refused(&self, refused: Refused) {
+        self.telemetry.emit(&Event::Rejected(&refused.into()));
     }
 
     pub(super) fn config(&self) -> RateLimitConfig {
@@ -124,11 +108,7 @@ impl Shared {
         let settings = Settings::new(&config)?;
         // Held to the end, so that of two changes one is made after the other as a whole.
         let mut current = lock(&self.config);
-        let now = self.clock.now().0;
-        match &self.quotas {
-            Quotas::One(word) => word.reconfigure(settings.rate, now),
-            Quotas::ByKey(keys) => keys.reconfigure(&settings, now),
-        }
+        self.quotas.reconfigure(&settings, self.clock.now().0);
         self.max_wait.store(settings.max_wait, Ordering::Relaxed);
         *current = config;
         Ok(())
@@ -136,26 +116,37 @@ impl Shared {
 
     /// The largest cost that `key` may pay now.
     pub(super) fn available(&self, key: &impl Hash) -> u32 {
-        let now = self.clock.now().0;
-        match &self.quotas {
-            Quotas::One(word) => word.available(now),
-            Quotas::ByKey(keys) => keys.available(keys.hash(key), now),
-        }
+        self.quotas.available(self.quotas.hash(key), self.clock.now().0)
     }
 
     pub(super) fn keys(&self) -> usize {
-        match &self.quotas {
-            Quotas::One(_) => 0,
-            Quotas::ByKey(keys) => keys.len(),
-        }
+        self.quotas.keys()
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let keys = i64::try_from(self.keys()).unwrap_or(i64::MAX);
-        if keys > 0 && self.telemetry.is_observed() {
-            self.telemetry.emit(&Event::Keys { change: keys.saturating_neg() });
+        if let Some(change) = Change::between(self.keys(), 0).by() {
+            self.tell(change);
+        }
+    }
+}
+
+/// A refusal on its way to the caller, and by whom.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refused {
+    refusal: Refusal,
+    name: &'static str,
+}
+
+impl From<Refused> for Rejected {
+    #[inline]
+    fn from(Refused { refusal, name }: Refused) -> Self {
+        match refusal {
+            Refusal::Wait(wait) => Self::new(Reason::RateLimited, name, Some(wait)),
+            Refusal::Never => Self::new(Reason::RateLimited, name, None),
+            Refusal::NoRoom(wait) => Self::new(Reason::TooManyKeys, name, Some(wait)),
+            Refusal::TooLate(left) => Self::timeout(Reason::DeadlineExceeded, name, left, false),
         }
     }
 }

@@ -45,6 +45,8 @@ pub(super) enum Refusal {
     Never,
     /// There is no room for another key before so long.
     NoRoom(u64),
+    /// Not before the deadline, to which so long is left.
+    TooLate(u64),
 }
 
 impl Rate {

@@ -3,7 +3,8 @@
 //! A key whose arrival has come is as good as one that was never seen, so forgetting it changes nothing; those are the only
 //! ones that are forgotten. The heap finds them: it has each key once, with an arrival that the key had at some time. Arrivals
 //! only ever move on, so the key that is first in the heap by its present arrival is the first to become idle. What a call
-//! moves on is corrected in the heap when it comes up, and each such step was paid for by a call.
+//! moves on is corrected in the heap when it comes up, and each such step was paid for by a call. While there is room a key
+//! stays for as long again as a burst takes to come back, so that one that is called often is not made anew each time.
 
 #![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
 
@@ -65,22 +66,31 @@ impl Store {
         self.arrivals.capacity().max(self.idle_first.capacity())
     }
 
+    #[inline]
     pub(super) fn take(&mut self, key: u64, cost: u32, now: u64, most: u64) -> Result<Turn, Refusal> {
-        // What was idle goes, little by little, so that no call waits for much of it.
-        self.step(now);
-        if let Some(arrival) = self.arrivals.get_mut(&key) {
-            let turn = self.rate.ask(*arrival, cost, now, most)?;
-            *arrival = turn.with;
+        // What has long been idle goes, little by little, so that no call waits for much of it. Not what is only just idle:
+        // it may be back soon.
+        let long_ago = now.saturating_sub(self.rate.burst);
+        self.forget(long_ago);
+        let Some(arrival) = self.arrivals.get_mut(&key) else {
+            let turn = self.rate.ask(0, cost, now, most)?;
+            self.forget(long_ago);
+            self.make_room(now)?;
+            self.insert(key, turn.with);
             return Ok(turn);
-        }
-        let turn = self.rate.ask(0, cost, now, most)?;
-        self.step(now);
-        self.make_room(now)?;
-        self.arrivals.insert(key, turn.with);
-        self.idle_first.push(Reverse((turn.with, key)));
+        };
+        let turn = self.rate.ask(*arrival, cost, now, most)?;
+        *arrival = turn.with;
         Ok(turn)
     }
 
+    #[cold]
+    fn insert(&mut self, key: u64, arrival: u64) {
+        self.arrivals.insert(key, arrival);
+        self.idle_first.push(Reverse((arrival, key)));
+    }
+
+    #[cold]
     fn make_room(&mut self, now: u64) -> Result<(), Refusal> {
         while self.arrivals.len() >= self.most {
             if let Step::NoneBefore(arrival) = self.step(now) {
@@ -90,19 +100,25 @@ impl Store {
         Ok(())
     }
 
+    /// Looks for a key that has been idle since `then`.
+    #[inline]
+    fn forget(&mut self, then: u64) {
+        if self.idle_first.peek().is_some_and(|Reverse((noted, _))| *noted <= then) {
+            self.step(then);
+        }
+    }
+
     /// Looks at the key that seems to be idle first.
-    fn step(&mut self, now: u64) -> Step {
+    #[cold]
+    fn step(&mut self, then: u64) -> Step {
         let Some(mut first) = self.idle_first.peek_mut() else { return Step::NoneBefore(Rate::LAST) };
         let Reverse((noted, key)) = *first;
-        if noted > now && self.arrivals.len() < self.most {
-            return Step::NoneBefore(noted);
-        }
         let arrival = self.arrivals.get(&key).copied().unwrap_or(0);
         if arrival > noted {
             *first = Reverse((arrival, key));
             return Step::Corrected;
         }
-        if noted > now {
+        if noted > then {
             return Step::NoneBefore(noted);
         }
         PeekMut::pop(first);

@@ -201,12 +201,12 @@ proptest! {
                     prop_assert!(more.keeps(rate) && busy < most);
                     *log = more;
                 }
-                Err(Refusal::Wait(_) | Refusal::Never) => prop_assert!(!more.keeps(rate)),
                 Err(Refusal::NoRoom(wait)) => {
                     prop_assert!(log.is_idle(now) && busy >= most);
                     let first = logs.values().filter(|log| log.is_idle(now + wait) && !log.is_idle(now));
                     prop_assert!(wait > 0 && first.count() > 0);
                 }
+                Err(_) => prop_assert!(!more.keeps(rate)),
             }
             prop_assert!(store.len() <= most);
         }
@@ -299,4 +299,14 @@ fn a_key_is_refused_at_no_cost_while_none_is_idle() {
     assert_eq!(store.take(3, 1, 60, 0), Err(Refusal::NoRoom(40)));
     assert_eq!(store.take(1, 1, 60, 0), Err(Refusal::Wait(40)), "who is known is not refused for that");
     assert!(store.take(3, 1, 100, 0).is_ok());
+}
+
+#[test]
+fn a_key_that_is_called_now_and_then_is_not_made_anew_each_time() {
+    let mut store = Store::new(Rate { interval: 10, burst: 20 }, 10);
+    assert!(store.take(1, 1, 0, 0).is_ok());
+    assert!(store.take(2, 1, 29, 0).is_ok());
+    assert_eq!(store.len(), 2, "idle for less than a burst");
+    assert!(store.take(3, 1, 30, 0).is_ok());
+    assert_eq!(store.len(), 2, "forgotten");
 }

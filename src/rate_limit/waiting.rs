@@ -8,7 +8,10 @@ use pin_project::pin_project;
 use tokio::time::Sleep;
 use tower_service::Service;
 
-use super::shared::{Shared, Taken};
+use super::quotas::Ask;
+use super::shared::{Refused, Shared};
+use super::state::Turn;
+use crate::clock::Timestamp;
 use crate::error::Rejected;
 
 /// The future of a call that [waits for its turn](super), if that is not now.
@@ -30,7 +33,7 @@ enum State<Req, S: Service<Req>> {
         waiter: Option<Waiter<Req, S>>,
     },
     Calling(#[pin] S::Future),
-    Refused(Option<Rejected>),
+    Refused(Refused),
 }
 
 struct Waiter<Req, S> {
@@ -42,28 +45,29 @@ struct Waiter<Req, S> {
 /// A turn that has not been used. Dropped, it is given back.
 struct Reserved {
     shared: Arc<Shared>,
-    taken: Option<Taken>,
+    key: u64,
+    turn: Option<Turn>,
 }
 
 impl Reserved {
     const fn used(&mut self) {
-        self.taken = None;
+        self.turn = None;
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        if let Some(taken) = &self.taken {
-            self.shared.give_back(taken);
+        if let Some(turn) = &self.turn {
+            self.shared.give_back(self.key, turn);
         }
     }
 }
 
 impl<Req, S: Service<Req>> WaitingFuture<Req, S> {
-    pub(super) fn waiting(service: S, request: Req, shared: &Arc<Shared>, taken: Taken) -> Self {
-        let reserved = Reserved { shared: Arc::clone(shared), taken: Some(taken) };
-        let waiter = Some(Waiter { service, request, reserved });
-        Self { state: State::Waiting { timer: shared.clock.sleep_until(taken.at), waiter } }
+    pub(super) fn waiting(service: S, request: Req, shared: &Arc<Shared>, ask: Ask, turn: Turn) -> Self {
+        let timer = shared.clock.sleep_until(Timestamp(ask.now.saturating_add(turn.wait)));
+        let reserved = Reserved { shared: Arc::clone(shared), key: ask.key, turn: Some(turn) };
+        Self { state: State::Waiting { timer, waiter: Some(Waiter { service, request, reserved }) } }
     }
 
     #[inline]
@@ -71,8 +75,8 @@ impl<Req, S: Service<Req>> WaitingFuture<Req, S> {
         Self { state: State::Calling(inner) }
     }
 
-    pub(super) const fn refused(rejected: Rejected) -> Self {
-        Self { state: State::Refused(Some(rejected)) }
+    pub(super) const fn refused(refused: Refused) -> Self {
+        Self { state: State::Refused(refused) }
     }
 }
 
@@ -89,9 +93,8 @@ where
         loop {
             let inner = match state.as_mut().project() {
                 Projection::Calling(inner) => return inner.poll(cx),
-                Projection::Refused(rejected) => {
-                    let rejected = rejected.take().expect(POLLED_AGAIN);
-                    return Poll::Ready(Err(rejected.deliver()));
+                Projection::Refused(refused) => {
+                    return Poll::Ready(Err(Rejected::from(*refused).deliver()));
                 }
                 Projection::Waiting { timer, waiter } => {
                     if !timer.is_elapsed() {

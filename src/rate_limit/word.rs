@@ -18,7 +18,9 @@ const BITS: u32 = 2;
 const GENERATIONS: usize = 1 << BITS;
 const GENERATION: u64 = (1 << BITS) - 1;
 
+/// On cache lines of its own: what else the calls share is only read.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(super) struct Word {
     word: AtomicU64,
     rates: [Published; GENERATIONS],
@@ -72,13 +74,10 @@ impl Word {
 
     #[inline]
     fn rate(&self, generation: u64) -> Rate {
-        let [first, second, third, fourth] = &self.rates;
-        let published = match generation {
-            0 => first,
-            1 => second,
-            2 => third,
-            _ => fourth,
-        };
+        let [first, ..] = &self.rates;
+        // There is one for each: nothing is compared.
+        let published = usize::try_from(generation).ok().and_then(|place| self.rates.get(place));
+        let published = published.unwrap_or(first);
         Rate {
             interval: published.interval.load(Ordering::Relaxed),
             burst: published.burst.load(Ordering::Relaxed),
