@@ -15,7 +15,7 @@ use stanchion::circuit_breaker::{Permit, Readiness};
 use stanchion::fallback::{Answer, Failure, Reply};
 use stanchion::hedge::HedgeDelay;
 use stanchion::protocol::{Copied, copied};
-use stanchion::rate_limit::Quota;
+use stanchion::rate_limit::{One, Quota, Together, Waits};
 use stanchion::retry::Standard;
 use stanchion::timeout::{Covers, Limit, MinRemaining, Scope};
 use stanchion::{
@@ -172,9 +172,17 @@ contract!(rate_limit, RateLimitLayer::new(plenty()));
 contract!(answers rate_limit_by_key, RateLimitLayer::keyed(plenty(), |_: &Request| Some(1)).cost(|_: &Request| 2));
 // A clone of the service waits, so one is needed.
 contract!(clones rate_limit_that_waits, RateLimitLayer::new(plenty()).waits());
+contract!(clones rate_limit_at_which_all_calls_wait, all_wait());
 
 fn plenty() -> RateLimitConfig {
     RateLimitConfig::new(Quota::per_second(1_000_000_000))
+}
+
+fn all_wait() -> RateLimitLayer<Together, One, Waits> {
+    let config = RateLimitConfig::new(Quota::per_second(1_000).burst(1)).max_wait(Duration::MAX);
+    let layer = RateLimitLayer::new(config).waits();
+    assert!(layer.handle().try_take(1).is_ok());
+    layer
 }
 
 contract!(timeout, TimeoutLayer::new(patient()));
