@@ -1,4 +1,4 @@
-//! Circuit breakers side by side in one run: see the README next to this package.
+//! Circuit breakers and limits side by side in one run: see the README next to this package.
 
 use std::time::Duration;
 
@@ -12,7 +12,10 @@ mod measure;
 mod ours;
 #[cfg(feature = "ours")]
 mod ours_layers;
+#[cfg(feature = "ours")]
+mod ours_limits;
 mod peer_layers;
+mod peer_limits;
 mod peers;
 mod row;
 mod service;
@@ -97,10 +100,11 @@ fn main() {
 
 fn rows() -> Vec<Row> {
     #[cfg(feature = "ours")]
-    let ours = [ours::successes(), ours::failures(), ours::refusals(), ours_layers::rows()];
+    let ours =
+        [ours::successes(), ours::failures(), ours::refusals(), ours_layers::rows(), ours_limits::rows()];
     #[cfg(not(feature = "ours"))]
-    let ours = [vec![], vec![], vec![], vec![]];
-    let [our_successes, our_failures, our_refusals, our_layers] = ours;
+    let ours = [const { Vec::new() }; 5];
+    let [our_successes, our_failures, our_refusals, our_layers, our_limits] = ours;
     [
         floors::successes(),
         our_successes,
@@ -111,6 +115,8 @@ fn rows() -> Vec<Row> {
         peers::refusals(),
         our_layers,
         peer_layers::rows(),
+        our_limits,
+        peer_limits::rows(),
     ]
     .into_iter()
     .flatten()

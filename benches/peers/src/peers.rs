@@ -2,12 +2,9 @@
 //! the same thresholds where they have them: half of the calls, 100 of them at least, an hour open.
 
 use std::hint::black_box;
-use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::time::Duration;
 
 use failsafe::{FailurePolicy, StateMachine, backoff, failure_policy};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use layered::Execute;
 use recloser::{AsyncRecloser, Recloser};
 use seatbelt::breaker::{Breaker, BreakerLayer};
@@ -55,20 +52,11 @@ pub fn successes() -> Vec<Row> {
         .against(OURS_COUNT),
         Row::with_heap("failsafe, EMA over 60 s", Success, || Failsafe(ema(), service_fn(echo::<Failed>)))
             .against(OURS_TIME),
-        Row::with_heap("governor, direct check", Success, || {
-            // A cell each nanosecond: never refuses, whatever the machine.
-            Governor(
-                limiter(Quota::per_second(NonZeroU32::new(1_000_000_000).unwrap())),
-                service_fn(echo::<Failed>),
-            )
-        })
-        .against(OURS_COUNT),
     ]
 }
 
 pub fn refusals() -> Vec<Row> {
     let tr = tower_resilience(SlidingWindowType::CountBased);
-    let once_an_hour = Quota::with_period(HOUR).unwrap();
     vec![
         Row::new(
             "tower-resilience, open",
@@ -96,13 +84,6 @@ pub fn refusals() -> Vec<Row> {
             "failsafe, open",
             Refusal,
             opened(|failing| Failsafe(consecutive(), service_fn(move |req| fragile::<Failed>(failing, req)))),
-        ),
-        Row::new(
-            "governor, exhausted",
-            Refusal,
-            opened(|failing| {
-                Governor(limiter(once_an_hour), service_fn(move |req| fragile::<Failed>(failing, req)))
-            }),
         ),
     ]
     .into_iter()
@@ -245,31 +226,5 @@ where
             Err(_) => self.0.on_error(),
         }
         answer.is_ok()
-    }
-}
-
-// -------------------------------------------------------------------------------------------------- governor
-
-/// A rate limiter and no breaker: here as the leanest guard in wide use.
-fn limiter(quota: Quota) -> Arc<DefaultDirectRateLimiter> {
-    Arc::new(RateLimiter::direct(quota))
-}
-
-#[derive(Clone)]
-struct Governor<S>(Arc<DefaultDirectRateLimiter>, S);
-
-impl<S> Contestant for Governor<S>
-where
-    S: Service<u64, Response = u64, Error = Failed> + Clone + Send + 'static,
-{
-    async fn call(&mut self, req: u64) -> bool {
-        let Ok(service) = self.1.ready().await else { return false };
-        match self.0.check() {
-            Ok(()) => black_box(service.call(req).await).is_ok(),
-            Err(not_until) => {
-                black_box(not_until);
-                false
-            }
-        }
     }
 }
