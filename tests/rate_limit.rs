@@ -5,6 +5,8 @@
 
 #[path = "rate_limit/deadline.rs"]
 mod deadline;
+#[path = "rate_limit/keys.rs"]
+mod keys;
 
 use std::future::{Future, Ready, poll_fn, ready};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -271,61 +273,6 @@ async fn served(_: From) -> Result<(), Failure> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_key_has_a_quota_of_its_own() {
-    let layer = by_caller(ten_per_second(1));
-    let mut service = layer.layer(service_fn(served));
-    assert!(call(&mut service, From("a")).await.is_ok());
-    assert_eq!(refusal(&mut service, From("a")).await.retry_after(), Some(100 * MS));
-    assert!(call(&mut service, From("b")).await.is_ok());
-    assert!(call(&mut service, From("")).await.is_ok());
-    assert!(call(&mut service, From("")).await.is_ok(), "what has no key is not limited");
-    let handle = layer.handle();
-    assert_eq!((handle.keys(), handle.available_for(&"a"), handle.available_for(&"c")), (2, 0, 1));
-    assert_eq!(handle.try_take_for(&"a", 1).unwrap_err().retry_after(), Some(100 * MS));
-    assert!(handle.try_take_for(&"c", 1).is_ok());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_new_key_is_refused_while_all_that_are_held_are_in_use() {
-    let layer = by_caller(RateLimitConfig::new(ten_per_second(1)).max_keys(2));
-    let mut service = layer.layer(service_fn(served));
-    assert!(call(&mut service, From("a")).await.is_ok());
-    advance(60 * MS).await;
-    assert!(call(&mut service, From("b")).await.is_ok());
-    let rejected = refusal(&mut service, From("c")).await;
-    assert_eq!((rejected.reason(), rejected.retry_after()), (Reason::TooManyKeys, Some(40 * MS)));
-    assert!(!rejected.reached_service());
-    assert_eq!(refusal(&mut service, From("a")).await.reason(), Reason::RateLimited);
-    advance(40 * MS).await;
-    assert!(call(&mut service, From("c")).await.is_ok(), "an idle one makes room");
-    assert_eq!(layer.handle().keys(), 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn keys_without_end_take_up_no_more_than_their_room() {
-    let config = RateLimitConfig::new(Quota::per_minute(1)).max_keys(1_000);
-    let handle = RateLimitLayer::keyed(config, |key: &u32| Some(*key)).handle();
-    let admitted = (0..100_000_u32).filter(|key| handle.try_take_for(key, 1).is_ok()).count();
-    assert_eq!((admitted, handle.keys()), (1_000, 1_000));
-    advance(60 * SECOND).await;
-    for key in 0..2_000_u32 {
-        let _ = handle.try_take_for(&(key % 2), 1);
-    }
-    assert!(handle.keys() <= 1_000);
-}
-
-#[tokio::test(start_paused = true)]
-async fn waiters_of_a_key_give_their_turn_back_as_well() {
-    let layer = by_caller(ten_per_second(1)).waits();
-    let mut service = layer.layer(service_fn(served));
-    assert!(service.call(From("a")).await.is_ok());
-    drop(service.call(From("a")));
-    let before = Instant::now();
-    assert!(service.call(From("a")).await.is_ok());
-    assert_eq!(before.elapsed(), 100 * MS);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_new_quota_counts_what_was_used_of_the_old_one() {
     let layer = RateLimitLayer::new(Quota::per_minute(1).burst(10));
     let handle = layer.handle();
@@ -337,6 +284,35 @@ async fn a_new_quota_counts_what_was_used_of_the_old_one() {
     assert!(handle.try_take(15).is_ok());
     handle.reconfigure(Quota::per_minute(1).burst(2)).unwrap();
     assert_eq!(handle.try_take(1).unwrap_err().retry_after(), Some(60 * SECOND), "a burst at most");
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_wait_keep_their_time_when_the_quota_changes() {
+    let layer = RateLimitLayer::new(ten_per_second(1)).waits();
+    let mut service = layer.layer(service_fn(echo));
+    assert!(call(&mut service, 1).await.is_ok());
+    let began = Instant::now();
+    let waits = service.call(2);
+    layer.handle().reconfigure(Quota::per_minute(1)).unwrap();
+    assert!(waits.await.is_ok());
+    assert_eq!(began.elapsed(), 100 * MS);
+    assert_eq!(refusal(&mut service, 3).await.retry_after(), Some(60 * SECOND - 100 * MS));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_largest_settings_work() {
+    let quota = Quota::per(u32::MAX, Duration::from_secs(5));
+    let config = RateLimitConfig::new(quota).max_wait(Duration::MAX).max_keys(u32::MAX);
+    let layer = by_caller(config).waits().cost(|_: &From| u32::MAX);
+    let mut service = layer.layer(service_fn(served));
+    assert!(call(&mut service, From("a")).await.is_ok());
+    let began = Instant::now();
+    assert!(call(&mut service, From("a")).await.is_ok());
+    assert_eq!(began.elapsed().as_secs(), 2 * u64::from(u32::MAX) / 1_000_000_000, "each takes 2 ns");
+    let rare = RateLimitLayer::new(Quota::per(1, Duration::from_secs(1 << 29)));
+    let mut service = rare.waits().layer(service_fn(echo));
+    assert!(call(&mut service, 1).await.is_ok());
+    assert_eq!(refusal(&mut service, 2).await.retry_after(), Some(Duration::from_secs(1 << 29)));
 }
 
 #[tokio::test(start_paused = true)]

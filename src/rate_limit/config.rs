@@ -91,7 +91,8 @@ pub struct RateLimitConfig {
     /// effect. One that would wait for longer is refused at once. Default: 1 s, below the usual timeouts.
     pub max_wait: Duration,
     /// How many keys are held at most, in a layer with keys; at least 1. Each takes up about 60 bytes. They are in up to sixteen
-    /// parts with a share of it each, so chance may refuse a key when some hundredths are still free. Default: 10,000.
+    /// parts with a share of it each, so chance may refuse a key when some hundredths are still free; and a layer that was made
+    /// for thousands holds one in each part however few are allowed later. Default: 10,000.
     pub max_keys: u32,
 }
 
