@@ -15,13 +15,14 @@ use stanchion::protocol::{Carry, Cover, Watch};
 use stanchion::rate_limit::Quota;
 use stanchion::{
     Budget, BudgetConfig, BulkheadConfig, BulkheadLayer, CircuitBreakerConfig, CircuitBreakerLayer, Deadline,
-    FallbackLayer, HedgeConfig, HedgeLayer, RateLimitLayer, RetryConfig, RetryLayer, TimeoutLayer,
+    FallbackLayer, HedgeConfig, HedgeLayer, RateLimitLayer, RetryConfig, RetryLayer, ThrottleConfig,
+    ThrottleLayer, TimeoutLayer,
 };
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 
-use super::cases::{Listening, by_count, by_slowness};
+use super::cases::{Listening, REFUSING, TIMING, by_count, by_slowness};
 use super::tower_layers::{
-    ARMED, HEDGE, HEDGE_ARMED, LIMIT, LIMIT_REFUSED, RETRY, RETRY_SPENT, STACK, TIMEOUT,
+    ARMED, HEDGE, HEDGE_ARMED, LIMIT, LIMIT_REFUSED, RATE, RETRY, RETRY_SPENT, STACK, TIMEOUT,
 };
 use super::{Case, Error, Expect, Failed, Tower, echo, mostly_fail};
 
@@ -34,6 +35,7 @@ pub(crate) fn all() -> Vec<Case> {
     cases.extend(fallbacks());
     cases.extend(bulkheads());
     cases.extend(rate_limits());
+    cases.extend(throttles());
     cases.extend(stacks());
     cases
 }
@@ -105,15 +107,30 @@ fn bulkheads() -> Vec<Case> {
 
 fn rate_limits() -> Vec<Case> {
     let plenty = || Quota::per_second(1_000_000_000);
-    let by_key = RateLimitLayer::keyed(plenty(), |request: &u64| Some(request & 1));
+    let hourly = || Quota::per(1, 3_600 * SECOND).burst(1);
+    let by_key = |quota| RateLimitLayer::keyed(quota, |request: &u64| Some(request & 1));
     let waits = RateLimitLayer::new(plenty()).waits();
-    let spent = RateLimitLayer::new(Quota::per(1, 3_600 * SECOND).burst(1));
+    let (spent, keys_spent) = (RateLimitLayer::new(hourly()), by_key(hourly()));
     let _ = spent.handle().try_take(1);
+    for key in 0..2_u64 {
+        let _ = keys_spent.handle().try_take_for(&key, 1);
+    }
     vec![
-        succeeding("rate limit", RateLimitLayer::new(plenty()).layer(service_fn(echo))),
-        succeeding("rate limit by key", by_key.layer(service_fn(echo))),
-        succeeding("rate limit that waits, at once", waits.layer(service_fn(echo))),
-        Case::new("rate limit, refused", Expect::Refusal, Tower(spent.layer(service_fn(echo)))),
+        succeeding("rate limit", RateLimitLayer::new(plenty()).layer(service_fn(echo))).above(RATE),
+        succeeding("rate limit by key", by_key(plenty()).layer(service_fn(echo))),
+        succeeding("rate limit that waits, at once", waits.layer(service_fn(echo))).above(RATE),
+        Case::new("rate limit, refused", Expect::Refusal, Tower(spent.layer(service_fn(echo))))
+            .above(REFUSING),
+        Case::new("rate limit by key, refused", Expect::Refusal, Tower(keys_spent.layer(service_fn(echo)))),
+    ]
+}
+
+/// The one of which nearly all calls are refused is around a service that fails always.
+fn throttles() -> Vec<Case> {
+    let throttle = || ThrottleLayer::new(ThrottleConfig::new().max_ratio(1.0));
+    vec![
+        succeeding("throttle", throttle().layer(service_fn(echo))).above(TIMING),
+        Case::new("throttle, nearly all refused", Expect::Refusal, Tower(throttle().layer(service_fn(fail)))),
     ]
 }
 

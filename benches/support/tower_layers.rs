@@ -1,17 +1,21 @@
 //! The cases of tower's own layers, for ours to be compared with.
 
 use std::future::{Ready, ready};
+use std::hint::black_box;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tower::hedge::{self, Hedge};
+use tower::limit::RateLimit;
+use tower::limit::rate::Rate;
 use tower::retry;
 use tower::retry::budget::{Budget, TpsBudget};
-use tower::{BoxError, Service, ServiceBuilder, service_fn};
+use tower::util::ServiceFn;
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
 
 use super::layers::{SECOND, pending_once, succeeding};
-use super::{Case, Expect, Tower, echo, mostly_fail};
+use super::{Case, Contestant, Error, Expect, Tower, echo, mostly_fail};
 
 pub(crate) const PENDING: &str = "bare service, not ready at once";
 pub(crate) const RETRY: &str = "tower retry, TpsBudget";
@@ -22,6 +26,7 @@ pub(crate) const HEDGE: &str = "tower hedge, one for each clone";
 pub(crate) const HEDGE_ARMED: &str = "tower hedge, one for each clone, armed";
 pub(crate) const LIMIT: &str = "tower concurrency limit";
 pub(crate) const LIMIT_REFUSED: &str = "tower load shed, concurrency limit, refused";
+pub(crate) const RATE: &str = "tower rate limit, one for each clone";
 pub(crate) const STACK: &str = "tower timeout, retry, timeout";
 
 pub(crate) fn all() -> Vec<Case> {
@@ -47,6 +52,7 @@ pub(crate) fn all() -> Vec<Case> {
             Expect::Refusal,
             Tower(ServiceBuilder::new().load_shed().concurrency_limit(0).service_fn(echo)),
         ),
+        Case::new(RATE, Expect::Success, Limited(None)),
     ]
 }
 
@@ -121,5 +127,30 @@ where
 
     fn call(&mut self, request: u64) -> Self::Future {
         self.0.call(request)
+    }
+}
+
+/// As many calls as there can be. A rate limit cannot be cloned, so each clone has one of its own; and wants a runtime, so
+/// that is made where it is called.
+struct Limited(Option<RateLimit<Inner>>);
+
+type Inner = ServiceFn<fn(u64) -> Ready<Result<u64, Error>>>;
+
+impl Clone for Limited {
+    fn clone(&self) -> Self {
+        Self(None)
+    }
+}
+
+impl Contestant for Limited {
+    async fn call(&mut self, request: u64) -> bool {
+        let made = || {
+            let inner: Inner = service_fn(|request| ready(Ok(request)));
+            RateLimit::new(inner, Rate::new(1_000_000_000, SECOND))
+        };
+        match self.0.get_or_insert_with(made).ready().await {
+            Ok(service) => black_box(service.call(request).await).is_ok(),
+            Err(_) => false,
+        }
     }
 }

@@ -92,6 +92,10 @@ async fn a_deadline_is_looked_up_only_for_a_call_that_would_wait() {
     assert_eq!(lookups(), 0);
     assert!(!waits.made(within(Duration::ZERO)));
     assert_eq!(lookups(), 1);
+    let hopeless = RateLimitConfig::new(ten_per_second(1)).max_wait(Duration::ZERO);
+    let mut hopeless = RateLimitLayer::new(hopeless).waits().over(asked.clone()).layer(service_fn(answer));
+    assert!(hopeless.made(within(SECOND)) && !hopeless.made(within(SECOND)));
+    assert_eq!(lookups(), 1, "no deadline makes it shorter");
 }
 
 /// A service whose calls take no time.
