@@ -19,9 +19,10 @@ use std::time::Duration;
 
 use stanchion::classify::Class;
 use stanchion::hedge::HedgeDelay;
+use stanchion::rate_limit::Quota;
 use stanchion::{
     CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, FallbackLayer, HedgeConfig, HedgeLayer,
-    RetryConfig, RetryLayer, TimeoutLayer,
+    RateLimitLayer, RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer,
 };
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 
@@ -150,6 +151,11 @@ fn layers() {
     occupied("hedge, quantile", || quantile().layer(service_fn(plain)));
     occupied("fallback", || FallbackLayer::value(0).layer(service_fn(plain)));
     occupied("circuit breaker, 100 calls", || breaker().layer(service_fn(plain)));
+    let (quota, key) = (Quota::per_second(100), |request: &u64| Some(*request));
+    occupied("rate limit", || RateLimitLayer::new(quota).layer(service_fn(plain)));
+    occupied("rate limit that waits", || RateLimitLayer::new(quota).waits().layer(service_fn(plain)));
+    occupied("rate limit by key", || RateLimitLayer::keyed(quota, key).layer(service_fn(plain)));
+    occupied("throttle", || ThrottleLayer::new(ThrottleConfig::new()).layer(service_fn(plain)));
     occupied("timeout, retry, breaker, timeout", || {
         let stack = ServiceBuilder::new().layer(total()).layer(retry()).layer(breaker());
         stack.layer(attempt()).service_fn(plain)

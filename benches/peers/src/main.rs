@@ -23,7 +23,7 @@ mod service;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const USAGE: &str = "usage: peers [--quick | --instructions] [--only SUBSTRING]";
+const USAGE: &str = "usage: peers [--quick | --instructions] [--only SUBSTRING,..]";
 
 struct Options {
     counts_instructions: bool,
@@ -54,7 +54,7 @@ impl Options {
 
     /// The bare service is always measured: it is what the ratios refer to.
     fn wants(&self, row: &Row) -> bool {
-        row.name == BARE || row.name.to_lowercase().contains(&self.only)
+        row.name == BARE || self.only.split(',').any(|words| row.name.to_lowercase().contains(words))
     }
 }
 
