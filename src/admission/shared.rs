@@ -76,7 +76,7 @@ impl<L: Limit> Shared<L> {
             clock: Clock::start(),
             telemetry,
         };
-        shared.tell_limit(first);
+        shared.tell_limit();
         shared
     }
 
@@ -100,25 +100,29 @@ impl<L: Limit> Shared<L> {
         self.terms.store(settings.terms(admission, &self.telemetry), Ordering::Relaxed);
         let (now, (_, limit)) = (self.clock.now(), self.permits.counts());
         let limit = self.limit.reconfigure(&Change { before: &before.config, after: &config, now, limit });
-        self.limit_to(limit);
+        self.permits.limit_to(limit);
         self.settings.swap(Arc::new(settings));
         drop(changing);
-        // Those who wait are woken now, by code that is not ours.
+        // What is woken and told now is code that is not ours, and may come back with another change.
         Permits::grant(self);
+        self.tell_limit();
         Ok(())
     }
 
-    fn limit_to(&self, limit: u32) {
-        self.permits.limit_to(limit);
-        self.tell_limit(limit);
+    /// Tells what the limit is by now. Of two who change it at the same time the one who tells last has seen both.
+    fn tell_limit(&self) {
+        while self.is_news(self.permits.counts().1) {}
     }
 
-    fn tell_limit(&self, limit: u32) {
-        let told = self.told.swap(u64::from(limit), Ordering::Relaxed);
-        if self.telemetry.wants_calls() && told != u64::from(limit) {
+    /// Whether it was not known that `limit` is the limit; it is told.
+    fn is_news(&self, limit: u32) -> bool {
+        let told = self.told.swap(u64::from(limit), Ordering::AcqRel);
+        let is_news = told != u64::from(limit);
+        if is_news && self.telemetry.wants_calls() {
             let change = i64::from(limit).saturating_sub_unsigned(told);
             self.telemetry.emit(&Event::Load { what: Load::Limit, change });
         }
+        is_news
     }
 
     #[inline]
@@ -215,7 +219,8 @@ impl<L: Limit> Shared<L> {
         let (in_flight, _) = self.permits.counts();
         if let Some(limit) = self.limit.ended(&Ended { began, now, in_flight, class }) {
             // Those who wait hear of it when the permit comes back, right after this.
-            self.limit_to(limit);
+            self.permits.limit_to(limit);
+            self.tell_limit();
         }
     }
 
@@ -299,6 +304,6 @@ impl<L: Limit> Owner for Shared<L> {
 
 impl<L: Limit> Drop for Shared<L> {
     fn drop(&mut self) {
-        self.tell_limit(0);
+        self.is_news(0);
     }
 }
