@@ -33,24 +33,28 @@ enum Turn<L: Limit> {
 #[derive(Clone, Copy, Debug)]
 struct Patience {
     until: Instant,
-    /// What it was given, in nanoseconds: by the layer, or else by its deadline.
-    given: u64,
+    /// What the layer gives it, in nanoseconds.
+    max_wait: u64,
+    /// What its deadline left it when it came.
+    remaining: u64,
     is_deadline: bool,
 }
 
 impl Patience {
     fn new<L: Limit>(shared: &Shared<L>, claim: &Claim, now: Instant) -> Self {
         let max_wait = shared.max_wait();
-        let waits = Self { until: instant_after(now, max_wait), given: nanos(max_wait), is_deadline: false };
+        let until = instant_after(now, max_wait);
+        let waits = Self { until, max_wait: nanos(max_wait), remaining: u64::MAX, is_deadline: false };
         let Some(deadline) = claim.deadline else { return waits };
         let remaining = deadline.remaining_at(now);
         let needed = Duration::from_nanos(shared.needed(shared.now()));
-        let until = instant_after(now, remaining.saturating_sub(needed));
-        if until < waits.until { Self { until, given: nanos(remaining), is_deadline: true } } else { waits }
+        let at_latest = instant_after(now, remaining.saturating_sub(needed));
+        let is_deadline = at_latest < until;
+        Self { until: until.min(at_latest), remaining: nanos(remaining), is_deadline, ..waits }
     }
 
     fn end<L: Limit>(self, shared: &Shared<L>) -> Rejected {
-        if self.is_deadline { shared.too_late(self.given) } else { shared.give_up(self.given) }
+        if self.is_deadline { shared.too_late(self.remaining) } else { shared.give_up(self.max_wait) }
     }
 }
 
@@ -81,7 +85,7 @@ impl<L: Limit> Place<L> {
                 Poll::Ready(Err(match why {
                     Shed::Displaced => self.shared.refuse(),
                     Shed::Overdue(waited) => self.shared.give_up(waited),
-                    Shed::Late => self.shared.too_late(self.patience.given),
+                    Shed::Late => self.shared.too_late(self.patience.remaining),
                 }))
             }
         }
