@@ -3,6 +3,11 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock, and spawns")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
 
+#[path = "bulkhead/claims.rs"]
+mod claims;
+#[path = "bulkhead/hostile.rs"]
+mod hostile;
+
 use std::future::{Future, pending, poll_fn, ready};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,6 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use stanchion::bulkhead::Wait;
+use stanchion::classify::ErrorsAreFailures;
 use stanchion::telemetry::{Action, Event, Load, Source};
 use stanchion::{Bulkhead, BulkheadConfig, BulkheadHandle, BulkheadLayer, Error, Reason, Rejected};
 use tokio::sync::oneshot;
