@@ -239,10 +239,12 @@ impl<O: Owner> Acquire<O> {
         entered.ok()?;
         let (ticket, displaced) = if waits { queue.enter(ask, now).unzip() } else { (None, None) };
         drop(queue);
+        // Before the other is woken: it leaves the queue if that panics.
+        let entered = Self { owner: Some(Arc::clone(owner)), ticket };
         if let Some(waker) = displaced.flatten() {
             waker.wake();
         }
-        Some(Self { owner: Some(Arc::clone(owner)), ticket })
+        Some(entered)
     }
 }
 

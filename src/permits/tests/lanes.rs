@@ -1,5 +1,9 @@
 //! Classes, tenants and shares of the limit: who is next, and who loses a place.
 
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::{Context, Wake};
 use std::time::Duration;
 
 use super::Line;
@@ -213,6 +217,24 @@ fn one_who_is_displaced_before_it_was_polled_is_told_when_it_is() {
     let told = tokio_test::assert_ready!(displaced.poll());
     assert_eq!(told.unwrap_err(), crate::permits::Shed::Displaced);
     drop((displaced, another));
+    line.ends();
+}
+
+#[test]
+fn a_waker_that_panics_loses_only_the_call_that_woke_it() {
+    struct Bad;
+    impl Wake for Bad {
+        fn wake(self: Arc<Self>) {
+            panic!("it is told");
+        }
+    }
+    let line = Line::full(1, 1, FIFO);
+    let mut displaced = Box::pin(line.permits.acquire_for(class(0)).unwrap());
+    assert!(displaced.as_mut().poll(&mut Context::from_waker(&Arc::new(Bad).into())).is_pending());
+    let displaces = catch_unwind(AssertUnwindSafe(|| line.permits.acquire_for(class(1))));
+    assert!(displaces.is_err());
+    assert_eq!(line.permits.queued(), 0, "nobody has that place");
+    drop(displaced);
     line.ends();
 }
 
