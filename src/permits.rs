@@ -130,6 +130,12 @@ impl Permits {
             return None;
         }
         if let Some(waker) = queue.shed_next(now, needed) {
+            if cfg!(stanchion_planted_bug = "unmarked_too_late") {
+                let is_empty = queue.len() == 0;
+                drop(queue);
+                let _ = permits.change(|seen| is_empty.then(|| seen.waiting(false)));
+                return Some(waker);
+            }
             permits.unmark_if_empty(&queue);
             return Some(waker);
         }
@@ -150,6 +156,10 @@ impl Permits {
     /// next is given out when they have become fewer. Those who wait hear of it by the [`grant`](Self::grant) that has to
     /// follow, which is no part of this so that it can be made without a lock.
     pub(crate) fn limit_to(&self, limit: u32) {
+        if cfg!(stanchion_planted_bug = "limit_overwrites") {
+            let seen = self.load();
+            return self.word.store(Word::new(limit, seen.out(), seen.has_waiting()).0, Ordering::Release);
+        }
         let _ = self.change(|seen| Some(Word::new(limit, seen.out(), seen.has_waiting())));
     }
 
@@ -227,13 +237,17 @@ impl<O: Owner> Acquire<O> {
     /// The place is taken now, and not when the future is first polled.
     pub(crate) fn enter(owner: &Arc<O>, ask: &Ask, now: Timestamp) -> Option<Self> {
         let permits = owner.permits();
+        let read_early = cfg!(stanchion_planted_bug = "share_read_early").then(|| owner.share(ask.class));
         let mut queue = lock(&permits.queue);
         // Under the lock: either this one sees a share that has changed, or the grant that follows sees this one.
-        let share = owner.share(ask.class);
+        let share = read_early.unwrap_or_else(|| owner.share(ask.class));
         let (is_next, may_wait) = (queue.is_next(ask), queue.has_place(ask, now));
         let mut waits = false;
         let entered = permits.change(|seen| {
             waits = !(is_next && seen.has_room(share));
+            if cfg!(stanchion_planted_bug = "overtaker_unmarks") && !waits {
+                return Some(seen.with_one_more().waiting(false));
+            }
             if waits { may_wait.then(|| seen.waiting(true)) } else { Some(seen.with_one_more()) }
         });
         entered.ok()?;

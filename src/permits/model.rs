@@ -2,14 +2,16 @@
 
 #![allow(clippy::arithmetic_side_effects, clippy::panic, reason = "a test may fail")]
 
+mod lanes;
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use super::owner::permits as new_permits;
-use super::{Acquire, Permit, Permits};
+use super::owner::{ASK, permits as new_permits};
+use super::{Acquire, Ask, Permit, Permits, Shed};
 use crate::sync::both;
 
 #[derive(Default)]
@@ -27,30 +29,51 @@ struct Waiter {
     wakes: Arc<Wakes>,
 }
 
+/// What somebody was told who waited.
+enum Told {
+    Served(Permit<Permits>),
+    Shed(Shed),
+}
+
 impl Waiter {
     /// `None` if there was a permit at once, which is given back when this returns.
     fn of(permits: &Arc<Permits>) -> Option<Self> {
-        let mut acquire = permits.acquire().expect("there is a place");
-        let wakes = Arc::new(Wakes::default());
-        match poll(&mut acquire, &wakes) {
-            Poll::Ready(_) => None,
-            Poll::Pending => Some(Self { acquire, wakes }),
+        Self::or_permit(permits, ASK).err()
+    }
+
+    fn or_permit(permits: &Arc<Permits>, ask: Ask) -> Result<Permit<Permits>, Self> {
+        let acquire = permits.acquire_for(ask).expect("there is a place");
+        let mut waiter = Self { acquire, wakes: Arc::new(Wakes::default()) };
+        match waiter.ask() {
+            Some(Told::Served(permit)) => Ok(permit),
+            Some(Told::Shed(why)) => panic!("turned away: {why:?}"),
+            None => Err(waiter),
         }
+    }
+
+    /// None: it still waits.
+    fn ask(&mut self) -> Option<Told> {
+        let waker = Waker::from(Arc::clone(&self.wakes));
+        match pin!(&mut self.acquire).poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(Ok(permit)) => Some(Told::Served(permit)),
+            Poll::Ready(Err(why)) => Some(Told::Shed(why)),
+            Poll::Pending => None,
+        }
+    }
+
+    /// It has been woken, and hears what for.
+    fn told(mut self) -> Told {
+        assert_eq!(self.wakes.0.load(Ordering::Relaxed), 1, "woken once");
+        self.ask().expect("it is not woken for nothing")
     }
 
     /// It has been woken, and has its permit.
-    fn has_permit(mut self) -> Permit<Permits> {
-        assert_eq!(self.wakes.0.load(Ordering::Relaxed), 1, "woken once");
-        match poll(&mut self.acquire, &self.wakes) {
-            Poll::Ready(permit) => permit,
-            Poll::Pending => panic!("woken for nothing"),
+    fn has_permit(self) -> Permit<Permits> {
+        match self.told() {
+            Told::Served(permit) => permit,
+            Told::Shed(why) => panic!("turned away: {why:?}"),
         }
     }
-}
-
-fn poll(acquire: &mut Acquire<Permits>, wakes: &Arc<Wakes>) -> Poll<Permit<Permits>> {
-    let waker = Waker::from(Arc::clone(wakes));
-    pin!(acquire).poll(&mut Context::from_waker(&waker)).map(|served| served.expect("it is not turned away"))
 }
 
 fn assert_all_free(permits: &Permits, limit: u32) {

@@ -178,7 +178,9 @@ impl Queue {
 
     fn turn_away(&mut self, ticket: Ticket, why: Shed) -> Option<Waker> {
         let waker = self.remove(ticket, |_, _| {})?;
-        self.shed.insert(ticket, why);
+        if !cfg!(stanchion_planted_bug = "shed_unseen") {
+            self.shed.insert(ticket, why);
+        }
         waker
     }
 
