@@ -184,5 +184,7 @@ impl fmt::Debug for Budget {
 
 #[cfg(all(test, stanchion_loom))]
 mod model;
+#[cfg(all(test, stanchion_shuttle))]
+mod schedules;
 #[cfg(all(test, not(stanchion_loom)))]
 mod tests;

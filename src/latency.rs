@@ -228,5 +228,7 @@ type Bucket = buckets::Bucket<PART_BITS>;
 
 #[cfg(all(test, stanchion_loom))]
 mod model;
+#[cfg(all(test, stanchion_shuttle))]
+mod schedules;
 #[cfg(all(test, not(stanchion_loom)))]
 mod tests;

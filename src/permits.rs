@@ -139,7 +139,8 @@ impl Permits {
             permits.unmark_if_empty(&queue);
             return Some(waker);
         }
-        let others_wait = queue.len() > 1;
+        let overlooks = cfg!(stanchion_planted_bug = "crowd_overlooked") && queue.len() == 4;
+        let others_wait = queue.len() > 1 && !overlooks;
         permits
             .change(|seen| seen.has_room(share).then(|| seen.with_one_more().waiting(others_wait)))
             .ok()?;
@@ -314,5 +315,7 @@ impl<O: Owner> fmt::Debug for Acquire<O> {
 mod model;
 #[cfg(test)]
 mod owner;
+#[cfg(all(test, stanchion_shuttle))]
+mod schedules;
 #[cfg(all(test, not(stanchion_loom)))]
 mod tests;

@@ -1,8 +1,10 @@
-//! Atomics and locks: std's, or loom's when the models run.
+//! Atomics and locks: std's, or those of a model checker when the models run.
 //!
 //! Two loom modes exist because loom stops exploring a thread whose first operation is an atomic load, and
 //! every compare-and-swap loop begins with one. `stanchion_loom` models weak memory; `stanchion_loom_rmw`
 //! turns each load into a read-modify-write, which gives up weak memory and explores every interleaving.
+//! `stanchion_shuttle`, which is set with the first of them since that brings the dependencies, tries schedules at
+//! random: for more threads than loom gets through, and without weak memory.
 
 #[cfg(not(stanchion_loom))]
 pub(crate) use std::sync::{
@@ -10,17 +12,23 @@ pub(crate) use std::sync::{
     atomic::{AtomicU64, Ordering, fence},
 };
 
-#[cfg(stanchion_loom)]
+#[cfg(all(stanchion_loom, not(stanchion_shuttle)))]
 pub(crate) use loom::sync::{
     Mutex, MutexGuard,
     atomic::{Ordering, fence},
 };
 
-#[cfg(all(stanchion_loom, not(stanchion_loom_rmw)))]
+#[cfg(all(stanchion_loom, not(stanchion_loom_rmw), not(stanchion_shuttle)))]
 pub(crate) use loom::sync::atomic::AtomicU64;
 
 #[cfg(all(stanchion_loom, stanchion_loom_rmw))]
 pub(crate) use rmw::AtomicU64;
+
+#[cfg(all(stanchion_loom, stanchion_shuttle))]
+pub(crate) use shuttle::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering, fence},
+};
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -103,6 +111,27 @@ pub(crate) fn both(one: impl FnOnce() + 'static, other: impl FnOnce() + 'static)
     let threads = [loom::thread::spawn(one), loom::thread::spawn(other)];
     for thread in threads {
         thread.join().expect("neither panics");
+    }
+}
+
+/// For models: runs `model` under as many schedules as `STANCHION_SCHEDULES` says, or a few thousand; half of them are
+/// random, and half let threads run as long as they can, but for three moments.
+#[cfg(all(test, stanchion_shuttle))]
+pub(crate) fn explore(model: impl Fn() + Send + Sync + 'static) {
+    let schedules = std::env::var("STANCHION_SCHEDULES").ok().and_then(|number| number.parse().ok());
+    let half = schedules.unwrap_or(6_000) / 2;
+    let model = std::sync::Arc::new(model);
+    let again = std::sync::Arc::clone(&model);
+    shuttle::check_random(move || model(), half);
+    shuttle::check_pct(move || again(), half, 3);
+}
+
+/// For models: runs them all at the same time, each in a thread of its own.
+#[cfg(all(test, stanchion_shuttle))]
+pub(crate) fn all(threads: impl IntoIterator<Item = Box<dyn FnOnce() + Send>>) {
+    let threads: Vec<_> = threads.into_iter().map(|thread| shuttle::thread::spawn(thread)).collect();
+    for thread in threads {
+        thread.join().expect("none panics");
     }
 }
 

@@ -121,5 +121,7 @@ pub use waiting::WaitingFuture;
 
 #[cfg(all(test, stanchion_loom))]
 mod model;
+#[cfg(all(test, stanchion_shuttle))]
+mod schedules;
 #[cfg(all(test, not(stanchion_loom)))]
 mod tests;
