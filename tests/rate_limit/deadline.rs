@@ -1,5 +1,7 @@
 //! Calls that would wait for longer than their deadline allows.
 
+use std::cell::Cell;
+
 use stanchion::Deadline;
 use stanchion::protocol::Carry;
 
@@ -119,6 +121,34 @@ async fn a_key_that_waits_has_a_deadline_as_well() {
     let began = Instant::now();
     assert!(call(&mut service, within(SECOND)).await.is_ok());
     assert_eq!(began.elapsed(), 100 * MS);
+}
+
+thread_local! {
+    static MEANWHILE: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
+}
+
+/// Something happens while the deadline is looked up.
+#[derive(Clone, Debug)]
+struct Interrupted;
+
+impl Carry<Due> for Interrupted {
+    fn deadline(&self, request: &Due) -> Option<Deadline> {
+        if let Some(happens) = MEANWHILE.take() {
+            happens();
+        }
+        request.0
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_another_call_has_taken_meanwhile_is_not_blamed_on_the_deadline() {
+    let config = patient().max_wait(100 * MS);
+    let mut service = RateLimitLayer::new(config).waits().over(Interrupted).layer(service_fn(answer));
+    assert!(call(&mut service, Due(None)).await.is_ok());
+    let mut other = service.clone();
+    MEANWHILE.set(Some(Box::new(move || std::mem::forget(other.call(Due(None))))));
+    let rejected = refusal(&mut service, within(SECOND)).await;
+    assert_eq!((rejected.reason(), rejected.retry_after()), (Reason::RateLimited, Some(200 * MS)));
 }
 
 #[cfg(feature = "http")]
