@@ -24,15 +24,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
-use http::header::RETRY_AFTER;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use stanchion::classify::http::BodyEnd;
 use stanchion::rate_limit::Quota;
 use stanchion::respond::http_response;
-use stanchion::{BulkheadConfig, BulkheadLayer, Error, RateLimitLayer, Rejected, respond};
+use stanchion::{BulkheadConfig, BulkheadLayer, Error, RateLimitLayer, respond};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -103,7 +102,7 @@ fn refusing(router: Router) -> Router {
     let config = BulkheadConfig::new().max_in_flight(WORKERS);
     router.layer(
         ServiceBuilder::new()
-            .layer(respond(refusal))
+            .layer(respond(http_response))
             .layer(BulkheadLayer::new(config).hold_until(BodyEnd))
             .map_err(Error::<Infallible>::Inner),
     )
@@ -115,17 +114,10 @@ fn waiting(router: Router) -> Router {
     let layer = BulkheadLayer::waiting(config.max_wait(DEADLINE / 2));
     router.layer(
         ServiceBuilder::new()
-            .layer(respond(refusal))
+            .layer(respond(http_response))
             .layer(layer.hold_until(BodyEnd))
             .map_err(Error::<Infallible>::Inner),
     )
-}
-
-/// A bulkhead does not know when there will be room, and here it takes less than a second.
-fn refusal<B: Default>(rejected: Rejected) -> Response<B> {
-    let mut response = http_response(rejected);
-    response.headers_mut().entry(RETRY_AFTER).or_insert(HeaderValue::from_static("1"));
-    response
 }
 
 /// What came of a load.

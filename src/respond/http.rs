@@ -6,9 +6,10 @@ use http::{HeaderValue, Response, StatusCode};
 use crate::error::{Reason, Rejected};
 
 /// The response to a refusal over HTTP, to be given to [`respond`](super::respond): a [status](http_status),
-/// `Retry-After` if it is known when to come again, and an empty body.
+/// `Retry-After` with when to come again, and an empty body.
 ///
-/// `Retry-After` counts in whole seconds: it is rounded up, and at least 1.
+/// `Retry-After` counts in whole seconds: it is rounded up, and at least 1. Where as many calls are under way as may, and it is
+/// not known when there will be room, it is 1: that is soon, and the least that the header can say.
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -37,19 +38,16 @@ use crate::error::{Reason, Rejected};
 /// # }
 /// ```
 ///
-/// To say more, change what it returns. Here whoever is refused is told when to come again even if the layer does not know:
+/// To say more, change what it returns:
 ///
 /// ```
-/// # use stanchion::rate_limit::Quota;
-/// # use stanchion::{RateLimitLayer, Rejected, respond};
-/// use http::header::{HeaderValue, RETRY_AFTER};
 /// use http::Response;
 /// use stanchion::respond::http_response;
+/// use stanchion::{Rejected, respond};
 ///
 /// let layer = respond(|rejected: Rejected| {
-///     let mut response: Response<String> = http_response(rejected);
-///     response.headers_mut().entry(RETRY_AFTER).or_insert(HeaderValue::from_static("1"));
-///     response
+///     let why = rejected.reason().to_string();
+///     http_response::<()>(rejected).map(|()| why)
 /// });
 /// # let _ = layer;
 /// ```
@@ -58,10 +56,19 @@ use crate::error::{Reason, Rejected};
 pub fn http_response<B: Default>(rejected: Rejected) -> Response<B> {
     let mut response = Response::new(B::default());
     *response.status_mut() = http_status(rejected.reason());
-    if let Some(wait) = rejected.retry_after() {
+    let soon = has_room_soon(rejected.reason()).then_some(Duration::ZERO);
+    if let Some(wait) = rejected.retry_after().or(soon) {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds(wait)));
     }
     response
+}
+
+/// Whether it is enough that one of the calls under way ends.
+const fn has_room_soon(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::BulkheadFull | Reason::BulkheadTimeout | Reason::LimitReached | Reason::LimitTimeout
+    )
 }
 
 /// What a server says to a caller whose call was refused or given up for this reason.

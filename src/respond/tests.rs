@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 
 use super::{grpc_response, grpc_status, http_response, http_status};
 use crate::error::{Reason, Rejected};
@@ -32,7 +32,9 @@ fn each_reason_has_its_status_of_http() {
         assert_eq!(http_status(reason).as_u16(), status, "{reason:?}");
         let response: Response<String> = http_response(Rejected::new(reason, "orders", None));
         assert_eq!((response.status().as_u16(), response.body().as_str()), (status, ""), "{reason:?}");
-        assert!(response.headers().is_empty(), "{reason:?}");
+        let soon = ["bulkhead", "limit"].iter().any(|limit| reason.as_str().starts_with(limit));
+        let retry_after = response.headers().get(RETRY_AFTER).map(HeaderValue::as_bytes);
+        assert_eq!(retry_after, soon.then_some(&b"1"[..]), "{reason:?}");
     }
 }
 
