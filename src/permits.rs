@@ -261,6 +261,11 @@ impl<O: Owner> Acquire<O> {
         }
         Some(entered)
     }
+
+    /// Whether it has, or had, a place in the queue.
+    pub(crate) const fn has_queued(&self) -> bool {
+        self.ticket.is_some()
+    }
 }
 
 impl<O: Owner> Future for Acquire<O> {

@@ -62,8 +62,10 @@ impl<L: Limit> Place<L> {
     pub(super) fn take(shared: &Arc<Shared<L>>, claim: &Claim) -> Result<Self, Rejected> {
         let now = instant();
         let Some(acquire) = shared.wait(claim, now) else { return Err(shared.refuse()) };
-        shared.telemetry.act(Action::Queued, 0, Duration::ZERO);
-        shared.queues(1);
+        if acquire.has_queued() {
+            shared.telemetry.act(Action::Queued, 0, Duration::ZERO);
+            shared.queues(1);
+        }
         let patience = Patience::new(shared, claim, now);
         Ok(Self { turn: Turn::Comes(acquire), patience, shared: Arc::clone(shared) })
     }
@@ -105,7 +107,7 @@ impl<L: Limit> Place<L> {
     }
 
     fn set(&mut self, turn: Turn<L>) -> Turn<L> {
-        if matches!(self.turn, Turn::Comes(_)) {
+        if matches!(&self.turn, Turn::Comes(acquire) if acquire.has_queued()) {
             self.shared.queues(-1);
         }
         std::mem::replace(&mut self.turn, turn)

@@ -159,7 +159,7 @@ async fn a_call_waits_no_longer_than_leaves_what_is_needed() {
     advance(2 * MS).await;
     let late = rejected(assert_ready!(waits.poll()));
     assert_eq!((late.reason(), late.limit()), (Reason::DeadlineExceeded, Some(500 * MS)));
-    assert_eq!(late.reached_service(), false);
+    assert!(!late.reached_service());
     assert_counts(&setup.handle, 1, 0);
 }
 

@@ -199,6 +199,27 @@ async fn gauges_come_back_to_zero_whatever_becomes_of_calls() {
     assert_eq!(gauges.now(), [0, 0, 0]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_call_that_overtakes_is_not_told_to_have_waited() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hears = Arc::clone(&heard);
+    let layer =
+        BulkheadLayer::waiting(config(2).max_queued(1).headroom(Headroom::NONE.default(0.5).sheddable(0.5)))
+            .observer(move |_: &Source, event: &Event<'_>| match event {
+                Event::Action { action, .. } => hears.lock().unwrap().push((action.as_str(), 0)),
+                Event::Load { what, change } => hears.lock().unwrap().push((what.as_str(), *change)),
+                _ => {}
+            });
+    let handle = layer.handle();
+    let _held = handle.try_acquire().unwrap();
+    let mut waits = task::spawn(handle.run(ready(Answer::Ok(1))));
+    assert_pending!(waits.poll());
+    heard.lock().unwrap().clear();
+    let critical = Claim::new().criticality(stanchion::Criticality::CRITICAL);
+    assert_eq!(handle.run_for(&critical, ready(Answer::Ok(2))).await, Ok(2));
+    assert_eq!(*heard.lock().unwrap(), [("in_flight", 1), ("in_flight", -1)]);
+}
+
 /// An observer that is told of something and calls back.
 fn calling_back(
     config: BulkheadConfig,
