@@ -9,10 +9,12 @@
     reason = "a test may fail"
 )]
 
+mod compared;
 mod deadlines;
 mod disciplines;
 mod lanes;
 mod naive;
+mod shares;
 
 use std::sync::Arc;
 
