@@ -17,113 +17,11 @@ mod overload;
 #[path = "support/virtual_server.rs"]
 mod virtual_server;
 
-use std::ops::Range;
-use std::slice::from_ref;
-use std::time::Duration;
-
-use overload::{CAPACITY, Callers, Outcome, behind, deadline};
+use overload::{BrownOut, Figures, behind, deadline};
 use stanchion::admission::MinRemaining;
 use stanchion::{AdaptiveLimitConfig, AdaptiveLimitLayer, BulkheadConfig, Discipline, Error};
 use tower::{BoxError, Layer, Service, ServiceBuilder};
-use virtual_server::{Answer, Failed, MILLISECOND, Mode, Request, SECOND, Server, Traffic, seed, simulate};
-
-/// What must be good enough.
-#[derive(Debug)]
-struct Figures {
-    load: f64,
-    /// Answers in time as a share of what the server can do, in each of the windows that count.
-    goodput: Vec<f64>,
-    late: f64,
-    p99: Duration,
-}
-
-const fn seconds(range: Range<u64>) -> Range<Duration> {
-    Duration::from_secs(range.start)..Duration::from_secs(range.end)
-}
-
-fn is_long() -> bool {
-    std::env::var_os("STANCHION_LONG").is_some()
-}
-
-impl Figures {
-    fn of<S>(load: f64, guard: impl FnOnce(Server) -> S) -> Self
-    where
-        S: Service<Request, Response = Answer, Error = Failed, Future: 'static> + Clone + 'static,
-    {
-        let windows =
-            if is_long() { vec![seconds(10..40), seconds(300..330)] } else { vec![seconds(10..20)] };
-        let lasting = windows.last().unwrap().end;
-        fastrand::seed(seed());
-        simulate(async {
-            let server = Server::of_ten_workers();
-            let callers = Callers::new(guard(server.clone()));
-            let rate = (load * f64::from(CAPACITY)) as u32;
-            let calls = Traffic::random(rate, lasting).drive(&server, from_ref(&callers)).await;
-            let outcomes: Vec<_> = windows.iter().map(|window| Outcome::of(&[&calls], window)).collect();
-            let counted = lasting - windows.last().unwrap().start;
-            let possible = f64::from(CAPACITY) * counted.as_secs_f64();
-            Self {
-                load,
-                goodput: outcomes.iter().map(|outcome| outcome.in_time() as f64 / possible).collect(),
-                late: outcomes.iter().map(Outcome::late).fold(0.0, f64::max),
-                p99: outcomes.iter().filter_map(Outcome::p99).max().unwrap(),
-            }
-        })
-    }
-}
-
-impl Figures {
-    fn misses(&self) -> Vec<&'static str> {
-        let least = if self.load < 1.0 { 0.77 } else { 0.93 };
-        out_of_bounds([
-            ("goodput", self.goodput.iter().all(|goodput| *goodput >= least)),
-            ("late", self.late <= 0.02),
-            ("p99", self.p99 <= 95 * MILLISECOND),
-        ])
-    }
-}
-
-/// The server takes five times as long for ten seconds, while seven tenths of what it usually can do is asked for.
-#[derive(Debug)]
-struct BrownOut {
-    /// Answers in time, as a share of what it can do then, in the last eight of these seconds.
-    goodput: f64,
-    /// After it, until 95 % of the calls are answered in time.
-    recovery: Option<Duration>,
-}
-
-impl BrownOut {
-    fn of<S>(guard: impl FnOnce(Server) -> S) -> Self
-    where
-        S: Service<Request, Response = Answer, Error = Failed, Future: 'static> + Clone + 'static,
-    {
-        fastrand::seed(seed());
-        simulate(async {
-            let (slow, end) = (seconds(30..40), 60 * SECOND);
-            let server =
-                Server::of_ten_workers().weather([(slow.start, Mode::Slow(5.0)), (slow.end, Mode::Well)]);
-            let callers = Callers::new(guard(server.clone()));
-            let calls = Traffic::random(CAPACITY * 7 / 10, end).drive(&server, from_ref(&callers)).await;
-            let last = Outcome::of(&[&calls], &seconds(32..40));
-            Self {
-                goodput: last.in_time() as f64 / (f64::from(CAPACITY) / 5.0 * 8.0),
-                recovery: calls.recovery(slow.end, end, 0.95),
-            }
-        })
-    }
-
-    fn misses(&self) -> Vec<&'static str> {
-        out_of_bounds([
-            ("brown-out", self.goodput >= 0.55),
-            ("recovery", self.recovery.is_some_and(|recovery| recovery <= 3 * SECOND)),
-        ])
-    }
-}
-
-/// The names whose numbers are out of bounds.
-fn out_of_bounds<const N: usize>(figures: [(&'static str, bool); N]) -> Vec<&'static str> {
-    figures.into_iter().filter_map(|(name, is_good)| (!is_good).then_some(name)).collect()
-}
+use virtual_server::{Answer, Failed, MILLISECOND, Request, Server, seed};
 
 /// Runs all of it, and says what is not good enough.
 fn misses<S>(name: &str, guard: impl Fn(Server) -> S) -> Vec<&'static str>
