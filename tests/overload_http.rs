@@ -28,10 +28,13 @@ use http::{Request, Response, StatusCode};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
-use stanchion::classify::http::BodyEnd;
+use stanchion::classify::http::{BodyEnd, HttpClassifier};
+use stanchion::protocol::http::Http;
 use stanchion::rate_limit::Quota;
 use stanchion::respond::http_response;
-use stanchion::{BulkheadConfig, BulkheadLayer, Error, RateLimitLayer, respond};
+use stanchion::{
+    AdaptiveLimitConfig, AdaptiveLimitLayer, BulkheadConfig, BulkheadLayer, Error, RateLimitLayer, respond,
+};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -120,6 +123,17 @@ fn waiting(router: Router) -> Router {
     )
 }
 
+/// Finds out how many calls at a time are good for it, from about three times as many as there are workers.
+fn finding(router: Router) -> Router {
+    let config = AdaptiveLimitConfig::new().initial_limit(3 * WORKERS).min_calls(10);
+    router.layer(
+        ServiceBuilder::new()
+            .layer(respond(http_response))
+            .layer(AdaptiveLimitLayer::new(config).classify(HttpClassifier::new()).over(Http::new()))
+            .map_err(Error::<Infallible>::Inner),
+    )
+}
+
 /// What came of a load.
 struct Run {
     answers: Vec<Answer>,
@@ -186,19 +200,26 @@ async fn overload(times: u32) {
     let load = Load { rate: times * CAPACITY, lasting: LASTING };
     // A machine that has other things to do may be late for its own reasons. Without a limit none of these would do.
     for _ in 0..5 {
-        let (naive, refusing, waiting) =
-            tokio::join!(Run::of(load, naive), Run::of(load, refusing), Run::of(load, waiting));
+        let (naive, refusing, waiting, finding) = tokio::join!(
+            Run::of(load, naive),
+            Run::of(load, refusing),
+            Run::of(load, waiting),
+            Run::of(load, finding)
+        );
         println!("at {times}x, no layers:         {naive}");
         println!("at {times}x, bulkhead, refuses: {refusing}");
         println!("at {times}x, bulkhead, waits:   {waiting}");
+        println!("at {times}x, adaptive limit:    {finding}");
 
         assert_eq!((naive.refused(), naive.work.begun()), (0, load.calls()));
-        for guarded in [&refusing, &waiting] {
+        for guarded in [&refusing, &waiting, &finding] {
             guarded.assert_refused_with(StatusCode::SERVICE_UNAVAILABLE);
             assert!(guarded.refused() > 0, "it was no overload");
-            assert!(guarded.work.most() <= WORKERS as usize, "{} at a time", guarded.work.most());
         }
-        if refusing.in_time().min(waiting.in_time()) >= 10 + 3 * naive.in_time() {
+        for bulkhead in [&refusing, &waiting] {
+            assert!(bulkhead.work.most() <= WORKERS as usize, "{} at a time", bulkhead.work.most());
+        }
+        if [refusing, waiting, finding].iter().all(|run| run.in_time() >= 10 + 3 * naive.in_time()) {
             return;
         }
     }
