@@ -109,7 +109,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    // Always: the future is large, and would be copied. So does it not come from where it is not known yet which it will be.
+    // Always: the future is large, and would be copied. So each way makes it here, and none in a function of its own.
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         let Some(ask) = self.ask(&request) else { return WaitingFuture::calling(self.inner.call(request)) };
