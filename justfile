@@ -20,13 +20,17 @@ docs:
 features:
     .ci/run features
 
-# The loom models in both modes, then every planted bug
+# The models of loom, in both modes, and of shuttle, then every planted bug
 loom:
     .ci/models
 
 # The loom models without a bound on preemptions: before a release
 loom-unbounded:
     LOOM_MAX_PREEMPTIONS=unbounded .ci/models check
+
+# Shuttle's models under a hundred thousand schedules each: before a release
+schedules:
+    STANCHION_SCHEDULES=100000 .ci/models schedules
 
 # Fuzz all targets, or those named; needs cargo-fuzz
 fuzz *targets:

@@ -116,6 +116,7 @@ impl<L: Limit> Shared<L> {
 
     /// Whether it was not known that `limit` is the limit; it is told.
     fn is_news(&self, limit: u32) -> bool {
+        // Pairs with itself: who comes after another has seen the limit that the other told, or a later one.
         let told = self.told.swap(u64::from(limit), Ordering::AcqRel);
         let is_news = told != u64::from(limit);
         if is_news && self.telemetry.wants_calls() {
