@@ -441,6 +441,8 @@ mod checker {
         fails("src/hedge/service.rs", &text.replace("Instant::now()", "now"), "belongs to src/clock.rs");
         passes("src/hedge/tests.rs", text);
         passes("src/hedge/model.rs", text);
+        passes("src/hedge/model/slow.rs", text);
+        passes("src/hedge/schedules.rs", text);
         passes("src/hedge/state.rs", "#[cfg(test)] static A: [X; 2] = [Instant::now(); 2];");
         passes("src/hedge/tests/slow.rs", &format!("#[cfg(test)] mod more {{ {text} }}"));
         for test in [

@@ -37,7 +37,7 @@ pub(crate) struct Path {
 impl Source {
     pub(crate) fn parse(file: &str, text: &str) -> Self {
         let module = module(file);
-        let test = matches!(module.last().map(String::as_str), Some("tests" | "model"));
+        let test = module.iter().any(|part| matches!(part.as_str(), "tests" | "model" | "schedules"));
         let mut reader = Reader {
             source: Self { file: file.to_owned(), module, paths: vec![], features: vec![], words: vec![] },
             tokens: tokens(text),
