@@ -7,7 +7,7 @@ use pin_project::pin_project;
 use super::limit::Limit;
 use super::parked::Park;
 use super::permit::Permit;
-use crate::classify::{Class, Classify, Guard};
+use crate::classify::{Class, Classify};
 use crate::error::Rejected;
 use crate::mark::{Cause, mark};
 
@@ -38,9 +38,9 @@ enum Stage<F, P, L: Limit> {
 
 impl<F, C, P, L: Limit> ResponseFuture<F, C, P, L> {
     #[inline]
-    pub(super) const fn calling(inner: F, classify: C, permit: Permit<L>) -> Self {
+    pub(super) const fn calling(inner: F, classify: C, permit: Option<Permit<L>>) -> Self {
         // Spelled out where it belongs: what a function returns is copied.
-        let stage = Stage::Calling { inner, permit: Some(permit), cause: Cause::Failed };
+        let stage = Stage::Calling { inner, permit, cause: Cause::Failed };
         Self { stage, classify }
     }
 
@@ -72,7 +72,7 @@ where
         loop {
             match this.stage.as_mut().project() {
                 StageProjection::Calling { inner, permit, cause } => {
-                    let result = ready!(watch::<L, _, _>(cause, || inner.poll(cx)));
+                    let result = ready!(watch(cause, permit, || inner.poll(cx)));
                     let permit = permit.take().expect("a future is not polled after it was ready");
                     if L::LEARNS && result.is_err() {
                         return Poll::Ready(settle_error(this.classify, result, permit, *cause));
@@ -96,12 +96,16 @@ where
 
 /// Polls the service, and finds out what its error is, for a limit that wants to know.
 #[inline]
-fn watch<L: Limit, T, E>(cause: &mut Cause, poll: impl FnOnce() -> Poll<Result<T, E>>) -> Poll<Result<T, E>> {
+fn watch<L: Limit, T, E>(
+    cause: &mut Cause,
+    permit: &mut Option<Permit<L>>,
+    poll: impl FnOnce() -> Poll<Result<T, E>>,
+) -> Poll<Result<T, E>> {
     if !L::LEARNS {
         return poll();
     }
     let before = mark();
-    let polled = poll();
+    let polled = Permit::over(permit, poll);
     if !matches!(polled, Poll::Ready(Ok(_))) {
         *cause = before.cause_since_or(*cause);
     }

@@ -65,7 +65,8 @@ impl<L: Limit> AdmissionHandle<L> {
         self.shared.change(change)
     }
 
-    /// Leave to do something that is no service's, now or not at all.
+    /// Leave to do something that is no service's, now or not at all. To an adaptive limit, one that is dropped without
+    /// [`finish`](Permit::finish) is a call that was cancelled, and when nearly all are, the service hangs.
     ///
     /// # Errors
     ///
@@ -109,7 +110,9 @@ impl<L: Limit> AdmissionHandle<L> {
         let place = match self.shared.can_finish(claim) {
             Err(late) => Err(late),
             Ok(()) => match self.shared.permit(claim) {
-                Some(held) => return ResponseFuture::calling(call, ErrorsAreFailures, Permit::new(held)),
+                Some(held) => {
+                    return ResponseFuture::calling(call, ErrorsAreFailures, Some(Permit::new(held)));
+                }
                 None if self.shared.mode == Mode::Wait => Place::take(&self.shared, claim),
                 None => Err(self.shared.refuse()),
             },

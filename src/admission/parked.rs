@@ -11,6 +11,7 @@ use super::limit::Limit;
 use super::permit::Permit;
 use super::place::Place;
 use super::shared::Shared;
+use crate::classify::in_service;
 use crate::clock::{arm, poll_elapsed, sleep_until};
 use crate::error::Rejected;
 use crate::protocol::Claim;
@@ -149,7 +150,8 @@ where
             if let Err(rejected) = turn {
                 return Poll::Ready(Err(rejected.deliver()));
             }
-            if let Poll::Ready(begun) = self.begin.poll_begin(cx) {
+            let begun = in_service(|| self.begin.poll_begin(cx), || self.place.fail());
+            if let Poll::Ready(begun) = begun {
                 let permit = self.place.take_permit();
                 return Poll::Ready(begun.map(|inner| (inner, permit)));
             }

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::limit::Limit;
 use super::shared::Shared;
-use crate::classify::{Class, Guard};
+use crate::classify::{Class, Guard, in_service};
 use crate::clock::Timestamp;
 use crate::permits;
 
@@ -22,13 +22,33 @@ impl<L: Limit> Permit<L> {
         let began = held.owner().begin();
         Self { held, began }
     }
+
+    /// Runs a part of the service: if it panics, the call that is `held` has failed.
+    // Always, since what it returns may be a large future.
+    #[inline(always)]
+    pub(super) fn over<R>(held: &mut Option<Self>, part: impl FnOnce() -> R) -> R {
+        if !L::LEARNS {
+            return part();
+        }
+        in_service(part, || {
+            if let Some(permit) = held.take() {
+                permit.finish(Class::Failure);
+            }
+        })
+    }
+
+    /// Ends the call, and makes room for the next: how it ended matters to an adaptive limit, and to what is measured.
+    #[inline]
+    pub fn finish(mut self, class: Class) {
+        let began = std::mem::replace(&mut self.began, Timestamp::NEVER);
+        self.held.owner().end(began, Some(class));
+    }
 }
 
 impl<L: Limit> Guard for Permit<L> {
     #[inline]
-    fn finish(mut self, class: Class) {
-        let began = std::mem::replace(&mut self.began, Timestamp::NEVER);
-        self.held.owner().end(began, Some(class));
+    fn finish(self, class: Class) {
+        Self::finish(self, class);
     }
 
     /// What the service asks for is for those who would call again.

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::limit::Limit;
 use super::permit::Permit;
 use super::shared::Shared;
+use crate::classify::Class;
 use crate::clock::{instant, instant_after, nanos};
 use crate::error::Rejected;
 use crate::permits::{Acquire, Owner, Shed};
@@ -97,6 +98,13 @@ impl<L: Limit> Place<L> {
         match self.set(Turn::Over) {
             Turn::Is(permit) => permit,
             Turn::Comes(_) | Turn::Over => unreachable!("it was its turn"),
+        }
+    }
+
+    /// The service has panicked instead of beginning the call.
+    pub(super) fn fail(&mut self) {
+        if let Turn::Is(permit) = self.set(Turn::Over) {
+            permit.finish(Class::Failure);
         }
     }
 

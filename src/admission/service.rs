@@ -119,14 +119,16 @@ where
             self.turn = None;
             return ResponseFuture::parked(Err(late), classify);
         }
-        let Some(permit) = self.permit(&claim) else {
+        let mut permit = self.permit(&claim);
+        if permit.is_none() {
             let parked = W::park(&mut self.inner, request, &claim, &self.shared);
             // One that waits has taken the place of the service that was ready.
             self.is_inner_ready &= parked.is_err();
             return ResponseFuture::parked(parked, classify);
-        };
+        }
         self.is_inner_ready = false;
-        ResponseFuture::calling(self.inner.call(request), classify, permit)
+        let inner = Permit::over(&mut permit, || self.inner.call(request));
+        ResponseFuture::calling(inner, classify, permit)
     }
 }
 

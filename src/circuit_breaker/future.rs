@@ -4,9 +4,9 @@ use std::task::{Context, Poll, ready};
 
 use pin_project::pin_project;
 
-use super::permit::{Permit, in_service};
+use super::permit::Permit;
 use super::shared::Refused;
-use crate::classify::{Class, Classify};
+use crate::classify::{Class, Classify, in_service};
 use crate::error::Rejected;
 use crate::mark::{Cause, mark};
 

@@ -82,23 +82,6 @@ impl Permit {
     }
 }
 
-/// Runs a part of the service, and `fail` if it panics: then the call has failed. The drop of a permit alone could not
-/// tell that from another panic, by which the future is merely dropped.
-// Always, since what it returns may be a large future.
-#[inline(always)]
-pub(super) fn in_service<R>(part: impl FnOnce() -> R, fail: impl FnMut()) -> R {
-    struct OnPanic<F: FnMut()>(F);
-    impl<F: FnMut()> Drop for OnPanic<F> {
-        fn drop(&mut self) {
-            (self.0)();
-        }
-    }
-    let on_panic = OnPanic(fail);
-    let result = part();
-    mem::forget(on_panic);
-    result
-}
-
 impl Guard for Permit {
     #[inline]
     fn finish(self, class: Class) {

@@ -6,10 +6,10 @@ use tower_service::Service;
 
 use super::future::ResponseFuture;
 use super::pass::{Pass, Refusal, Verdict};
-use super::permit::{Permit, in_service};
+use super::permit::Permit;
 use super::shared::Shared;
 use super::waiting::Waiting;
-use crate::classify::{Classify, ErrorsAreFailures};
+use crate::classify::{Classify, ErrorsAreFailures, in_service};
 use crate::error::Rejected;
 use crate::mark::{Cause, mark};
 

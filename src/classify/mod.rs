@@ -25,6 +25,7 @@
 #[cfg(feature = "http")]
 pub mod http;
 
+use std::mem;
 use std::time::Duration;
 
 /// What the end of a call says about the service.
@@ -52,6 +53,23 @@ pub trait Guard {
         let _ = retry_after;
         self.finish(class);
     }
+}
+
+/// Runs a part of the service, and `fail` if it panics: then the call has failed. The drop of a guard alone could not
+/// tell that from another panic, by which the future is merely dropped.
+// Always, since what it returns may be a large future.
+#[inline(always)]
+pub(crate) fn in_service<R>(part: impl FnOnce() -> R, fail: impl FnMut()) -> R {
+    struct OnPanic<F: FnMut()>(F);
+    impl<F: FnMut()> Drop for OnPanic<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    let on_panic = OnPanic(fail);
+    let result = part();
+    mem::forget(on_panic);
+    result
 }
 
 /// Decides how a call ended, and what the caller receives.
