@@ -18,7 +18,7 @@
     reason = "clocks jump, and what is configured may be as large as it likes"
 )]
 
-use std::sync::TryLockError;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::algorithm::{Algorithm, Next, Sample};
@@ -27,7 +27,7 @@ use super::histogram::{Histogram, Seen};
 use crate::admission::Ended;
 use crate::classify::Class;
 use crate::clock::{Timestamp, nanos, times};
-use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// However long calls take, a window lasts no longer if it holds enough of them.
 const LONGEST_WINDOW: u64 = 60_000_000_000;
@@ -143,7 +143,7 @@ impl Meter {
 
     #[cold]
     fn look(&self, now: Timestamp) -> Option<u32> {
-        let mut closing = self.try_close()?;
+        let mut closing = self.closing.try_lock().ok()?;
         // Another one may have closed it in the meantime.
         if !self.is_due(now) && !cfg!(stanchion_planted_bug = "window_closed_twice") {
             return None;
@@ -159,21 +159,12 @@ impl Meter {
             return None;
         }
         let limit = closing.limit;
-        let Next { limit: next, afresh } = closing.algorithm.next(limit, &sample);
+        let Next { limit: next, afresh } = closing.ask(&sample);
         closing.limit = if next.is_nan() { limit } else { next.clamp(self.min_limit, self.max_limit) };
         closing.counted = counted;
         self.learn(&mut closing, limit, &sample);
         self.open(&mut closing, now, afresh);
         Some(whole(closing.limit))
-    }
-
-    /// If it is poisoned, a user's algorithm panicked. It is asked again.
-    fn try_close(&self) -> Option<MutexGuard<'_, Closing>> {
-        match self.closing.try_lock() {
-            Ok(closing) => Some(closing),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
     }
 
     fn counted(&self) -> Counted {
@@ -235,6 +226,13 @@ impl Meter {
 }
 
 impl Closing {
+    /// A user's algorithm may panic, and the end of a call has nothing to do with that: it may itself be a panic, and two
+    /// of them end the program.
+    fn ask(&mut self, sample: &Sample) -> Next {
+        let Self { algorithm, limit, .. } = self;
+        catch_unwind(AssertUnwindSafe(|| algorithm.next(*limit, sample))).unwrap_or(Next::limit(*limit))
+    }
+
     /// Whether enough calls have ended, for the time it took.
     fn is_over(&self, sample: &Sample) -> bool {
         const LATE: u64 = 10;

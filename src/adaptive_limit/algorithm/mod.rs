@@ -137,7 +137,7 @@ impl Next {
 /// # let _ = layer;
 /// ```
 pub trait Algorithm: fmt::Debug + Send + 'static {
-    /// The limit after a window in which it was `limit`.
+    /// The limit after a window in which it was `limit`. If this panics the limit stays what it is, and no call takes harm.
     fn next(&mut self, limit: f64, sample: &Sample) -> Next;
 
     /// Whether it can be used as it is.
