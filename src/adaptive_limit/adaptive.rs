@@ -41,7 +41,7 @@ impl<A: Algorithm + Clone + PartialEq + Sync> Limit for Adaptive<A> {
         config.initial_limit
     }
 
-    /// What has been learned stays, unless how it is learned changes; the limit stays, as far as it may.
+    /// What has been learned stays, unless there is another algorithm; the limit stays, as far as it may.
     fn reconfigure(&self, change: &Change<'_, Self::Config>) -> u32 {
         let Change { before, after, now, limit } = *change;
         let admission = after.admission.clone();
@@ -49,8 +49,13 @@ impl<A: Algorithm + Clone + PartialEq + Sync> Limit for Adaptive<A> {
             return limit;
         }
         let limit = limit.clamp(after.min_limit, after.max_limit);
-        let config = after.clone().initial_limit(limit);
-        self.meter.swap(Arc::new(Meter::new(&config, Box::new(after.algorithm.clone()), now)));
+        let algorithm = Box::new(after.algorithm.clone());
+        let meter = if before.algorithm == after.algorithm {
+            Meter::going_on(&self.meter.read(), after, algorithm, now)
+        } else {
+            Meter::new(&after.clone().initial_limit(limit), algorithm, now)
+        };
+        self.meter.swap(Arc::new(meter));
         limit
     }
 

@@ -18,6 +18,7 @@
     reason = "clocks jump, and what is configured may be as large as it likes"
 )]
 
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use super::histogram::{Histogram, Seen};
 use crate::admission::Ended;
 use crate::classify::Class;
 use crate::clock::{Timestamp, nanos, times};
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 /// However long calls take, a window lasts no longer if it holds enough of them.
 const LONGEST_WINDOW: u64 = 60_000_000_000;
@@ -106,6 +107,24 @@ impl Meter {
                 usual: None,
             }),
         }
+    }
+
+    /// Goes on with what `before` has learned, by the rules of `config`; what it asks from now on is `spare`.
+    pub(super) fn going_on<A>(
+        before: &Self,
+        config: &AdaptiveLimitConfig<A>,
+        spare: Box<dyn Algorithm>,
+        now: Timestamp,
+    ) -> Self {
+        let mut known = lock(&before.closing);
+        let meter = Self::new(config, mem::replace(&mut known.algorithm, spare), now);
+        meter.patience.store(before.patience.load(Ordering::Relaxed), Ordering::Relaxed);
+        let mut closing = lock(&meter.closing);
+        closing.limit = known.limit.clamp(meter.min_limit, meter.max_limit);
+        closing.usual = known.usual;
+        meter.open(&mut closing, now, known.is_afresh);
+        drop(closing);
+        meter
     }
 
     /// Counts a call, and returns the limit from now on, which may be the same, if it was the last one of its window.
