@@ -16,15 +16,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use stanchion::adaptive_limit::{Aimd, Algorithm, Gradient, Gradient2, Vegas};
 use stanchion::circuit_breaker::{Permit, State};
-use stanchion::classify::Class;
+use stanchion::classify::{Class, ErrorsAreFailures};
 use stanchion::fallback::Failure;
 use stanchion::hedge::HedgeDelay;
 use stanchion::telemetry::{Event, Source};
 use stanchion::{
-    Budget, BudgetConfig, BulkheadConfig, BulkheadLayer, CircuitBreakerConfig, CircuitBreakerHandle,
-    CircuitBreakerLayer, Error, FallbackLayer, HedgeConfig, HedgeLayer, RetryConfig, RetryLayer, StaleConfig,
-    ThrottleConfig, ThrottleLayer, Window,
+    AdaptiveLimit, AdaptiveLimitConfig, AdaptiveLimitLayer, Budget, BudgetConfig, BulkheadConfig,
+    BulkheadLayer, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, FallbackLayer,
+    HedgeConfig, HedgeLayer, RetryConfig, RetryLayer, StaleConfig, ThrottleConfig, ThrottleLayer, Window,
 };
 use tokio::time::advance;
 use tower::{Layer, Service};
@@ -356,6 +357,58 @@ async fn no_call_behind_a_bulkhead_allocates() {
     assert_no_bulkhead_allocates("observed", &observed).await;
 }
 
+/// Every kind of call of a service behind a limit that is found anew by each call or by one of fifty.
+async fn assert_no_limit_allocates<A, W>(kind: &str, layer: &AdaptiveLimitLayer<A, ErrorsAreFailures, W>)
+where
+    A: Algorithm + Clone + PartialEq + Sync,
+    AdaptiveLimit<Backend, A, ErrorsAreFailures, W>:
+        Service<Option<bool>, Response = u32, Error = Error<&'static str>> + Clone,
+{
+    let none = |allocations: u64, call: &str| {
+        assert_eq!(allocations, 0, "allocations in {CALLS} calls: {call}, {kind}, {layer:?}");
+    };
+    let (handle, mut service) = (layer.handle(), layer.layer(Backend));
+    none(allocations(|| assert!(call(&mut service, Some(true)).is_ready())).await, "success");
+    none(allocations(|| assert!(call(&mut service, Some(false)).is_ready())).await, "failure");
+    none(allocations(|| assert!(call(&mut service, None).is_pending())).await, "cancelled");
+    none(allocations(|| drop(service.clone())).await, "a clone");
+    none(allocations(|| handle.try_acquire().unwrap().finish(Class::Success)).await, "a permit");
+    none(allocations(|| drop(handle.try_acquire().unwrap())).await, "a permit that is dropped");
+    let limit = handle.snapshot().max_in_flight;
+    assert!(limit < 1_000, "nothing was learned: {limit}");
+    let _full: Vec<_> = std::iter::from_fn(|| handle.try_acquire().ok()).collect();
+    none(allocations(|| assert!(handle.try_acquire().is_err())).await, "a refused permit");
+    if kind != "backpressure" {
+        let is_refused = |answer| matches!(answer, Poll::Ready(Err(Error::Rejected(_))));
+        none(allocations(|| assert!(is_refused(call(&mut service, Some(true))))).await, "refused");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_call_behind_an_adaptive_limit_allocates_also_not_the_last_one_of_a_window() {
+    async fn check<A: Algorithm + Clone + PartialEq + Sync>(algorithm: A) {
+        let usual = AdaptiveLimitConfig::new().initial_limit(1_000).algorithm(algorithm);
+        let each_call = usual.clone().window(Duration::from_millis(10)).min_calls(1);
+        for config in [usual, each_call] {
+            assert_no_limit_allocates("refuses", &AdaptiveLimitLayer::new(config.clone())).await;
+            assert_no_limit_allocates("backpressure", &AdaptiveLimitLayer::backpressure(config.clone()))
+                .await;
+            assert_no_limit_allocates("waits", &AdaptiveLimitLayer::waiting(config.clone())).await;
+            let heard = Arc::new(AtomicU64::new(0));
+            let hears = Arc::clone(&heard);
+            let observed = AdaptiveLimitLayer::new(config).observer(move |_: &Source, _: &Event<'_>| {
+                hears.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_no_limit_allocates("observed", &observed).await;
+            assert!(heard.load(Ordering::Relaxed) > CALLS);
+        }
+    }
+    check(Gradient::new()).await;
+    check(Aimd::new()).await;
+    check(Vegas::new()).await;
+    check(Gradient2::new()).await;
+}
+
 /// A service that is never ready.
 #[derive(Clone)]
 struct Busy;
@@ -515,6 +568,17 @@ mod with_metrics {
         assert_no_rule_allocates(|layer| under(&sums, layer)).await;
         assert!(sums.counts.load(Ordering::Relaxed) > CALLS);
         assert!(sums.durations.0.load(Ordering::Relaxed) > CALLS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_call_behind_an_adaptive_limit_allocates_under_the_prometheus_exporter() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let config = AdaptiveLimitConfig::new().initial_limit(1_000).window(Duration::from_millis(10));
+        let layer = AdaptiveLimitLayer::new(config.min_calls(1));
+        metrics::with_local_recorder(&recorder, || layer.handle());
+        assert_no_limit_allocates("metrics", &layer).await;
+        let rejections = "stanchion_adaptive_limit_rejections_total";
+        assert!(recorder.handle().render().contains(rejections));
     }
 
     /// The exporter keeps durations in blocks, and allocates one from time to time. That is all there is.

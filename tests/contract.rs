@@ -11,6 +11,7 @@ use std::future::{Pending, ready};
 use std::time::Duration;
 
 use promises::Request;
+use stanchion::adaptive_limit::{Aimd, Algorithm, Gradient2, Vegas};
 use stanchion::circuit_breaker::{Permit, Readiness};
 use stanchion::fallback::{Answer, Failure, Reply};
 use stanchion::hedge::HedgeDelay;
@@ -19,9 +20,10 @@ use stanchion::rate_limit::{One, Quota, Together, Waits};
 use stanchion::retry::Standard;
 use stanchion::timeout::{Covers, Limit, MinRemaining, Scope};
 use stanchion::{
-    BulkheadConfig, BulkheadLayer, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error,
-    FallbackLayer, HedgeConfig, HedgeLayer, RateLimitConfig, RateLimitLayer, RetryConfig, RetryLayer,
-    StaleConfig, ThrottleConfig, ThrottleLayer, TimeoutConfig, TimeoutLayer,
+    AdaptiveLimitConfig, AdaptiveLimitLayer, BulkheadConfig, BulkheadLayer, CircuitBreakerConfig,
+    CircuitBreakerHandle, CircuitBreakerLayer, Error, FallbackLayer, HedgeConfig, HedgeLayer,
+    RateLimitConfig, RateLimitLayer, RetryConfig, RetryLayer, StaleConfig, ThrottleConfig, ThrottleLayer,
+    TimeoutConfig, TimeoutLayer,
 };
 use tower::layer::util::Identity;
 use tower::service_fn;
@@ -117,6 +119,40 @@ const fn two_at_a_time() -> BulkheadConfig {
 }
 
 fn full<C, W>(layer: &BulkheadLayer<C, W>) -> impl Sized + use<C, W> {
+    std::iter::from_fn(|| layer.handle().try_acquire().ok()).collect::<Vec<_>>()
+}
+
+contract!(adaptive_limit, AdaptiveLimitLayer::new(at_least_two()), limit_reached);
+contract!(
+    adaptive_limit_by_failures,
+    AdaptiveLimitLayer::new(at_least_two().algorithm(Aimd::new())),
+    limit_reached
+);
+contract!(
+    adaptive_limit_that_is_not_ready,
+    AdaptiveLimitLayer::backpressure(at_least_two().algorithm(Vegas::new())),
+    limit_reached
+);
+contract!(
+    clones adaptive_limit_that_waits,
+    AdaptiveLimitLayer::waiting(at_least_two().max_queued(8)),
+    limit_reached
+);
+contract!(
+    clones adaptive_limit_without_a_queue,
+    AdaptiveLimitLayer::waiting(at_least_two().algorithm(Gradient2::new())),
+    limit_reached
+);
+
+/// Whatever is learned from calls that fail.
+const fn at_least_two() -> AdaptiveLimitConfig {
+    AdaptiveLimitConfig::new().min_limit(2).initial_limit(2)
+}
+
+fn limit_reached<A, C, W>(layer: &AdaptiveLimitLayer<A, C, W>) -> impl Sized + use<A, C, W>
+where
+    A: Algorithm + Clone + PartialEq + Sync,
+{
     std::iter::from_fn(|| layer.handle().try_acquire().ok()).collect::<Vec<_>>()
 }
 

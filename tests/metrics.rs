@@ -13,12 +13,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use stanchion::adaptive_limit::{Algorithm, Next, Sample};
 use stanchion::circuit_breaker::State;
 use stanchion::classify::Class;
 use stanchion::{
-    Budget, BudgetConfig, BulkheadConfig, BulkheadLayer, CircuitBreakerConfig, CircuitBreakerLayer, Claim,
-    Deadline, Error, RateLimitConfig, RateLimitLayer, RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer,
-    TimeoutLayer, Window,
+    AdaptiveLimitConfig, AdaptiveLimitLayer, Budget, BudgetConfig, BulkheadConfig, BulkheadLayer,
+    CircuitBreakerConfig, CircuitBreakerLayer, Claim, Deadline, Error, RateLimitConfig, RateLimitLayer,
+    RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer, Window,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -520,6 +521,62 @@ async fn a_bulkhead_shows_its_load_and_counts_waits_and_refusals_by_their_reason
     let _refusing = BulkheadLayer::new(config).name("never_waits").handle();
     let series: Vec<String> = series("never_waits").await.into_keys().collect();
     assert_eq!(series, [keys[1], keys[2], keys[3], keys[4], keys[6]]);
+}
+
+/// One less after each window.
+#[derive(Clone, Debug, PartialEq)]
+struct Falls;
+
+impl Algorithm for Falls {
+    fn next(&mut self, limit: f64, _: &Sample) -> Next {
+        Next::limit(limit - 1.0)
+    }
+}
+
+/// The gauge of the limit follows it, and goes back to zero with the layer.
+#[tokio::test(start_paused = true)]
+async fn an_adaptive_limit_shows_its_load_and_counts_waits_and_refusals_by_their_reason() {
+    exporter();
+    let config = AdaptiveLimitConfig::new().min_limit(1).initial_limit(4).algorithm(Falls);
+    let config = config.window(Duration::from_millis(10)).min_calls(1).max_queued(1);
+    let layer = AdaptiveLimitLayer::waiting(config.clone()).name("tidal");
+    let handle = layer.handle();
+    let keys = [
+        "stanchion_adaptive_limit_actions_total action=queued",
+        "stanchion_adaptive_limit_in_flight ",
+        "stanchion_adaptive_limit_limit ",
+        "stanchion_adaptive_limit_queued ",
+        "stanchion_adaptive_limit_rejections_total reason=deadline_exceeded",
+        "stanchion_adaptive_limit_rejections_total reason=limit_reached",
+        "stanchion_adaptive_limit_rejections_total reason=limit_timeout",
+    ];
+    let expected = |values: [f64; 7]| keys.map(str::to_owned).into_iter().zip(values).collect();
+    assert_eq!(series("tidal").await, expected([0.0, 0.0, 4.0, 0.0, 0.0, 0.0, 0.0]));
+    for limit in [3.0, 2.0, 1.0, 1.0] {
+        advance(SECOND).await;
+        handle.run(async { Ok::<_, Error<&str>>(()) }).await.unwrap();
+        assert_eq!(series("tidal").await, expected([0.0, 0.0, limit, 0.0, 0.0, 0.0, 0.0]));
+    }
+    let held = handle.try_acquire().unwrap();
+    assert!(handle.try_acquire().is_err());
+    let mut waits = Box::pin(layer.layer(service_fn_that_hangs()).oneshot(()));
+    assert_pending!(task::spawn(&mut waits).poll());
+    assert_eq!(series("tidal").await, expected([1.0, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0]));
+    waits.await.unwrap_err();
+    let late = Claim::new().deadline(Deadline::after(Duration::ZERO));
+    assert!(handle.try_acquire_for(&late).is_err());
+    handle.reconfigure(config.clone().min_limit(3)).unwrap();
+    assert_eq!(series("tidal").await, expected([1.0, 1.0, 3.0, 0.0, 1.0, 1.0, 1.0]));
+    let other = AdaptiveLimitLayer::waiting(config.clone()).name("tidal").handle();
+    assert_eq!(series("tidal").await[keys[2]], 7.0, "that of both");
+    drop((held, layer, handle));
+    assert_eq!(series("tidal").await, expected([1.0, 0.0, 4.0, 0.0, 1.0, 1.0, 1.0]));
+    drop(other);
+    assert_eq!(series("tidal").await[keys[2]], 0.0);
+
+    let _refusing = AdaptiveLimitLayer::new(config.max_queued(0)).name("tidal_refusing").handle();
+    let series: Vec<String> = series("tidal_refusing").await.into_keys().collect();
+    assert_eq!(series, [keys[1], keys[2], keys[3], keys[4], keys[5]]);
 }
 
 fn service_fn_that_hangs() -> impl Service<(), Response = (), Error = Error<&'static str>> + Clone {

@@ -15,9 +15,9 @@ use stanchion::classify::Class;
 use stanchion::hedge::HedgeDelay;
 use stanchion::protocol::{Attempt, Carry, Judge, Judgement, Replay};
 use stanchion::{
-    Backoff, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, HedgeConfig, HedgeLayer,
-    RateLimitConfig, RateLimitLayer, RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer,
-    Window,
+    AdaptiveLimitConfig, AdaptiveLimitLayer, Backoff, CircuitBreakerConfig, CircuitBreakerHandle,
+    CircuitBreakerLayer, Claim, Deadline, Error, HedgeConfig, HedgeLayer, RateLimitConfig, RateLimitLayer,
+    RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer, Window,
 };
 use tokio::time::advance;
 use tower::{Layer as _, ServiceBuilder, ServiceExt, service_fn};
@@ -462,6 +462,31 @@ async fn a_throttled_call_is_below_the_usual_level() {
             ("reason", "service accepts too few requests"),
         ],
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_and_refusals_of_an_adaptive_limit_are_below_the_usual_level() {
+    let config = AdaptiveLimitConfig::new().min_limit(1).initial_limit(1).max_queued(1);
+    let handle = AdaptiveLimitLayer::waiting(config).name("search").handle();
+    let (log, _guard) = Log::start();
+    let run = |deadline| {
+        let claim = Claim::new().deadline(Deadline::after(deadline));
+        handle.run_for(&claim, pending::<Result<(), Error<&str>>>())
+    };
+    let _held = handle.try_acquire().unwrap();
+    let waits = run(60 * SECOND);
+    assert!(handle.try_acquire().is_err());
+    assert!(waits.await.is_err());
+    assert!(run(Duration::ZERO).await.is_err());
+    let of = [("module", "adaptive_limit"), ("name", "search")];
+    let queued = [("action", "queued"), ("attempt", "0"), ("wait", "0ns"), ("message", "queued")];
+    let refused = ["limit is reached", "no room within the limit", "deadline exceeded"]
+        .map(|reason| vec![("reason", reason), ("message", "call rejected")]);
+    let records = log.take();
+    assert_eq!(records.len(), 4, "{records:?}");
+    for (record, expected) in records.iter().zip([vec![queued.to_vec()], refused.to_vec()].concat()) {
+        assert_logged(record, Level::DEBUG, &[&of[..], &expected].concat());
+    }
 }
 
 #[tokio::test(start_paused = true)]
