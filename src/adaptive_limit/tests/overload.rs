@@ -89,7 +89,6 @@ fn brown_out<L: Limiter>(limiter: L, seed: u64) -> [f64; 2] {
     [during, after]
 }
 
-const LOADS: [f64; 4] = [0.8, 2.0, 5.0, 10.0];
 const SEEDS: [u64; 3] = [1, 2, 3];
 
 fn the_gradient_does(least: f64, load: f64) {
