@@ -23,22 +23,23 @@ pub struct ResponseFuture<F, C, P, L: Limit> {
     classify: C,
 }
 
-#[pin_project(project = StageProjection)]
+#[pin_project(project = StageProjection, project_replace = StageReplaced)]
 #[derive(Debug)]
 enum Stage<F, P, L: Limit> {
     Calling {
         #[pin]
         inner: F,
-        permit: Option<Permit<L>>,
+        permit: Permit<L>,
         cause: Cause,
     },
     Parked(P),
+    /// None if it is over.
     Refused(Option<Rejected>),
 }
 
 impl<F, C, P, L: Limit> ResponseFuture<F, C, P, L> {
     #[inline]
-    pub(super) const fn calling(inner: F, classify: C, permit: Option<Permit<L>>) -> Self {
+    pub(super) const fn calling(inner: F, classify: C, permit: Permit<L>) -> Self {
         // Spelled out where it belongs: what a function returns is copied.
         let stage = Stage::Calling { inner, permit, cause: Cause::Failed };
         Self { stage, classify }
@@ -73,15 +74,20 @@ where
             match this.stage.as_mut().project() {
                 StageProjection::Calling { inner, permit, cause } => {
                     let result = ready!(watch(cause, permit, || inner.poll(cx)));
-                    let permit = permit.take().expect("a future is not polled after it was ready");
+                    // A permit that may be none would take more room.
+                    let StageReplaced::Calling { permit, cause, .. } =
+                        this.stage.project_replace(Stage::Refused(None))
+                    else {
+                        unreachable!("it was")
+                    };
                     if L::LEARNS && result.is_err() {
-                        return Poll::Ready(settle_error(this.classify, result, permit, *cause));
+                        return Poll::Ready(settle_error(this.classify, result, permit, cause));
                     }
                     return Poll::Ready(this.classify.settle(result, permit));
                 }
                 StageProjection::Parked(parked) => match ready!(parked.poll_call(cx)) {
                     Ok((inner, permit)) => {
-                        this.stage.set(Stage::Calling { inner, permit: Some(permit), cause: Cause::Failed });
+                        this.stage.set(Stage::Calling { inner, permit, cause: Cause::Failed });
                     }
                     Err(error) => return Poll::Ready(Err(error)),
                 },
@@ -98,14 +104,14 @@ where
 #[inline]
 fn watch<L: Limit, T, E>(
     cause: &mut Cause,
-    permit: &mut Option<Permit<L>>,
+    permit: &mut Permit<L>,
     poll: impl FnOnce() -> Poll<Result<T, E>>,
 ) -> Poll<Result<T, E>> {
     if !L::LEARNS {
         return poll();
     }
     let before = mark();
-    let polled = Permit::over(permit, poll);
+    let polled = permit.over(poll);
     if !matches!(polled, Poll::Ready(Ok(_))) {
         *cause = before.cause_since_or(*cause);
     }

@@ -111,7 +111,7 @@ impl<L: Limit> AdmissionHandle<L> {
             Err(late) => Err(late),
             Ok(()) => match self.shared.permit(claim) {
                 Some(held) => {
-                    return ResponseFuture::calling(call, ErrorsAreFailures, Some(Permit::new(held)));
+                    return ResponseFuture::calling(call, ErrorsAreFailures, Permit::new(held));
                 }
                 None if self.shared.mode == Mode::Wait => Place::take(&self.shared, claim),
                 None => Err(self.shared.refuse()),

@@ -23,25 +23,24 @@ impl<L: Limit> Permit<L> {
         Self { held, began }
     }
 
-    /// Runs a part of the service: if it panics, the call that is `held` has failed.
+    /// Runs a part of the service: if it panics, the call has failed.
     // Always, since what it returns may be a large future.
     #[inline(always)]
-    pub(super) fn over<R>(held: &mut Option<Self>, part: impl FnOnce() -> R) -> R {
-        if !L::LEARNS {
-            return part();
-        }
-        in_service(part, || {
-            if let Some(permit) = held.take() {
-                permit.finish(Class::Failure);
-            }
-        })
+    pub(super) fn over<R>(&mut self, part: impl FnOnce() -> R) -> R {
+        if L::LEARNS { in_service(part, || self.end(Class::Failure)) } else { part() }
+    }
+
+    /// Tells how the call ended. There is room for the next when the permit is dropped.
+    #[inline]
+    pub(super) fn end(&mut self, class: Class) {
+        let began = std::mem::replace(&mut self.began, Timestamp::NEVER);
+        self.held.owner().end(began, Some(class));
     }
 
     /// Ends the call, and makes room for the next: how it ended matters to an adaptive limit, and to what is measured.
     #[inline]
     pub fn finish(mut self, class: Class) {
-        let began = std::mem::replace(&mut self.began, Timestamp::NEVER);
-        self.held.owner().end(began, Some(class));
+        self.end(class);
     }
 }
 

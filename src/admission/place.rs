@@ -103,8 +103,8 @@ impl<L: Limit> Place<L> {
 
     /// The service has panicked instead of beginning the call.
     pub(super) fn fail(&mut self) {
-        if let Turn::Is(permit) = self.set(Turn::Over) {
-            permit.finish(Class::Failure);
+        if let Turn::Is(permit) = &mut self.turn {
+            permit.end(Class::Failure);
         }
     }
 

@@ -33,7 +33,8 @@ pub struct Admission<S, L: Limit, C = ErrorsAreFailures, W = Refuse, P = Plain> 
 }
 
 enum Turn<L: Limit> {
-    Comes(Acquire<Shared<L>>),
+    /// In a box, since services are copied about, and few wait.
+    Comes(Box<Acquire<Shared<L>>>),
     Is(permits::Permit<Shared<L>>),
 }
 
@@ -52,12 +53,14 @@ impl<S, L: Limit, C, W, P> Admission<S, L, C, W, P> {
                 Some(Turn::Is(_)) => return Poll::Ready(()),
                 // One that was turned away asks again.
                 Some(Turn::Comes(acquire)) => {
-                    self.turn = ready!(Pin::new(acquire).poll(cx)).ok().map(Turn::Is);
+                    self.turn = ready!(Pin::new(acquire.as_mut()).poll(cx)).ok().map(Turn::Is);
                 }
                 None => {
                     let claim = Claim::new();
                     let free = self.shared.permit(&claim).map(Turn::Is);
-                    self.turn = free.or_else(|| self.shared.wait(&claim, instant()).map(Turn::Comes));
+                    self.turn = free.or_else(|| {
+                        self.shared.wait(&claim, instant()).map(|acquire| Turn::Comes(Box::new(acquire)))
+                    });
                     if self.turn.is_none() {
                         return Poll::Ready(());
                     }
@@ -119,15 +122,14 @@ where
             self.turn = None;
             return ResponseFuture::parked(Err(late), classify);
         }
-        let mut permit = self.permit(&claim);
-        if permit.is_none() {
+        let Some(mut permit) = self.permit(&claim) else {
             let parked = W::park(&mut self.inner, request, &claim, &self.shared);
             // One that waits has taken the place of the service that was ready.
             self.is_inner_ready &= parked.is_err();
             return ResponseFuture::parked(parked, classify);
-        }
+        };
         self.is_inner_ready = false;
-        let inner = Permit::over(&mut permit, || self.inner.call(request));
+        let inner = permit.over(|| self.inner.call(request));
         ResponseFuture::calling(inner, classify, permit)
     }
 }
