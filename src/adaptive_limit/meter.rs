@@ -18,7 +18,6 @@
     reason = "clocks jump, and what is configured may be as large as it likes"
 )]
 
-use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -36,10 +35,6 @@ const LONGEST_WINDOW: u64 = 60_000_000_000;
 /// What finds the limit of one service.
 #[derive(Debug)]
 pub(super) struct Meter {
-    window: u64,
-    min_calls: u64,
-    min_limit: f64,
-    max_limit: f64,
     /// When to look whether the window is over.
     look_at: AtomicU64,
     /// Calls that began before are not in this window.
@@ -54,9 +49,34 @@ pub(super) struct Meter {
     closing: Mutex<Closing>,
 }
 
+/// What is configured.
+#[derive(Debug)]
+struct Rules {
+    window: u64,
+    min_calls: u64,
+    min_limit: f64,
+    max_limit: f64,
+}
+
+impl Rules {
+    fn new<A>(config: &AdaptiveLimitConfig<A>) -> Self {
+        Self {
+            window: nanos(config.window),
+            min_calls: u64::from(config.min_calls),
+            min_limit: f64::from(config.min_limit),
+            max_limit: f64::from(config.max_limit),
+        }
+    }
+
+    fn within(&self, limit: f64) -> f64 {
+        limit.clamp(self.min_limit, self.max_limit)
+    }
+}
+
 /// What only who closes a window has to do with.
 #[derive(Debug)]
 struct Closing {
+    rules: Rules,
     algorithm: Box<dyn Algorithm>,
     limit: f64,
     opened: Timestamp,
@@ -83,12 +103,8 @@ impl Meter {
         algorithm: Box<dyn Algorithm>,
         now: Timestamp,
     ) -> Self {
-        let (window, min_calls) = (nanos(config.window), u64::from(config.min_calls));
+        let rules = Rules::new(config);
         Self {
-            window,
-            min_calls,
-            min_limit: f64::from(config.min_limit),
-            max_limit: f64::from(config.max_limit),
             look_at: AtomicU64::new(now.after(config.window).0),
             since: AtomicU64::new(0),
             patience: AtomicU64::new(u64::MAX),
@@ -100,8 +116,9 @@ impl Meter {
                 algorithm,
                 limit: f64::from(config.initial_limit),
                 opened: now,
-                length: window,
-                min_calls,
+                length: rules.window,
+                min_calls: rules.min_calls,
+                rules,
                 is_afresh: false,
                 counted: Counted { latencies: Seen::new(), failures: 0, given_up: 0 },
                 usual: None,
@@ -109,22 +126,28 @@ impl Meter {
         }
     }
 
-    /// Goes on with what `before` has learned, by the rules of `config`; what it asks from now on is `spare`.
-    pub(super) fn going_on<A>(
-        before: &Self,
+    /// Goes by the rules of `config` from now on, and returns the limit, which stays as far as it may. What has been
+    /// learned stays, unless there is another algorithm.
+    pub(super) fn reconfigure<A>(
+        &self,
         config: &AdaptiveLimitConfig<A>,
-        spare: Box<dyn Algorithm>,
+        other: Option<Box<dyn Algorithm>>,
         now: Timestamp,
-    ) -> Self {
-        let mut known = lock(&before.closing);
-        let meter = Self::new(config, mem::replace(&mut known.algorithm, spare), now);
-        meter.patience.store(before.patience.load(Ordering::Relaxed), Ordering::Relaxed);
-        let mut closing = lock(&meter.closing);
-        closing.limit = known.limit.clamp(meter.min_limit, meter.max_limit);
-        closing.usual = known.usual;
-        meter.open(&mut closing, now, known.is_afresh);
-        drop(closing);
-        meter
+    ) -> u32 {
+        let mut closing = lock(&self.closing);
+        closing.rules = Rules::new(config);
+        closing.limit = closing.rules.within(closing.limit);
+        closing.length = closing.rules.window;
+        if let Some(algorithm) = other {
+            closing.algorithm = algorithm;
+            closing.is_afresh = false;
+            closing.usual = None;
+            self.patience.store(u64::MAX, Ordering::Relaxed);
+        }
+        closing.counted = self.counted();
+        let afresh = closing.is_afresh;
+        self.open(&mut closing, now, afresh);
+        whole(closing.limit)
     }
 
     /// Counts a call, and returns the limit from now on, which may be the same, if it was the last one of its window.
@@ -179,7 +202,7 @@ impl Meter {
         }
         let limit = closing.limit;
         let Next { limit: next, afresh } = closing.ask(&sample);
-        closing.limit = if next.is_nan() { limit } else { next.clamp(self.min_limit, self.max_limit) };
+        closing.limit = if next.is_nan() { limit } else { closing.rules.within(next) };
         closing.counted = counted;
         self.learn(&mut closing, limit, &sample);
         self.open(&mut closing, now, afresh);
@@ -215,7 +238,7 @@ impl Meter {
     /// What is usual, for the next window's length and for telling which calls were given up late.
     fn learn(&self, closing: &mut Closing, limit: f64, sample: &Sample) {
         let Some(latency) = sample.latency.map(nanos) else { return };
-        closing.length = latency.saturating_mul(2).clamp(self.window, LONGEST_WINDOW);
+        closing.length = latency.saturating_mul(2).clamp(closing.rules.window, LONGEST_WINDOW);
         let usual = closing.usual.unwrap_or(latency);
         // If the limit was used, a longer one may be that of a queue.
         let is_telling = latency < usual || closing.is_afresh || !sample.uses(limit);
@@ -227,11 +250,11 @@ impl Meter {
     fn open(&self, closing: &mut Closing, now: Timestamp, afresh: bool) {
         closing.opened = now;
         closing.is_afresh = afresh;
-        closing.min_calls = self.min_calls;
+        closing.min_calls = closing.rules.min_calls;
         self.since.store(if afresh { now.0 } else { 0 }, Ordering::Relaxed);
         if afresh {
             let several_rounds = u64::from(whole(closing.limit)).saturating_mul(4);
-            closing.min_calls = self.min_calls.max(several_rounds);
+            closing.min_calls = closing.min_calls.max(several_rounds);
             // Without those that have ended since the last look.
             closing.counted = self.counted();
         }

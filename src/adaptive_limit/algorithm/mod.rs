@@ -137,7 +137,8 @@ impl Next {
 /// # let _ = layer;
 /// ```
 pub trait Algorithm: fmt::Debug + Send + 'static {
-    /// The limit after a window in which it was `limit`. If this panics the limit stays what it is, and no call takes harm.
+    /// The limit after a window in which it was `limit`. If this panics the limit stays what it is, and no call takes harm. It
+    /// must not reconfigure the layer that it is part of, which waits until it is done.
     fn next(&mut self, limit: f64, sample: &Sample) -> Next;
 
     /// Whether it can be used as it is.
