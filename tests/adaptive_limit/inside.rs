@@ -172,3 +172,36 @@ async fn a_call_that_is_dropped_by_a_panic_elsewhere_was_cancelled() {
     }
     assert_eq!(notes.calls(), (2, 0));
 }
+
+/// The calls of a window, and how many of them failed, after calls of 20 ms of which others were given up after `patience`.
+async fn given_up(succeed: u32, others: u32, patience: Duration) -> (u64, u64) {
+    let notes = Notes::new();
+    let layer = AdaptiveLimitLayer::new(notes.config().window(SECOND));
+    let service = layer.layer(Backend);
+    for _ in 0..20 {
+        service.clone().oneshot(Ask::Answer(20 * MS)).await.unwrap();
+    }
+    end_window(&layer.handle()).await;
+    notes.samples.lock().unwrap().clear();
+    let impatient = TimeoutLayer::after(patience).layer(service.clone());
+    for _ in 0..others {
+        impatient.clone().oneshot(Ask::Hang).await.unwrap_err();
+    }
+    for _ in 0..succeed {
+        service.clone().oneshot(Ask::Answer(20 * MS)).await.unwrap();
+    }
+    end_window(&layer.handle()).await;
+    notes.calls()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_has_failed_that_is_given_up_when_it_has_taken_much_longer_than_usual() {
+    assert_eq!(given_up(2, 4, 60 * MS).await, (7, 4));
+    assert_eq!(given_up(2, 4, 40 * MS).await, (3, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_have_failed_that_are_given_up_however_soon_where_hardly_any_is_not() {
+    assert_eq!(given_up(0, 9, 5 * MS).await, (1, 0));
+    assert_eq!(given_up(0, 10, 5 * MS).await, (11, 10));
+}
