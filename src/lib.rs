@@ -42,7 +42,7 @@ mod tower_policy;
 mod window;
 
 pub use adaptive_limit::{AdaptiveLimit, AdaptiveLimitConfig, AdaptiveLimitHandle, AdaptiveLimitLayer};
-pub use admission::{AdmissionConfig, Discipline, Headroom};
+pub use admission::{AdmissionConfig, Discipline, Headroom, PartitionConfig};
 pub use backoff::{Backoff, Jitter};
 pub use budget::{Budget, BudgetConfig};
 pub use bulkhead::{Bulkhead, BulkheadConfig, BulkheadHandle, BulkheadLayer};
@@ -54,7 +54,7 @@ pub use deadline::Deadline;
 pub use error::{Error, Reason, Rejected};
 pub use fallback::{Fallback, FallbackLayer, StaleConfig, StaleHandle};
 pub use hedge::{Hedge, HedgeConfig, HedgeHandle, HedgeLayer};
-pub use protocol::{Claim, Criticality, Tenant};
+pub use protocol::{Claim, Criticality, Partition, Tenant};
 pub use rate_limit::{RateLimit, RateLimitConfig, RateLimitHandle, RateLimitLayer};
 pub use respond::{Respond, RespondLayer, respond};
 pub use retry::{Retry, RetryConfig, RetryHandle, RetryLayer};

@@ -14,10 +14,12 @@
 
 mod discipline;
 mod lane;
+mod parts;
 mod queue;
 mod word;
 
 pub use discipline::Discipline;
+pub(crate) use parts::{Fraction, Part};
 pub(crate) use queue::{Ask, Shed};
 pub(crate) use word::Share;
 
@@ -27,6 +29,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use parts::{Parts, Taken, Turn};
 use queue::{Queue, Stand, Ticket};
 use word::Word;
 
@@ -37,6 +40,8 @@ use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 pub(crate) struct Permits {
     word: AtomicU64,
     queue: Mutex<Queue>,
+    /// None, if the limit is one for all.
+    parts: Option<Box<Parts>>,
 }
 
 /// What has permits to give. It is asked for the time only if somebody waits.
@@ -60,7 +65,8 @@ impl Permits {
     /// `limit` permits, for which `max_queued` may wait.
     pub(crate) fn new(limit: u32, max_queued: usize, discipline: Discipline) -> Self {
         let word = Word::new(limit, 0, false);
-        Self { word: AtomicU64::new(word.0), queue: Mutex::new(Queue::new(max_queued, discipline)) }
+        let queue = Mutex::new(Queue::new(max_queued, discipline));
+        Self { word: AtomicU64::new(word.0), queue, parts: None }
     }
 
     #[inline]
@@ -125,41 +131,77 @@ impl Permits {
     fn serve_one(owner: &impl Owner, now: Timestamp, needed: u64) -> Option<Option<Waker>> {
         let permits = owner.permits();
         let mut queue = lock(&permits.queue);
-        let share = owner.share(queue.next_class()?);
-        if !permits.load().has_room(share) {
-            return None;
-        }
-        if let Some(waker) = queue.shed_next(now, needed) {
-            if cfg!(stanchion_planted_bug = "unmarked_too_late") {
-                let is_empty = queue.len() == 0;
-                drop(queue);
-                let _ = permits.change(|seen| is_empty.then(|| seen.waiting(false)));
+        // Of a part, somebody may take a permit who saw nobody waiting before.
+        loop {
+            let lane = queue.next_lane(|part, class| permits.has_room_in(part, owner.share(class)))?;
+            if let Some(waker) = queue.shed_next(lane, now, needed) {
+                if cfg!(stanchion_planted_bug = "unmarked_too_late") {
+                    let is_empty = queue.len() == 0;
+                    drop(queue);
+                    let _ = permits.change(|seen| is_empty.then(|| seen.waiting(false)));
+                    return Some(waker);
+                }
+                permits.unmark_if_empty(&queue);
                 return Some(waker);
             }
-            permits.unmark_if_empty(&queue);
-            return Some(waker);
+            let overlooks = cfg!(stanchion_planted_bug = "crowd_overlooked") && queue.len() == 4;
+            let others_wait = queue.len() > 1 && !overlooks;
+            if permits.take_in_turn(lane.part(), owner.share(lane.class()), others_wait) {
+                return Some(queue.take_next(lane, now));
+            }
         }
-        let overlooks = cfg!(stanchion_planted_bug = "crowd_overlooked") && queue.len() == 4;
-        let others_wait = queue.len() > 1 && !overlooks;
-        permits
-            .change(|seen| seen.has_room(share).then(|| seen.with_one_more().waiting(others_wait)))
-            .ok()?;
-        Some(queue.take_next(now))
+    }
+
+    /// Takes a permit for one who asks, or marks that it waits.
+    fn take_or_mark(&self, is_next: bool, share: Share, may_wait: bool) -> Option<Taken> {
+        let mut taken = None;
+        let _ = self.change(|seen| {
+            taken = (is_next && seen.has_room(share)).then_some(Taken::ALONE);
+            if cfg!(stanchion_planted_bug = "overtaker_unmarks") && taken.is_some() {
+                return Some(seen.with_one_more().waiting(false));
+            }
+            if taken.is_some() { Some(seen.with_one_more()) } else { may_wait.then(|| seen.waiting(true)) }
+        });
+        taken
+    }
+
+    /// Takes a permit for one of those who wait.
+    fn take_in_turn(&self, part: Part, share: Share, others_wait: bool) -> bool {
+        match self.slot(part) {
+            None => {
+                let one_more = |seen: Word| seen.with_one_more().waiting(others_wait);
+                self.change(|seen| seen.has_room(share).then(|| one_more(seen))).is_ok()
+            }
+            Some(slot) => {
+                let taken = self.take_of(slot, share, Turn::NEXT).is_some();
+                if taken && !others_wait {
+                    self.unmark();
+                }
+                taken
+            }
+        }
     }
 
     fn unmark_if_empty(&self, queue: &Queue) {
         if queue.len() == 0 {
-            let _ = self.change(|seen| Some(seen.waiting(false)));
+            self.unmark();
         }
+    }
+
+    fn unmark(&self) {
+        let _ = self.change(|seen| Some(seen.waiting(false)));
     }
 
     /// Allows `limit` permits at a time, at most [`MAX`](Self::MAX). Those that are out stay so; if they are more, the
     /// next is given out when they have become fewer. Those who wait hear of it by the [`grant`](Self::grant) that has to
-    /// follow, which is no part of this so that it can be made without a lock.
+    /// follow, which is no part of this so that it can be made without a lock, unless there are parts.
     pub(crate) fn limit_to(&self, limit: u32) {
         if cfg!(stanchion_planted_bug = "limit_overwrites") {
             let seen = self.load();
             return self.word.store(Word::new(limit, seen.out(), seen.has_waiting()).0, Ordering::Release);
+        }
+        if let Some(parts) = &self.parts {
+            return self.divide(parts, limit);
         }
         let _ = self.change(|seen| Some(Word::new(limit, seen.out(), seen.has_waiting())));
     }
@@ -173,7 +215,8 @@ impl Permits {
     pub(crate) fn counts(&self) -> (u32, u32) {
         let word = self.load();
         let count = |bits| u32::try_from(bits).unwrap_or(u32::MAX);
-        (count(word.out()), count(word.limit()))
+        let out = self.parts.as_ref().map_or(word.out(), |parts| parts.out());
+        (count(out), count(word.limit()))
     }
 
     /// How many wait.
@@ -184,8 +227,8 @@ impl Permits {
 
 impl fmt::Debug for Permits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = self.load();
-        f.debug_struct("Permits").field("limit", &word.limit()).field("in_flight", &word.out()).finish()
+        let (out, limit) = self.counts();
+        f.debug_struct("Permits").field("limit", &limit).field("in_flight", &out).finish()
     }
 }
 
@@ -200,6 +243,16 @@ impl<O: Owner> Permit<O> {
     #[inline]
     pub(crate) fn try_acquire(owner: &Arc<O>, share: Share) -> Option<Self> {
         owner.permits().take(share).then(|| Self { owner: Arc::clone(owner) })
+    }
+
+    /// The same, for somebody of a part of the limit, who has to [leave](Permits::leave) that before this is dropped.
+    pub(crate) fn try_acquire_of(owner: &Arc<O>, part: Part, share: Share) -> Option<Self> {
+        let Some(slot) = owner.permits().slot(part) else { return Self::try_acquire(owner, share) };
+        let taken = owner.permits().take_unqueued(slot, share)?;
+        // Before others are woken: it leaves its part if that panics.
+        let mut acquired = Acquire { owner: Some(Arc::clone(owner)), ticket: None, part };
+        taken.tell(&**owner);
+        acquired.owner.take().map(|owner| Self { owner })
     }
 
     #[inline]
@@ -223,13 +276,15 @@ impl<O: Owner> fmt::Debug for Permit<O> {
     }
 }
 
-/// A place in the queue, or a permit that is already there. Dropping it gives up either.
+/// A place in the queue, or a permit that is already there. Dropping it gives up either. Who is handed a permit of a part
+/// has to [leave](Permits::leave) that.
 #[must_use = "futures do nothing unless polled"]
 pub(crate) struct Acquire<O: Owner> {
     /// None once the permit was handed out, or is not to be had.
     owner: Option<Arc<O>>,
     /// None if there was a permit at once.
     ticket: Option<Ticket>,
+    part: Part,
 }
 
 impl<O: Owner> Acquire<O> {
@@ -242,24 +297,26 @@ impl<O: Owner> Acquire<O> {
         let mut queue = lock(&permits.queue);
         // Under the lock: either this one sees a share that has changed, or the grant that follows sees this one.
         let share = read_early.unwrap_or_else(|| owner.share(ask.class));
-        let (is_next, may_wait) = (queue.is_next(ask), queue.has_place(ask, now));
-        let mut waits = false;
-        let entered = permits.change(|seen| {
-            waits = !(is_next && seen.has_room(share));
-            if cfg!(stanchion_planted_bug = "overtaker_unmarks") && !waits {
-                return Some(seen.with_one_more().waiting(false));
-            }
-            if waits { may_wait.then(|| seen.waiting(true)) } else { Some(seen.with_one_more()) }
-        });
-        entered.ok()?;
-        let (ticket, displaced) = if waits { queue.enter(ask, now).unzip() } else { (None, None) };
+        let may_wait = queue.has_place(ask, now);
+        let taken = match permits.slot(ask.part) {
+            None => permits.take_or_mark(queue.is_next(ask), share, may_wait),
+            Some(slot) => permits.take_of_or_mark(slot, share, &queue, ask, may_wait),
+        };
+        if taken.is_none() && !may_wait {
+            return None;
+        }
+        let entered = if taken.is_none() { queue.enter(ask, now) } else { None };
         drop(queue);
-        // Before the other is woken: it leaves the queue if that panics.
-        let entered = Self { owner: Some(Arc::clone(owner)), ticket };
+        // Before others are woken: it gives up what it has if that panics.
+        let (ticket, displaced) = entered.unzip();
+        let acquire = Self { owner: Some(Arc::clone(owner)), ticket, part: ask.part };
         if let Some(waker) = displaced.flatten() {
             waker.wake();
         }
-        Some(entered)
+        if let Some(taken) = taken {
+            taken.tell(&**owner);
+        }
+        Some(acquire)
     }
 
     /// Whether it has, or had, a place in the queue.
@@ -306,6 +363,7 @@ impl<O: Owner> Drop for Acquire<O> {
         if cfg!(stanchion_planted_bug = "grant_swallowed") {
             return;
         }
+        permits.leave(self.part);
         drop(Permit { owner });
     }
 }

@@ -25,7 +25,8 @@ use stanchion::telemetry::{Event, Source};
 use stanchion::{
     AdaptiveLimit, AdaptiveLimitConfig, AdaptiveLimitLayer, Budget, BudgetConfig, BulkheadConfig,
     BulkheadLayer, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, FallbackLayer,
-    HedgeConfig, HedgeLayer, RetryConfig, RetryLayer, StaleConfig, ThrottleConfig, ThrottleLayer, Window,
+    HedgeConfig, HedgeLayer, PartitionConfig, RetryConfig, RetryLayer, StaleConfig, ThrottleConfig,
+    ThrottleLayer, Window,
 };
 use tokio::time::advance;
 use tower::{Layer, Service};
@@ -353,6 +354,8 @@ async fn no_call_behind_a_bulkhead_allocates() {
     assert_no_bulkhead_allocates("refuses", &BulkheadLayer::new(config.clone())).await;
     assert_no_bulkhead_allocates("backpressure", &BulkheadLayer::backpressure(config.clone())).await;
     assert_no_bulkhead_allocates("waits", &BulkheadLayer::waiting(config.clone())).await;
+    let parted = config.clone().partitions([PartitionConfig::new("batch", 0.5).lends(1.0)]);
+    assert_no_bulkhead_allocates("partitions", &BulkheadLayer::new(parted)).await;
     let observed = BulkheadLayer::new(config).observer(|_: &Source, _: &Event<'_>| {});
     assert_no_bulkhead_allocates("observed", &observed).await;
 }

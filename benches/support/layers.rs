@@ -14,9 +14,9 @@ use stanchion::hedge::HedgeDelay;
 use stanchion::protocol::{Carry, Cover, Watch};
 use stanchion::rate_limit::Quota;
 use stanchion::{
-    Budget, BudgetConfig, BulkheadConfig, BulkheadLayer, CircuitBreakerConfig, CircuitBreakerLayer, Deadline,
-    FallbackLayer, HedgeConfig, HedgeLayer, RateLimitLayer, RetryConfig, RetryLayer, ThrottleConfig,
-    ThrottleLayer, TimeoutLayer,
+    Budget, BudgetConfig, BulkheadConfig, BulkheadLayer, CircuitBreakerConfig, CircuitBreakerLayer, Claim,
+    Deadline, FallbackLayer, HedgeConfig, HedgeLayer, Partition, PartitionConfig, RateLimitLayer,
+    RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer,
 };
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 
@@ -93,11 +93,17 @@ fn bulkheads() -> Vec<Case> {
     let config = BulkheadConfig::new();
     let waiting = BulkheadLayer::waiting(config.clone().max_queued(64));
     let full = BulkheadLayer::new(config.clone().max_in_flight(1));
+    let kept = [PartitionConfig::new("batch", 0.5).lends(0.0)];
+    let parted = BulkheadLayer::new(config.clone().partitions(kept)).over(|_: &u64| {
+        const BATCH: Partition = Partition::named("batch");
+        Claim::new().partition(BATCH)
+    });
     // For good.
     std::mem::forget(full.handle().try_acquire());
     vec![
         succeeding("bulkhead", BulkheadLayer::new(config.clone()).layer(service_fn(echo))).above(LIMIT),
         succeeding("bulkhead, waiting", waiting.layer(service_fn(echo))).above(LIMIT),
+        succeeding("bulkhead, partition", parted.layer(service_fn(echo))).above(LIMIT),
         succeeding("bulkhead, backpressure", BulkheadLayer::backpressure(config).layer(service_fn(echo)))
             .above(LIMIT),
         Case::new("bulkhead, refused", Expect::Refusal, Tower(full.layer(service_fn(echo))))

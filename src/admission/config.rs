@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::partitions::{self, PartitionConfig};
 use crate::config::InvalidConfig;
 use crate::latency::MinRemaining;
 use crate::permits::{Discipline, Share};
@@ -20,6 +21,10 @@ pub struct AdmissionConfig {
     pub discipline: Discipline,
     /// How much of the limit is kept for calls that matter more. Default: nothing.
     pub headroom: Headroom,
+    /// The parts of the limit: see [partitions](super#partitions). Up to 16, with names that differ, which stay what they are
+    /// when a running layer is given a new configuration; none in a layer made by `backpressure`, which takes permits ahead of
+    /// calls. Default: none, the limit is one for all.
+    pub partitions: Vec<PartitionConfig>,
     /// A call with a deadline is refused if less time than this is left, or turned away when it is its turn; what is measured
     /// is the time that calls took within the last 10 s. Default: none is too little.
     ///
@@ -37,6 +42,7 @@ impl AdmissionConfig {
             max_wait: Duration::from_secs(1),
             discipline: Discipline::OldestFirst,
             headroom: Headroom::NONE,
+            partitions: Vec::new(),
             min_remaining: MinRemaining::Fixed(Duration::ZERO),
         }
     }
@@ -50,6 +56,7 @@ impl AdmissionConfig {
             return Err(InvalidConfig::new("max_wait", self.max_wait, "longer than zero"));
         }
         self.headroom.validate()?;
+        partitions::validate(&self.partitions, mode)?;
         self.min_remaining.validate("min_remaining")
     }
 
@@ -96,6 +103,13 @@ macro_rules! admission_setters {
         #[must_use]
         pub const fn headroom(mut self, headroom: $crate::admission::Headroom) -> Self {
             self.admission.headroom = headroom;
+            self
+        }
+
+        /// Sets the parts of the limit.
+        #[must_use]
+        pub fn partitions(mut self, partitions: impl Into<Vec<$crate::admission::PartitionConfig>>) -> Self {
+            self.admission.partitions = partitions.into();
             self
         }
 
@@ -177,7 +191,7 @@ impl Default for Headroom {
 /// What every call goes by, in one word: zero if there is nothing to it.
 ///
 /// ```text
-/// [ somebody is told of calls | they are measured | parts of the limit kept from default calls | from sheddable ones ]
+/// [ the limit has partitions | somebody is told of calls | they are measured | parts of the limit kept from default calls | from sheddable ones ]
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Terms(pub(super) u64);
@@ -187,6 +201,7 @@ impl Terms {
     const PARTS: u64 = 1 << Self::BITS;
     const MEASURED: u64 = 1 << (2 * Self::BITS);
     const TOLD: u64 = Self::MEASURED << 1;
+    const PARTED: u64 = Self::TOLD << 1;
     const KEPT: u64 = Self::MEASURED - 1;
 
     /// `headroom` is valid.
@@ -197,6 +212,27 @@ impl Terms {
         let measured = if measured { Self::MEASURED } else { 0 };
         let told = if told { Self::TOLD } else { 0 };
         Self(told | measured | kept(headroom.default) << Self::BITS | kept(headroom.sheddable))
+    }
+
+    pub(super) const fn parted(self, parted: bool) -> Self {
+        if parted { Self(self.0 | Self::PARTED) } else { self }
+    }
+
+    /// Whether each call may use the whole limit.
+    #[inline]
+    pub(super) const fn are_same_for_all(self) -> bool {
+        self.0 & (Self::KEPT | Self::PARTED) == 0
+    }
+
+    #[inline]
+    pub(super) const fn are_parted(self) -> bool {
+        self.0 & Self::PARTED != 0
+    }
+
+    /// Whether a permit has to know when its call began, or what part of the limit it is from.
+    #[inline]
+    pub(super) const fn are_noted(self) -> bool {
+        self.0 & (Self::MEASURED | Self::PARTED) != 0
     }
 
     #[inline]

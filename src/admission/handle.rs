@@ -6,6 +6,7 @@ use super::config::Mode;
 use super::future::ResponseFuture;
 use super::limit::Limit;
 use super::parked::{Given, Parked};
+use super::partitions::PartitionSnapshot;
 use super::permit::Permit;
 use super::place::Place;
 use super::shared::Shared;
@@ -50,6 +51,13 @@ impl<L: Limit> AdmissionHandle<L> {
         Snapshot { in_flight, max_in_flight: limit, queued: self.shared.queued() }
     }
 
+    /// The same for each partition, in the order in which they are configured. Calls that are of none are not in it. While
+    /// calls begin and end, these are not all numbers of the same moment.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<PartitionSnapshot> {
+        self.shared.partitions()
+    }
+
     /// Changes the configuration, for calls that begin or begin to wait from now on. Those that are under way go on; if they
     /// are more than are allowed, the next one begins when they have become fewer. If there is more room, those who wait are
     /// served at once.
@@ -82,7 +90,8 @@ impl<L: Limit> AdmissionHandle<L> {
     /// If there is no room for it, or others wait, or too little time is left.
     pub fn try_acquire_for(&self, claim: &Claim) -> Result<Permit<L>, Rejected> {
         self.shared.can_finish(claim)?;
-        self.shared.permit(claim).map(Permit::new).ok_or_else(|| self.shared.refuse())
+        let held = self.shared.permit(claim).ok_or_else(|| self.shared.refuse())?;
+        Ok(Permit::new(held, claim.partition))
     }
 
     /// Runs `call` if there is room, or when it is its turn in a layer that
@@ -111,7 +120,8 @@ impl<L: Limit> AdmissionHandle<L> {
             Err(late) => Err(late),
             Ok(()) => match self.shared.permit(claim) {
                 Some(held) => {
-                    return ResponseFuture::calling(call, ErrorsAreFailures, Permit::new(held));
+                    let permit = Permit::new(held, claim.partition);
+                    return ResponseFuture::calling(call, ErrorsAreFailures, permit);
                 }
                 None if self.shared.mode == Mode::Wait => Place::take(&self.shared, claim),
                 None => Err(self.shared.refuse()),

@@ -23,11 +23,50 @@
 //! the one who would be served last: a tenant with many calls keeps nobody else out, and calls that matter take the places
 //! of those that do not. A lane is forgotten when it is empty, so what is kept of tenants is bounded by the places.
 //!
+//! # Partitions
+//!
+//! A limit can be divided into [partitions](AdmissionConfig::partitions), so that one kind of calls cannot take all of it
+//! from another. Each has a share, and lends others a part of it while it is idle; the rest is kept for it:
+//!
+//! ```text
+//! kept = limit * share * (1 - lends), rounded up
+//! ```
+//!
+//! A call is let in if fewer calls of its partition are under way than are kept for it, or if the limit leaves one over
+//! besides all that is kept and not used. So a partition has at once what is kept for it, whatever others do, and the rest
+//! is for whoever comes first. The limit is never exceeded. If it is lowered, what is kept shrinks with it, and as calls end
+//! those partitions come first that have less than is kept for them. If there is not one call for each, those that are
+//! named first have theirs. A call of no partition, or of one that is unknown, has what is kept for nobody.
+//!
+//! ```
+//! use stanchion::{BulkheadConfig, BulkheadLayer, Claim, Partition, PartitionConfig};
+//!
+//! const BATCH: Partition = Partition::named("batch");
+//!
+//! let config = BulkheadConfig::new().max_in_flight(10).partitions([
+//!     PartitionConfig::new("live", 0.7).lends(0.4),
+//!     PartitionConfig::new("batch", 0.3).lends(1.0),
+//! ]);
+//! let handle = BulkheadLayer::new(config).handle();
+//! let batches: Vec<_> =
+//!     std::iter::from_fn(|| handle.try_acquire_for(&Claim::new().partition(BATCH)).ok()).collect();
+//! assert_eq!(batches.len(), 5); // 4.2, rounded up, are kept for what is live
+//! ```
+//!
+//! A call that waits keeps none of another partition from what is kept for that. With [`Headroom`] calls may use as much of
+//! what is kept as they may use of the limit: within each partition there is room for those that matter more. A layer made by
+//! `backpressure`, which takes permits ahead of calls, has no partitions.
+//!
+//! They differ from the partitions of Netflix's concurrency-limits, which let anybody in below the limit, and above it each
+//! partition up to its share: what one has borrowed there comes on top of the limit, up to nearly as much again.
+//!
 //! # Choosing
 //!
 //! - A queue without a discipline smooths bursts. When more comes than can be served for long, all that it holds is late.
 //! - With [`Discipline::adaptive_lifo`] or [`Discipline::controlled_delay`], or deadlines and a measured
 //!   [`min_remaining`](AdmissionConfig::min_remaining), it does no harm then.
+//! - Partitions are for kinds of calls that are known beforehand, such as batches; tenants that come and go have equal parts
+//!   of the queue without them. What is kept and not used is lost: keep what a burst needs at once, and lend the rest.
 //! - [`Headroom`] makes room for critical calls without making them wait. It takes some of the limit from the others.
 
 pub(crate) mod config;
@@ -35,7 +74,9 @@ mod future;
 mod handle;
 mod layer;
 mod limit;
+mod note;
 mod parked;
+mod partitions;
 mod permit;
 mod place;
 mod service;
@@ -48,12 +89,13 @@ pub use handle::{AdmissionHandle, Snapshot};
 pub use layer::AdmissionLayer;
 pub use limit::{Change, Ended, Limit};
 pub use parked::{Given, Parked, Refuse, Wait};
+pub use partitions::{PartitionConfig, PartitionSnapshot};
 pub use permit::Permit;
 pub use service::Admission;
 
 pub use crate::latency::MinRemaining;
 pub use crate::permits::Discipline;
-pub use crate::protocol::{Claim, Claims, Criticality, Tenant};
+pub use crate::protocol::{Claim, Claims, Criticality, Partition, Tenant};
 
 #[cfg(all(test, not(stanchion_loom)))]
 mod tests;

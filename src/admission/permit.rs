@@ -2,25 +2,26 @@ use std::fmt;
 use std::time::Duration;
 
 use super::limit::Limit;
+use super::note::Note;
 use super::shared::Shared;
 use crate::classify::{Class, Guard, in_service};
-use crate::clock::Timestamp;
 use crate::permits;
+use crate::protocol::Partition;
 
 /// Leave to have one call under way, from a layer with a [limit](super). Dropping it makes room for the next.
 #[must_use = "dropping the permit at once makes room for the next call"]
 pub struct Permit<L: Limit> {
     held: permits::Permit<Shared<L>>,
-    /// [`Timestamp::NEVER`], if nobody wants to know how long the call takes, or its end has been told.
-    began: Timestamp,
+    /// What has not been told yet of the call.
+    note: Note,
 }
 
 impl<L: Limit> Permit<L> {
-    /// For a call that begins now.
+    /// For a call of this partition that begins now.
     #[inline]
-    pub(super) fn new(held: permits::Permit<Shared<L>>) -> Self {
-        let began = held.owner().begin();
-        Self { held, began }
+    pub(super) fn new(held: permits::Permit<Shared<L>>, partition: Option<Partition>) -> Self {
+        let note = held.owner().begin(partition);
+        Self { held, note }
     }
 
     /// Runs a part of the service: if it panics, the call has failed.
@@ -33,8 +34,8 @@ impl<L: Limit> Permit<L> {
     /// Tells how the call ended. There is room for the next when the permit is dropped.
     #[inline]
     pub(super) fn end(&mut self, class: Class) {
-        let began = std::mem::replace(&mut self.began, Timestamp::NEVER);
-        self.held.owner().end(began, Some(class));
+        let note = std::mem::replace(&mut self.note, Note::NOTHING);
+        self.held.owner().end(note, Some(class));
     }
 
     /// Ends the call, and makes room for the next: how it ended matters to an adaptive limit, and to what is measured.
@@ -61,7 +62,7 @@ impl<L: Limit> Drop for Permit<L> {
     #[inline]
     fn drop(&mut self) {
         let shared = self.held.owner();
-        shared.end(self.began, None);
+        shared.end(self.note, None);
         shared.leave();
     }
 }

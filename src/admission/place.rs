@@ -14,13 +14,14 @@ use crate::classify::Class;
 use crate::clock::{instant, instant_after, nanos};
 use crate::error::Rejected;
 use crate::permits::{Acquire, Owner, Shed};
-use crate::protocol::Claim;
+use crate::protocol::{Claim, Partition};
 use crate::telemetry::Action;
 
 /// A place in the queue, and until when it is worth something.
 pub(super) struct Place<L: Limit> {
     turn: Turn<L>,
     patience: Patience,
+    partition: Option<Partition>,
     shared: Arc<Shared<L>>,
 }
 
@@ -68,7 +69,8 @@ impl<L: Limit> Place<L> {
             shared.queues(1);
         }
         let patience = Patience::new(shared, claim, now);
-        Ok(Self { turn: Turn::Comes(acquire), patience, shared: Arc::clone(shared) })
+        let (turn, partition) = (Turn::Comes(acquire), claim.partition);
+        Ok(Self { turn, patience, partition, shared: Arc::clone(shared) })
     }
 
     pub(super) const fn until(&self) -> Instant {
@@ -80,7 +82,7 @@ impl<L: Limit> Place<L> {
         let Turn::Comes(acquire) = &mut self.turn else { return Poll::Ready(Ok(())) };
         match ready!(Pin::new(acquire).poll(cx)) {
             Ok(held) => {
-                self.set(Turn::Is(Permit::new(held)));
+                self.set(Turn::Is(Permit::new(held, self.partition)));
                 Poll::Ready(Ok(()))
             }
             Err(why) => {

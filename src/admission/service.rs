@@ -78,7 +78,7 @@ impl<S, L: Limit, C, W, P> Admission<S, L, C, W, P> {
             _ if !self.is_inner_ready => None,
             _ => self.shared.permit(claim),
         };
-        held.map(Permit::new)
+        held.map(|held| Permit::new(held, claim.partition))
     }
 }
 

@@ -5,14 +5,16 @@ use tokio::time::Instant;
 
 use super::config::{AdmissionConfig, Mode, Terms};
 use super::limit::{Change, Ended, Limit};
+use super::note::Note;
+use super::partitions::{PartitionSnapshot, Partitions};
 use super::usual::Usual;
 use crate::classify::Class;
 use crate::clock::{Clock, Timestamp, instant, nanos};
 use crate::config::{InvalidConfig, Live};
 use crate::error::{Reason, Rejected};
 use crate::latency::Needed;
-use crate::permits::{self, Acquire, Ask, Owner, Permits, Share};
-use crate::protocol::{Claim, Criticality, Tenant};
+use crate::permits::{self, Acquire, Ask, Owner, Part, Permits, Share};
+use crate::protocol::{Claim, Criticality, Partition, Tenant};
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use crate::telemetry::{Event, Load, Telemetry};
 
@@ -20,6 +22,7 @@ use crate::telemetry::{Event, Load, Telemetry};
 #[derive(Debug)]
 pub struct Shared<L: Limit> {
     permits: Permits,
+    partitions: Partitions,
     terms: AtomicU64,
     pub(super) mode: Mode,
     limit: L,
@@ -49,7 +52,8 @@ impl<C> Settings<C> {
     }
 
     fn terms(&self, admission: &AdmissionConfig, telemetry: &Telemetry) -> u64 {
-        Terms::new(admission.headroom, self.needed.is_measured(), telemetry.wants_calls()).0
+        let terms = Terms::new(admission.headroom, self.needed.is_measured(), telemetry.wants_calls());
+        terms.parted(!admission.partitions.is_empty()).0
     }
 }
 
@@ -64,8 +68,10 @@ impl<L: Limit> Shared<L> {
         let admission = L::admission(config);
         let settings = Settings::new(config.clone(), admission, None);
         let first = L::first(config);
+        let permits = Permits::new(first, admission.places(mode), admission.discipline);
         let shared = Self {
-            permits: Permits::new(first, admission.places(mode), admission.discipline),
+            permits: permits.parted(Partitions::kept(&admission.partitions)),
+            partitions: Partitions::new(&admission.partitions),
             terms: AtomicU64::new(settings.terms(admission, &telemetry)),
             mode,
             limit: L::new(config),
@@ -95,9 +101,11 @@ impl<L: Limit> Shared<L> {
         let config = change(&before.config);
         Self::validate(&config, self.mode)?;
         let admission = L::admission(&config);
+        self.partitions.validate(&admission.partitions)?;
         let settings = Settings::new(config.clone(), admission, Some(&before.needed));
         self.permits.queue_by(admission.places(self.mode), admission.discipline);
         self.terms.store(settings.terms(admission, &self.telemetry), Ordering::Relaxed);
+        self.permits.keep(&Partitions::kept(&admission.partitions));
         let (now, (_, limit)) = (self.clock.now(), self.permits.counts());
         let limit = self.limit.reconfigure(&Change { before: &before.config, after: &config, now, limit });
         self.permits.limit_to(limit);
@@ -141,6 +149,16 @@ impl<L: Limit> Shared<L> {
         self.permits.counts()
     }
 
+    /// How many of each partition are.
+    pub(super) fn partitions(&self) -> Vec<PartitionSnapshot> {
+        let (_, limit) = self.permits.counts();
+        let config = &self.settings.read().config;
+        let named = (0..).zip(&L::admission(config).partitions);
+        named
+            .map(|(place, partition)| partition.snapshot(limit, self.permits.counts_of(Part::at(place))))
+            .collect()
+    }
+
     pub(super) fn queued(&self) -> usize {
         self.permits.queued()
     }
@@ -148,13 +166,26 @@ impl<L: Limit> Shared<L> {
     /// Whether there may be room for a call.
     #[inline]
     pub(super) fn has_room(&self) -> bool {
-        self.permits.has_room()
+        self.permits.has_room() || self.terms().are_parted() && self.permits.has_room_in_parts()
     }
 
     /// A permit for `claim`, if there is one.
     #[inline]
     pub(super) fn permit(self: &Arc<Self>, claim: &Claim) -> Option<permits::Permit<Self>> {
-        permits::Permit::try_acquire(self, self.terms().share(claim.criticality))
+        let terms = self.terms();
+        if terms.are_same_for_all() {
+            return permits::Permit::try_acquire(self, Share::WHOLE);
+        }
+        self.permit_within(terms.share(claim.criticality), claim.partition)
+    }
+
+    #[inline(never)]
+    fn permit_within(
+        self: &Arc<Self>,
+        share: Share,
+        partition: Option<Partition>,
+    ) -> Option<permits::Permit<Self>> {
+        permits::Permit::try_acquire_of(self, self.partitions.part(partition), share)
     }
 
     /// A place in the queue for `claim`, or a permit after all; `None` if there is none.
@@ -163,6 +194,7 @@ impl<L: Limit> Shared<L> {
         let deadline = claim.deadline.map(|deadline| now_here.after(deadline.remaining_at(now)));
         let ask = Ask {
             class: claim.criticality.get(),
+            part: self.partitions.part(claim.partition),
             tenant: claim.tenant.map_or(0, Tenant::number),
             deadline: deadline.unwrap_or(Timestamp::NEVER),
         };
@@ -190,26 +222,38 @@ impl<L: Limit> Shared<L> {
         if remaining > 0 && remaining >= self.needed(now) { Ok(()) } else { Err(self.too_late(remaining)) }
     }
 
-    /// Takes note that a call begins: when, if anybody wants to know.
+    /// Takes note that a call of this partition begins.
     #[inline]
-    pub(super) fn begin(&self) -> Timestamp {
+    pub(super) fn begin(&self, partition: Option<Partition>) -> Note {
         let terms = self.terms();
         if terms.are_told() {
             self.tell(Load::InFlight, 1);
         }
-        if L::LEARNS || terms.are_measured() { self.clock.now() } else { Timestamp::NEVER }
+        if L::LEARNS || terms.are_noted() { self.note(terms, partition) } else { Note::NOTHING }
     }
 
-    /// Takes note that a call has ended that began then.
+    #[inline(never)]
+    fn note(&self, terms: Terms, partition: Option<Partition>) -> Note {
+        let is_timed = L::LEARNS || terms.are_measured();
+        let time = if is_timed { self.clock.now() } else { Timestamp::NEVER };
+        Note::new(self.partitions.part(partition), time)
+    }
+
+    /// Takes note that a call has ended, and leaves its part of the limit.
     #[inline]
-    pub(super) fn end(&self, began: Timestamp, class: Option<Class>) {
-        if began != Timestamp::NEVER {
-            self.learn(began, class);
+    pub(super) fn end(&self, note: Note, class: Option<Class>) {
+        if note != Note::NOTHING {
+            self.learn(note, class);
         }
     }
 
     #[inline(never)]
-    fn learn(&self, began: Timestamp, class: Option<Class>) {
+    fn learn(&self, note: Note, class: Option<Class>) {
+        let (began, in_flight) = (note.time(), if L::LEARNS { self.permits.counts().0 } else { 0 });
+        self.permits.leave(note.part());
+        if began == Timestamp::NEVER {
+            return;
+        }
         let now = self.clock.now();
         if self.terms().are_measured() {
             self.measure(now.since(began), now, class);
@@ -217,7 +261,6 @@ impl<L: Limit> Shared<L> {
         if !L::LEARNS {
             return;
         }
-        let (in_flight, _) = self.permits.counts();
         if let Some(limit) = self.limit.ended(&Ended { began, now, in_flight, class }) {
             // Those who wait hear of it when the permit comes back, right after this.
             self.permits.limit_to(limit);

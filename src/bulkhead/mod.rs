@@ -43,6 +43,8 @@
 //!     +-- backpressure:  was not ready to be called
 //! ```
 //!
+//! The limit can be divided into [partitions](crate::admission#partitions).
+//!
 //! A call is over when the head of its response is there, or with
 //! [`hold_until`](crate::BulkheadLayer::hold_until) when its body has ended or is dropped. A limit that is lowered ends
 //! no call: it waits until enough of them are over.

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use super::{Acquire, Ask, Discipline, Owner, Permit, Permits, Share};
+use super::{Acquire, Ask, Discipline, Owner, Part, Permit, Permits, Share};
 use crate::clock::Timestamp;
 
 thread_local! {
@@ -46,7 +46,7 @@ impl Owner for Permits {
 }
 
 /// What is asked by somebody of whom nothing is known.
-pub(super) const ASK: Ask = Ask { class: 50, tenant: 0, deadline: Timestamp::NEVER };
+pub(super) const ASK: Ask = Ask { class: 50, part: Part::NONE, tenant: 0, deadline: Timestamp::NEVER };
 
 /// At time zero, with nothing needed and nothing kept.
 pub(super) fn permits(limit: u32, max_queued: usize) -> Arc<Permits> {

@@ -4,6 +4,7 @@ use std::task::Waker;
 
 use super::discipline::Discipline;
 use super::lane::Lane;
+use super::parts::Part;
 use crate::clock::Timestamp;
 
 /// What somebody asks who wants a permit.
@@ -11,6 +12,8 @@ use crate::clock::Timestamp;
 pub(crate) struct Ask {
     /// Those of a higher class are served first.
     pub(crate) class: u8,
+    /// Whose part of the limit it is about.
+    pub(crate) part: Part,
     /// Those of a class are served tenant by tenant, one of each.
     pub(crate) tenant: u64,
     /// Until when the permit is worth something. [`Timestamp::NEVER`]: always.
@@ -35,7 +38,23 @@ pub(super) struct Ticket {
     number: u64,
 }
 
-type LaneKey = (u8, u64);
+/// What those in a lane have in common: the class, the part of the limit and the tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct LaneKey(u8, Part, u64);
+
+impl LaneKey {
+    const fn of(ask: &Ask) -> Self {
+        Self(ask.class, ask.part, ask.tenant)
+    }
+
+    pub(super) const fn class(self) -> u8 {
+        self.0
+    }
+
+    pub(super) const fn part(self) -> Part {
+        self.1
+    }
+}
 
 /// How things stand for somebody with a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,12 +64,12 @@ pub(super) enum Stand {
     Shed(Shed),
 }
 
-/// Those who wait, in a lane for each class and tenant. Who has a ticket that is not here has been served.
+/// Those who wait, in a lane for each class, part of the limit and tenant. Who has a ticket that is not here has been served.
 #[derive(Debug)]
 pub(super) struct Queue {
     lanes: BTreeMap<LaneKey, Lane>,
-    /// The lanes in the order in which they are served: by class, and then in turn.
-    turns: BTreeSet<(Reverse<u8>, u64, LaneKey)>,
+    /// The lanes of each part in the order in which they are served: by class, and then in turn.
+    turns: BTreeSet<(Part, Reverse<u8>, u64, LaneKey)>,
     /// The lanes in the order in which they lose somebody if the queue is full: the lowest class, and of that the longest.
     lengths: BTreeSet<(u8, Reverse<usize>, LaneKey)>,
     /// Those who were turned away, and have not asked since. Each is in the hands of somebody.
@@ -92,7 +111,13 @@ impl Queue {
 
     /// Whether nobody who waits comes before one who asks now.
     pub(super) fn is_next(&self, ask: &Ask) -> bool {
-        self.lanes.last_key_value().is_none_or(|((highest, _), _)| *highest < ask.class)
+        self.lanes.last_key_value().is_none_or(|(highest, _)| highest.class() < ask.class)
+    }
+
+    /// The same, of those of its part.
+    pub(super) fn is_next_of_part(&self, ask: &Ask) -> bool {
+        self.first_from(ask.part)
+            .is_none_or(|(first, Reverse(highest), ..)| *first != ask.part || *highest < ask.class)
     }
 
     /// Whether one who asks now may wait.
@@ -104,7 +129,7 @@ impl Queue {
     /// whoever would be served last. None, if that is the one who asks.
     fn displaced(&self, ask: &Ask, now: Timestamp) -> Option<Ticket> {
         let (class, Reverse(longest), lane) = *self.lengths.first()?;
-        let own = (ask.class, ask.tenant);
+        let own = LaneKey::of(ask);
         let own_length = self.lanes.get(&own).map_or(0, Lane::len).saturating_add(1);
         let loser = match class {
             lowest if lowest > ask.class => return None,
@@ -121,7 +146,7 @@ impl Queue {
     pub(super) fn enter(&mut self, ask: &Ask, now: Timestamp) -> Option<(Ticket, Option<Waker>)> {
         let is_full = self.len >= self.max;
         let loser = if is_full { Some(self.displaced(ask, now)?) } else { None };
-        let (key, number) = ((ask.class, ask.tenant), self.number());
+        let (key, number) = (LaneKey::of(ask), self.number());
         self.change(key, |lane, turn| {
             lane.get_or_insert_with(|| Lane::new(turn, now)).enter(number, ask, now);
         });
@@ -137,13 +162,13 @@ impl Queue {
         let turn = self.number();
         let mut lane = self.lanes.remove(&key);
         if let Some(lane) = &lane {
-            self.turns.remove(&(Reverse(key.0), lane.turn, key));
-            self.lengths.remove(&(key.0, Reverse(lane.len()), key));
+            self.turns.remove(&(key.part(), Reverse(key.class()), lane.turn, key));
+            self.lengths.remove(&(key.class(), Reverse(lane.len()), key));
         }
         let changed = change(&mut lane, turn);
         if let Some(lane) = lane.filter(|lane| lane.len() > 0) {
-            self.turns.insert((Reverse(key.0), lane.turn, key));
-            self.lengths.insert((key.0, Reverse(lane.len()), key));
+            self.turns.insert((key.part(), Reverse(key.class()), lane.turn, key));
+            self.lengths.insert((key.class(), Reverse(lane.len()), key));
             self.lanes.insert(key, lane);
         }
         changed
@@ -184,27 +209,30 @@ impl Queue {
         waker
     }
 
-    fn next_lane(&self) -> Option<(LaneKey, &Lane)> {
-        let (_, _, key) = self.turns.first()?;
-        self.lanes.get(key).map(|lane| (*key, lane))
+    /// The first lane of a part, or of the next one that has any.
+    fn first_from(&self, part: Part) -> Option<&(Part, Reverse<u8>, u64, LaneKey)> {
+        self.turns.range((part, Reverse(u8::MAX), 0, LaneKey(0, Part::NONE, 0))..).next()
     }
 
-    /// The class of the next one, which is the highest of all who wait.
-    pub(super) fn next_class(&self) -> Option<u8> {
-        self.next_lane().map(|((class, _), _)| class)
+    /// The lane that is served next: of the highest class and in turn, of those for whose part and class there is room. If
+    /// there is none for the first of a part, there is none for the others of it.
+    pub(super) fn next_lane(&self, has_room: impl Fn(Part, u8) -> bool) -> Option<LaneKey> {
+        let next_part = |(part, ..): &&(Part, _, _, _)| self.first_from(part.next()?);
+        std::iter::successors(self.turns.first(), next_part)
+            .filter(|(part, Reverse(class), ..)| has_room(*part, *class))
+            .min_by_key(|(_, class, turn, _)| (*class, *turn))
+            .map(|(.., lane)| *lane)
     }
 
-    /// Turns away one who is in the way of the next; the waker, if there was such a one and it has been polled.
-    pub(super) fn shed_next(&mut self, now: Timestamp, needed: u64) -> Option<Option<Waker>> {
-        let (key, _) = self.next_lane()?;
-        let (number, why) = self.lanes.get_mut(&key)?.shed(self.discipline, now, needed)?;
-        Some(self.turn_away(Ticket { lane: key, number }, why))
+    /// Turns away one who is in the way of the next of a lane; the waker, if there was such a one and it has been polled.
+    pub(super) fn shed_next(&mut self, lane: LaneKey, now: Timestamp, needed: u64) -> Option<Option<Waker>> {
+        let (number, why) = self.lanes.get_mut(&lane)?.shed(self.discipline, now, needed)?;
+        Some(self.turn_away(Ticket { lane, number }, why))
     }
 
-    /// Serves the next one: its waker, if it has been polled. Its lane is the last of its class then.
-    pub(super) fn take_next(&mut self, now: Timestamp) -> Option<Waker> {
-        let (key, lane) = self.next_lane()?;
-        let number = lane.next(self.discipline, now)?;
-        self.remove(Ticket { lane: key, number }, |lane, turn| lane.turn = turn)?
+    /// Serves the next one of a lane: its waker, if it has been polled. The lane is the last of its class then.
+    pub(super) fn take_next(&mut self, lane: LaneKey, now: Timestamp) -> Option<Waker> {
+        let number = self.lanes.get(&lane)?.next(self.discipline, now)?;
+        self.remove(Ticket { lane, number }, |lane, turn| lane.turn = turn)?
     }
 }

@@ -62,6 +62,11 @@ impl Word {
         self.has_room(share) && !self.has_waiting()
     }
 
+    /// Whether more are out, or kept, than allowed.
+    pub(super) const fn is_overcharged(self) -> bool {
+        self.out() > self.limit()
+    }
+
     /// With one more permit out. There is room for it, so the count stays below the limit's highest.
     #[inline]
     pub(super) const fn with_one_more(self) -> Self {

@@ -1,4 +1,5 @@
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::num::NonZeroU64;
 use std::sync::OnceLock;
 
 use super::{Copied, Plain};
@@ -58,6 +59,35 @@ impl Tenant {
     }
 }
 
+/// Which part of a limit a request is for, by name.
+///
+/// The name is told by a number made of it, so make it a constant: then nothing is left to be done for a request.
+///
+/// ```
+/// use stanchion::{Claim, Partition};
+///
+/// const BATCH: Partition = Partition::named("batch");
+///
+/// let claim = Claim::new().partition(BATCH);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition(NonZeroU64);
+
+impl Partition {
+    /// The partition of this name. Two names have the same number once in as many as there are numbers of 64 bits; layers
+    /// refuse to be made with two of them.
+    #[must_use]
+    pub const fn named(name: &str) -> Self {
+        // FNV-1a.
+        let (mut number, mut bytes) = (0xcbf2_9ce4_8422_2325_u64, name.as_bytes());
+        while let [byte, rest @ ..] = bytes {
+            number = (number ^ *byte as u64).wrapping_mul(0x0100_0000_01b3);
+            bytes = rest;
+        }
+        Self(NonZeroU64::MIN.saturating_add(number))
+    }
+}
+
 /// What a request says about itself to a layer that cannot let all pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -66,6 +96,8 @@ pub struct Claim {
     pub criticality: Criticality,
     /// On whose behalf it is made. Default: nobody's, which is a tenant like all others.
     pub tenant: Option<Tenant>,
+    /// Which part of the limit it is for. Default: none, and it has what is kept for nobody.
+    pub partition: Option<Partition>,
     /// By when the caller wants an answer. Default: none.
     pub deadline: Option<Deadline>,
 }
@@ -74,7 +106,7 @@ impl Claim {
     /// The defaults.
     #[must_use]
     pub const fn new() -> Self {
-        Self { criticality: Criticality::DEFAULT, tenant: None, deadline: None }
+        Self { criticality: Criticality::DEFAULT, tenant: None, partition: None, deadline: None }
     }
 
     /// Sets how much it matters.
@@ -88,6 +120,13 @@ impl Claim {
     #[must_use]
     pub const fn tenant(mut self, tenant: Tenant) -> Self {
         self.tenant = Some(tenant);
+        self
+    }
+
+    /// Sets which part of the limit it is for.
+    #[must_use]
+    pub const fn partition(mut self, partition: Partition) -> Self {
+        self.partition = Some(partition);
         self
     }
 

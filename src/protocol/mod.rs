@@ -41,7 +41,7 @@ mod judgement;
 mod plain;
 mod watch;
 
-pub use claim::{Claim, Claims, Criticality, Tenant};
+pub use claim::{Claim, Claims, Criticality, Partition, Tenant};
 pub use judgement::{Hint, Judge, Judgement, Repeat};
 pub use plain::{Copied, Plain, copied};
 pub use watch::{Cover, Watch};

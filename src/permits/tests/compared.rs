@@ -8,7 +8,7 @@ use tokio_test::{assert_pending, assert_ready};
 
 use super::naive::{Fate, Naive};
 use crate::clock::Timestamp;
-use crate::permits::owner::{permits, set_needed, set_now, set_shares};
+use crate::permits::owner::{ASK, permits, set_needed, set_now, set_shares};
 use crate::permits::word::Share;
 use crate::permits::{Acquire, Ask, Discipline, Permit, Permits, Shed};
 
@@ -164,7 +164,7 @@ impl Compared {
 
     fn enter(&mut self, class: u8, tenant: u64, left: Option<u64>, is_polled: bool) {
         let deadline = left.map(|left| self.naive.now + left);
-        let ask = Ask { class, tenant, deadline: deadline.map_or(Timestamp::NEVER, Timestamp) };
+        let ask = Ask { class, tenant, deadline: deadline.map_or(Timestamp::NEVER, Timestamp), ..ASK };
         let acquire = self.permits.acquire_for(ask).map(task::spawn);
         let id = self.naive.fates.len();
         let fate = self.naive.enter(class, tenant, deadline);

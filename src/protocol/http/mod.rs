@@ -20,6 +20,7 @@
 //! | [`Attempt`] | which attempt it is; written by the layers that make several |
 //! | [`Criticality`](crate::protocol::Criticality) | how much it matters that it is served |
 //! | [`Tenant`](crate::protocol::Tenant) | on whose behalf it is made |
+//! | [`Partition`](crate::protocol::Partition) | which part of a limit it is for |
 //!
 //! Without [`Idempotent`] the methods GET, HEAD, OPTIONS, TRACE, PUT and DELETE are idempotent (RFC 9110, section
 //! 9.2.2), and every request with an `Idempotency-Key`. That key stays the same over all attempts.
@@ -199,6 +200,7 @@ impl<F, B> Claims<Request<B>> for Http<F> {
         Claim {
             criticality: extensions.get().copied().unwrap_or_default(),
             tenant: extensions.get().copied(),
+            partition: extensions.get().copied(),
             deadline: self.deadline(request),
         }
     }

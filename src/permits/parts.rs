@@ -1,0 +1,308 @@
+//! Parts of a limit, of each of which some is kept for those who belong to it.
+//!
+//! ```text
+//! slot of a part   [ kept for it | permits out ]
+//! word             [ somebody waits | limit | charged ]    charged: of each part what is out, or kept if that is more
+//! ```
+//!
+//! What is kept is charged in advance. So a permit within it needs nothing but the slot of its part, one beyond it is
+//! charged to the word as all are that know no parts, and nobody looks at the slots of others, nor could be misled by what they
+//! were a moment ago.
+//!
+//! What is charged is never less than what is out. It is made more before a slot needs more, and less after a slot needs
+//! less: in between others find less room than there is, and somebody may be refused who came at that moment, but nobody
+//! takes what is kept for another.
+//!
+//! No one who waits is forgotten. Whatever makes room, in a slot or in the word, exchanges the word afterwards and looks
+//! whether somebody waits; who begins to wait marks the word first and looks for room then. One of these exchanges comes first:
+//! either the room is seen, or the mark is.
+//!
+//! When the limit is lowered, or divided in another way, more may be charged than it allows. Until that has become less, what is
+//! kept is given out under the lock, by the sum of all slots.
+
+mod slot;
+
+pub(crate) use slot::{Fraction, Part};
+
+use super::queue::{Ask, Queue};
+use super::word::{Share, Word};
+use super::{Owner, Permits};
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+use slot::Slot;
+
+/// The slots of the parts.
+#[derive(Debug)]
+pub(super) struct Parts {
+    /// One for each part, and one for those who belong to none, of which nothing is kept.
+    slots: Box<[AtomicU64]>,
+    /// How much of the limit is kept for each part. Held while what is kept is changed.
+    kept: Mutex<Box<[Fraction]>>,
+}
+
+impl Parts {
+    /// How many permits are out.
+    pub(super) fn out(&self) -> u64 {
+        self.slots.iter().fold(0, |out, slot| out.saturating_add(Slot(slot.load(Ordering::Relaxed)).out()))
+    }
+
+    /// The same, and nobody else's exchange is missed.
+    fn out_now(&self) -> u64 {
+        self.slots
+            .iter()
+            .fold(0, |out, slot| out.saturating_add(Slot(slot.fetch_add(0, Ordering::AcqRel)).out()))
+    }
+
+    /// What is kept of a limit for each part: those at the beginning come first if there is too little for all.
+    fn divided(limit: u32, kept: &[Fraction]) -> impl Iterator<Item = u32> {
+        let mut left = limit;
+        kept.iter().map(move |fraction| {
+            let kept = fraction.of(limit).min(left);
+            left = left.saturating_sub(kept);
+            kept
+        })
+    }
+}
+
+/// A permit that was taken.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub(super) struct Taken {
+    /// A charge came back, and somebody may wait for it.
+    frees: bool,
+}
+
+impl Taken {
+    pub(super) const ALONE: Self = Self { frees: false };
+
+    /// Not under the lock.
+    pub(super) fn tell(self, owner: &impl Owner) {
+        if self.frees {
+            Permits::grant(owner);
+        }
+    }
+}
+
+/// Whether it is somebody's turn.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn {
+    /// Of those of its part.
+    is_next_of_part: bool,
+    /// Of all.
+    is_next: bool,
+    /// The queue is locked, and nobody overtakes who waits there.
+    is_locked: bool,
+}
+
+impl Turn {
+    /// Under the lock.
+    pub(super) const NEXT: Self = Self { is_next_of_part: true, is_next: true, is_locked: true };
+    /// If nobody waits.
+    const UNQUEUED: Self = Self { is_locked: false, ..Self::NEXT };
+
+    fn of(queue: &Queue, ask: &Ask) -> Self {
+        let (is_next_of_part, is_next) = (queue.is_next_of_part(ask), queue.is_next(ask));
+        Self { is_next_of_part, is_next, is_locked: true }
+    }
+
+    const fn may_take_from(self, word: Word) -> bool {
+        self.is_locked || !word.has_waiting()
+    }
+}
+
+impl Permits {
+    /// Keeps so much of the limit for each of some parts, if there are any.
+    pub(crate) fn parted(mut self, kept: Box<[Fraction]>) -> Self {
+        if kept.is_empty() {
+            return self;
+        }
+        let word = self.load();
+        let limit = u32::try_from(word.limit()).unwrap_or(Self::MAX);
+        let mut charged: u64 = 0;
+        let mut slots = Vec::with_capacity(kept.len().saturating_add(1));
+        for kept in Parts::divided(limit, &kept) {
+            charged = charged.saturating_add(u64::from(kept));
+            slots.push(AtomicU64::new(Slot::new(kept, 0).0));
+        }
+        slots.push(AtomicU64::new(0));
+        self.word = AtomicU64::new(Word::new(limit, charged, false).0);
+        self.parts = Some(Box::new(Parts { slots: slots.into(), kept: Mutex::new(kept) }));
+        self
+    }
+
+    #[inline]
+    pub(super) fn slot(&self, part: Part) -> Option<&AtomicU64> {
+        self.parts.as_ref()?.slots.get(part.place()?)
+    }
+
+    /// How many permits of a part are out, and how many are kept for it.
+    pub(crate) fn counts_of(&self, part: Part) -> (u32, u32) {
+        let slot = self.slot(part).map_or(Slot(0), |slot| Slot(slot.load(Ordering::Relaxed)));
+        let count = |bits| u32::try_from(bits).unwrap_or(u32::MAX);
+        (count(slot.out()), count(slot.kept()))
+    }
+
+    /// Whether there may be a permit for somebody of a part who has not waited.
+    pub(crate) fn has_room_in_parts(&self) -> bool {
+        let word = self.load();
+        !word.has_waiting() && self.parts.as_ref().is_some_and(|parts| parts.out() < word.limit())
+    }
+
+    /// Whether there is a permit for one of a part who is the next.
+    pub(super) fn has_room_in(&self, part: Part, share: Share) -> bool {
+        match self.slot(part) {
+            None => self.load().has_room(share),
+            Some(slot) => {
+                let seen = Slot(slot.load(Ordering::Acquire));
+                self.is_within(seen, self.load(), share, Turn::NEXT)
+            }
+        }
+    }
+
+    fn is_within(&self, seen: Slot, word: Word, share: Share, turn: Turn) -> bool {
+        let is_kept =
+            turn.is_next_of_part && seen.out() < share.of(seen.kept()) && self.has_total(word, turn);
+        is_kept || turn.is_next && word.has_room(share)
+    }
+
+    /// Whether fewer are out than the limit.
+    fn has_total(&self, word: Word, turn: Turn) -> bool {
+        let out = || self.parts.as_ref().map_or(0, |parts| parts.out_now());
+        !word.is_overcharged() || turn.is_locked && out() < word.limit()
+    }
+
+    /// Takes a permit, if there is one and it is the turn of who asks.
+    pub(super) fn take_of(&self, slot: &AtomicU64, share: Share, turn: Turn) -> Option<Taken> {
+        loop {
+            let seen = Slot(slot.load(Ordering::Acquire));
+            let word = self.load();
+            if !turn.may_take_from(word) || !self.is_within(seen, word, share, turn) {
+                return None;
+            }
+            if seen.has_idle() {
+                let changed = seen.0.wrapping_add(1);
+                // Pairs with the release of the permits that are out no more: what was done under them is seen.
+                let exchanged =
+                    slot.compare_exchange_weak(seen.0, changed, Ordering::AcqRel, Ordering::Relaxed);
+                if exchanged.is_ok() {
+                    return Some(Taken::ALONE);
+                }
+            } else {
+                let has_room = |word: Word| turn.may_take_from(word) && word.has_room(share);
+                if self.change(|word| has_room(word).then(|| word.with_one_more())).is_ok() {
+                    return Some(self.take_charged(slot));
+                }
+            }
+        }
+    }
+
+    /// Takes a permit that is charged to the word.
+    fn take_charged(&self, slot: &AtomicU64) -> Taken {
+        let before = Slot(slot.fetch_add(1, Ordering::AcqRel));
+        // Another one of this part has come back meanwhile, and this one is within what is kept.
+        let is_charged_twice = before.has_idle() && !cfg!(stanchion_planted_bug = "part_charged_twice");
+        Taken { frees: is_charged_twice && self.uncharge(1) }
+    }
+
+    /// Takes a permit for one who has not waited.
+    pub(super) fn take_unqueued(&self, slot: &AtomicU64, share: Share) -> Option<Taken> {
+        let taken = self.take_of(slot, share, Turn::UNQUEUED);
+        if taken.is_some() || !self.load().is_overcharged() {
+            return taken;
+        }
+        let queue = lock(&self.queue);
+        if queue.len() == 0 { self.take_of(slot, share, Turn::NEXT) } else { None }
+    }
+
+    /// Takes a permit for one who asks, or marks that it waits.
+    pub(super) fn take_of_or_mark(
+        &self,
+        slot: &AtomicU64,
+        share: Share,
+        queue: &Queue,
+        ask: &Ask,
+        may_wait: bool,
+    ) -> Option<Taken> {
+        let looks_first = cfg!(stanchion_planted_bug = "part_looked_at_before_marked")
+            .then(|| self.take_of(slot, share, Turn::of(queue, ask)));
+        if may_wait {
+            let _ = self.change(|seen| Some(seen.waiting(true)));
+        }
+        let taken = looks_first.unwrap_or_else(|| self.take_of(slot, share, Turn::of(queue, ask)));
+        if taken.is_some() {
+            self.unmark_if_empty(queue);
+        }
+        taken
+    }
+
+    /// Takes note that a permit of a part is about to come back, and charges it to the word if it is not yet: so it comes
+    /// back from there as all others do, and who waits hears of it.
+    pub(crate) fn leave(&self, part: Part) {
+        let Some(slot) = self.slot(part) else { return };
+        // Pairs with the exchange by which the next one takes the permit.
+        let before = Slot(slot.fetch_add(1_u64.wrapping_neg(), Ordering::AcqRel));
+        let is_charged = before.out() > before.kept() || cfg!(stanchion_planted_bug = "part_left_uncharged");
+        if !is_charged {
+            self.word.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Charges so many fewer: whether somebody waits.
+    fn uncharge(&self, charge: u64) -> bool {
+        Word(self.word.fetch_add(charge.wrapping_neg(), Ordering::AcqRel)).has_waiting()
+    }
+
+    /// Keeps so much of the limit for each part from the next [`limit_to`](Self::limit_to) on, for as many parts as there
+    /// were before.
+    pub(crate) fn keep(&self, kept: &[Fraction]) {
+        if let Some(parts) = &self.parts {
+            lock(&parts.kept).iter_mut().zip(kept).for_each(|(kept, new)| *kept = *new);
+        }
+    }
+
+    /// Sets the limit and what is kept of it. What is charged is at no time less than before or than afterwards.
+    pub(super) fn divide(&self, parts: &Parts, limit: u32) {
+        let limit = limit.min(Self::MAX);
+        let fractions = lock(&parts.kept);
+        let set = |allowed: fn(u64, u64) -> u64| {
+            let lower = |seen: Word| u32::try_from(allowed(seen.limit(), u64::from(limit))).unwrap_or(limit);
+            let _ = self.change(|seen| Some(Word::new(lower(seen), seen.out(), seen.has_waiting())));
+        };
+        set(u64::min);
+        let kept = || parts.slots.iter().zip(Parts::divided(limit, &fractions));
+        for (slot, kept) in kept() {
+            self.keep_more(slot, kept);
+        }
+        for (slot, kept) in kept() {
+            let before = Self::exchange_kept(slot, kept);
+            self.uncharge(before.charged().saturating_sub(Slot::new(kept, before.out()).charged()));
+        }
+        set(u64::max);
+    }
+
+    fn keep_more(&self, slot: &AtomicU64, kept: u32) {
+        let more = u64::from(kept).saturating_sub(Slot(slot.load(Ordering::Relaxed)).kept());
+        if more > 0 {
+            self.word.fetch_add(more, Ordering::AcqRel);
+            let before = Self::exchange_kept(slot, kept);
+            let due = Slot::new(kept, before.out()).charged().saturating_sub(before.charged());
+            self.uncharge(more.saturating_sub(due));
+        }
+    }
+
+    /// What was in the slot before.
+    fn exchange_kept(slot: &AtomicU64, kept: u32) -> Slot {
+        let mut seen = Slot(slot.load(Ordering::Relaxed));
+        loop {
+            let changed = Slot::new(kept, seen.out());
+            match slot.compare_exchange_weak(seen.0, changed.0, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return seen,
+                Err(other) => seen = Slot(other),
+            }
+        }
+    }
+}
+
+#[cfg(all(test, stanchion_loom))]
+mod model;
+#[cfg(all(test, not(stanchion_loom)))]
+mod tests;
