@@ -183,7 +183,7 @@ async fn who_waits_is_served_when_its_share_grows() {
 
 #[test]
 fn within_a_partition_too_there_is_headroom_for_what_matters() {
-    let layer = BulkheadLayer::new(config(20, lending(0.0, 0.0)).headroom(Headroom::new()));
+    let layer = BulkheadLayer::new(config(20, lending(0.0, 0.0)).headroom(Headroom::USUAL));
     let room = |claim: Claim| fill(&layer.handle(), claim).len();
     let levels = [Criticality::SHEDDABLE, Criticality::DEFAULT, Criticality::CRITICAL];
     assert_eq!(levels.map(|level| room(of(LIVE).criticality(level))), [7, 12, 14]);

@@ -90,7 +90,7 @@ fn critical_calls_are_served_whatever_comes() {
 #[test]
 fn headroom_is_kept_for_critical_calls() {
     for mix in MIXES {
-        let config = AdaptiveLimitConfig::new().headroom(Headroom::new());
+        let config = AdaptiveLimitConfig::new().headroom(Headroom::USUAL);
         let layer = AdaptiveLimitLayer::new(config).over(criticality);
         let outcomes = outcomes(&mix, |server| layer.layer(server));
         let success: Vec<f64> = outcomes.iter().map(Outcome::success).collect();

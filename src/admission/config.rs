@@ -150,10 +150,7 @@ impl Headroom {
 
     /// 0.8 of the limit for calls of which nothing was said, and 0.5 for those that can be shed: with these, critical calls
     /// are still served when ten times as much comes as the service bears.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { default: 0.8, sheddable: 0.5 }
-    }
+    pub const USUAL: Self = Self { default: 0.8, sheddable: 0.5 };
 
     /// Sets the share for [`Criticality::DEFAULT`].
     #[must_use]
@@ -179,12 +176,6 @@ impl Headroom {
             return Err(InvalidConfig::new("headroom.sheddable", self.sheddable, ALLOWED));
         }
         Ok(())
-    }
-}
-
-impl Default for Headroom {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

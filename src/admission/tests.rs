@@ -107,7 +107,7 @@ fn headroom_takes_shares_that_fall_with_the_level() {
         assert_eq!(field(1.0, wrong), Err("headroom.sheddable"), "{wrong}");
     }
     assert_eq!(field(0.5, 0.500_001), Err("headroom.sheddable"));
-    assert_eq!(<Headroom as Default>::default(), Headroom::NONE.default(0.8).sheddable(0.5));
+    assert_eq!(Headroom::USUAL, Headroom::NONE.default(0.8).sheddable(0.5));
     assert_eq!(
         AdmissionConfig::default().headroom,
         Headroom::NONE,

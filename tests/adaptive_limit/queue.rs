@@ -193,7 +193,7 @@ async fn a_call_that_cannot_be_answered_in_time_is_not_made() {
 
 #[tokio::test(start_paused = true)]
 async fn critical_calls_come_first_and_may_use_all_of_a_limit_whatever_it_is() {
-    let queue = Queue::new(10, |config| config.headroom(Headroom::new()));
+    let queue = Queue::new(10, |config| config.headroom(Headroom::USUAL));
     let claim = |criticality| Claim::new().criticality(criticality);
     let (critical, sheddable) = (claim(Criticality::CRITICAL), claim(Criticality::SHEDDABLE));
     let room =

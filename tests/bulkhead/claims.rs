@@ -49,7 +49,7 @@ impl Setup {
 
 #[tokio::test(start_paused = true)]
 async fn less_critical_calls_leave_room_for_others() {
-    let config = config(10).headroom(Headroom::new());
+    let config = config(10).headroom(Headroom::USUAL);
     let layer = BulkheadLayer::new(config).over(claim);
     let mut service = layer.layer(Backend::default());
     let mut calls = Vec::new();
@@ -212,7 +212,7 @@ async fn a_call_that_has_waited_for_longer_than_its_discipline_allows_says_how_l
 #[tokio::test(start_paused = true)]
 async fn headroom_that_is_taken_back_serves_those_who_wait_for_it() {
     let config = config(2).max_queued(9);
-    let mut setup = waiting(config.clone().headroom(Headroom::new().default(0.5)));
+    let mut setup = waiting(config.clone().headroom(Headroom::USUAL.default(0.5)));
     let service = &mut setup.service;
     let _held = begin(service, 1);
     let mut waits = begin(service, 2);
