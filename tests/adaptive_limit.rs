@@ -10,6 +10,8 @@ mod bodies;
 mod inside;
 #[path = "adaptive_limit/own.rs"]
 mod own;
+#[path = "adaptive_limit/partitions.rs"]
+mod partitions;
 #[path = "adaptive_limit/queue.rs"]
 mod queue;
 #[path = "adaptive_limit/reconfigured.rs"]

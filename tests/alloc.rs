@@ -397,6 +397,8 @@ async fn no_call_behind_an_adaptive_limit_allocates_also_not_the_last_one_of_a_w
             assert_no_limit_allocates("backpressure", &AdaptiveLimitLayer::backpressure(config.clone()))
                 .await;
             assert_no_limit_allocates("waits", &AdaptiveLimitLayer::waiting(config.clone())).await;
+            let parted = config.clone().partitions([PartitionConfig::new("batch", 0.5).lends(1.0)]);
+            assert_no_limit_allocates("partitions", &AdaptiveLimitLayer::new(parted)).await;
             let heard = Arc::new(AtomicU64::new(0));
             let hears = Arc::clone(&heard);
             let observed = AdaptiveLimitLayer::new(config).observer(move |_: &Source, _: &Event<'_>| {

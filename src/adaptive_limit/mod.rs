@@ -74,7 +74,8 @@
 //! A refusal by a layer further in is neither a success nor a failure. A call that is cancelled is a failure if it had taken
 //! much longer than is usual, so that a service that hangs is not saved by callers that leave.
 //!
-//! Who is let in while the limit is reached, and who waits, is told under [admission](crate::admission).
+//! Who is let in while the limit is reached, and who waits, is told under [admission](crate::admission). The limit can be
+//! divided into [partitions](crate::admission#partitions), each of which follows it.
 //!
 //! # Readiness, Sharing, Cancellation
 //!

@@ -1,7 +1,7 @@
 //! Who waits while the limit is reached, and what becomes of them when it changes.
 
 use stanchion::admission::MinRemaining;
-use stanchion::{Claim, Criticality, Deadline, Discipline, Rejected};
+use stanchion::{Claim, Criticality, Deadline, Discipline, Partition, Rejected};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Instant, advance};
@@ -114,6 +114,21 @@ async fn a_limit_that_rises_serves_those_who_wait_at_once() {
     poll_woken(&mut calls);
     assert_eq!(queue.under_way(), [1, 2, 3, 4, 5]);
     queue.assert_counts(5, 5, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_rises_serves_those_of_a_partition_for_whom_there_is_room() {
+    let of = |name| Claim::new().partition(Partition::named(name));
+    let queue = Queue::new(10, |config| config.partitions(partitions::WALLS));
+    let mut live = queue.begin_for(&of("live"), 0);
+    let batches: Vec<_> = (1..6).map(|number| queue.begin_for(&of("batch"), number)).collect();
+    queue.assert_counts(4, 10, 2);
+    queue.notes.set(15.0);
+    advance(20 * MS).await;
+    queue.end(&mut live, 0);
+    let woken: Vec<_> = batches.iter().map(task::Spawn::is_woken).collect();
+    assert_eq!(woken, [false, false, false, true, false], "four of fifteen are for batches");
+    queue.assert_counts(4, 15, 1);
 }
 
 #[tokio::test(start_paused = true)]
