@@ -14,9 +14,10 @@ use stanchion::hedge::HedgeDelay;
 use stanchion::protocol::{Carry, Cover, Watch};
 use stanchion::rate_limit::Quota;
 use stanchion::{
-    Budget, BudgetConfig, BulkheadConfig, BulkheadLayer, CircuitBreakerConfig, CircuitBreakerLayer, Claim,
-    Deadline, FallbackLayer, HedgeConfig, HedgeLayer, Partition, PartitionConfig, RateLimitLayer,
-    RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer,
+    AdaptiveLimitConfig, AdaptiveLimitLayer, Budget, BudgetConfig, BulkheadConfig, BulkheadLayer,
+    CircuitBreakerConfig, CircuitBreakerLayer, Claim, Deadline, FallbackLayer, HedgeConfig, HedgeLayer,
+    Partition, PartitionConfig, RateLimitLayer, RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer,
+    TimeoutLayer,
 };
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 
@@ -34,6 +35,7 @@ pub(crate) fn all() -> Vec<Case> {
     cases.extend(hedges());
     cases.extend(fallbacks());
     cases.extend(bulkheads());
+    cases.extend(adaptive_limits());
     cases.extend(rate_limits());
     cases.extend(throttles());
     cases.extend(stacks());
@@ -107,6 +109,22 @@ fn bulkheads() -> Vec<Case> {
         succeeding("bulkhead, backpressure", BulkheadLayer::backpressure(config).layer(service_fn(echo)))
             .above(LIMIT),
         Case::new("bulkhead, refused", Expect::Refusal, Tower(full.layer(service_fn(echo))))
+            .above(LIMIT_REFUSED),
+    ]
+}
+
+fn adaptive_limits() -> Vec<Case> {
+    let config = AdaptiveLimitConfig::new();
+    let waiting = AdaptiveLimitLayer::waiting(config.clone().max_queued(64));
+    let reached = AdaptiveLimitLayer::new(config.clone().min_limit(1).initial_limit(1));
+    // For good.
+    std::mem::forget(reached.handle().try_acquire());
+    let failing = AdaptiveLimitLayer::new(config.clone()).layer(service_fn(mostly_fail));
+    vec![
+        succeeding("adaptive limit", AdaptiveLimitLayer::new(config).layer(service_fn(echo))).above(TIMING),
+        succeeding("adaptive limit, waiting", waiting.layer(service_fn(echo))).above(TIMING),
+        Case::new("adaptive limit, failed", Expect::Failure, Tower(failing)).above(TIMING),
+        Case::new("adaptive limit, refused", Expect::Refusal, Tower(reached.layer(service_fn(echo))))
             .above(LIMIT_REFUSED),
     ]
 }
