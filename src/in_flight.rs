@@ -81,6 +81,13 @@ impl InFlight {
         cohort.wrapping_add(era.wrapping_mul(COHORTS as u64))
     }
 
+    /// The cohort of era 0 of a call that starts at `now`. A good `guess` saves the division.
+    #[inline]
+    pub(crate) fn cohort_near(&self, guess: u64, now: Timestamp) -> u64 {
+        let into = now.0.wrapping_sub(guess.wrapping_mul(self.width));
+        if into < self.width { guess } else { self.cohort(0, now) }
+    }
+
     #[inline]
     pub(crate) fn enter(&self, era: u64, cohort: u64, now: &Now<'_>) -> Entry {
         let place = self.stripes.place(now.stripe());
@@ -94,8 +101,14 @@ impl InFlight {
 
     #[inline]
     pub(crate) fn leave(&self, era: u64, entry: Entry, started: Timestamp) {
+        self.leave_cohort(era, entry, || self.cohort(era, started));
+    }
+
+    /// The same, for who knows the cohort.
+    #[inline]
+    pub(crate) fn leave_cohort(&self, era: u64, entry: Entry, cohort: impl FnOnce() -> u64) {
         if entry.version == self.version {
-            self.stripes.at(usize::from(entry.place)).leave(era, self.cohort(era, started));
+            self.stripes.at(usize::from(entry.place)).leave(era, cohort());
         }
     }
 

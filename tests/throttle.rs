@@ -213,13 +213,17 @@ async fn a_running_throttle_can_be_changed() {
     let layer = ThrottleLayer::new(config());
     let (mut service, handle) = (layer.layer(service_fn(answer)), layer.handle());
     fail(&mut service, 50).await;
-    let (sent, ..) = counts(&handle);
     let lenient = config().max_ratio(0.25);
     handle.reconfigure(lenient.clone()).unwrap();
     assert_eq!(handle.config(), lenient);
     assert!((handle.snapshot().ratio - 0.25).abs() < 1e-9);
     assert_eq!(handle.reconfigure(config().headroom(0.0)).unwrap_err().field(), "headroom");
     assert_eq!(handle.config(), lenient, "the old one stays");
+    handle.reconfigure(config().min_requests(u32::MAX)).unwrap();
+    assert_eq!(fail(&mut service, 50).await, 0, "the next call feels it");
+    handle.reconfigure(lenient).unwrap();
+    assert!(fail(&mut service, 50).await > 0);
+    let (sent, ..) = counts(&handle);
 
     advance(5 * SECOND).await;
     let open = service.call(Ok(1));

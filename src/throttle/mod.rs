@@ -59,8 +59,15 @@
 //! `DEADLINE_EXCEEDED` in the head of a response; a 500 is accepted. A closure decides by itself, and is not asked about
 //! timeouts and refusals.
 //!
+//! The clock is read when a call begins, and when one ends that was not accepted. One that was counts as of the latest of
+//! these moments, so that it stays in the window for as long as all that was rejected before it.
+//!
+//! The share is found once for every `requests / (64 * headroom)` calls that have ended, and anew with each fortieth of the
+//! window: a call may be refused by a share that is off by a 64th. With fewer than 64 requests each one is felt at once. A
+//! call that is late is seen a fortieth of the window later.
+//!
 //! Each call is refused by chance, with random numbers of the `fastrand` crate, which `fastrand::seed` makes repeatable
-//! on a thread. The clock is read when a call is sent and when it ends.
+//! on a thread.
 //!
 //! # Readiness
 //!
@@ -92,6 +99,7 @@ mod future;
 mod handle;
 mod layer;
 mod service;
+mod share;
 mod shared;
 mod state;
 

@@ -10,8 +10,6 @@ use crate::clock::{Now, Timestamp};
 use crate::sync::both;
 
 const WINDOW: Duration = Duration::from_secs(10);
-/// Half of the time after which a call is late, since the window of a model has two buckets.
-const CALM: u64 = 2_500_000_000;
 
 fn measures() -> Arc<Measures> {
     Arc::new(Measures::new(WINDOW, 0))
@@ -19,7 +17,7 @@ fn measures() -> Arc<Measures> {
 
 fn admit(measures: &Measures, at: u64) -> Option<Sent> {
     let rule = Rule::new(&ThrottleConfig::new().min_requests(2));
-    measures.admit(&rule, &Now::at(Timestamp(at), 0), || 0.0)
+    measures.admit(|| rule, &Now::at(Timestamp(at), 0), || 0.0)
 }
 
 fn end(measures: &Measures, sent: Sent, end: End) {
@@ -27,7 +25,7 @@ fn end(measures: &Measures, sent: Sent, end: End) {
 }
 
 #[test]
-fn a_rejection_that_comes_while_all_is_found_calm_is_heeded_when_the_calm_is_over() {
+fn a_rejection_that_comes_while_the_share_is_found_is_heeded() {
     loom::model(|| {
         let measures = measures();
         let calls = [admit(&measures, 0), admit(&measures, 0)].map(|call| call.expect("all is calm"));
@@ -36,7 +34,50 @@ fn a_rejection_that_comes_while_all_is_found_calm_is_heeded_when_the_calm_is_ove
         end(&measures, first, End::Rejected);
         let (rejecting, looking) = (Arc::clone(&measures), Arc::clone(&measures));
         both(move || end(&rejecting, second, End::Rejected), move || drop(admit(&looking, 0)));
-        assert!(admit(&measures, CALM).is_none());
+        assert!(admit(&measures, 0).is_none());
+    });
+}
+
+#[test]
+fn a_rejection_that_comes_while_two_find_the_share_is_heeded() {
+    loom::model(|| {
+        let measures = measures();
+        let calls = [admit(&measures, 0), admit(&measures, 0)].map(|call| call.expect("all is calm"));
+        let [first, second] = calls;
+        end(&measures, first, End::Rejected);
+        let (rejecting, looking) = (Arc::clone(&measures), Arc::clone(&measures));
+        let rejects = move || {
+            drop(admit(&rejecting, 0));
+            end(&rejecting, second, End::Rejected);
+        };
+        both(rejects, move || drop(admit(&looking, 0)));
+        assert!(admit(&measures, 0).is_none());
+    });
+}
+
+#[test]
+fn a_rule_that_comes_while_the_share_is_found_is_heeded() {
+    loom::model(|| {
+        let measures = measures();
+        let call = admit(&measures, 0).expect("all is calm");
+        end(&measures, call, End::Rejected);
+        // What the rule says, as it is read when the share is found.
+        let refuses_one = Arc::new(crate::sync::AtomicU64::new(0));
+        let look = |measures: &Measures, refuses_one: &crate::sync::AtomicU64| {
+            let rule = || {
+                let is_strict = refuses_one.load(crate::sync::Ordering::Relaxed) == 1;
+                Rule::new(&ThrottleConfig::new().min_requests(if is_strict { 1 } else { 9 }))
+            };
+            measures.admit(rule, &Now::at(Timestamp(0), 0), || 0.0).is_some()
+        };
+        let (changing, looking) = (Arc::clone(&measures), Arc::clone(&measures));
+        let (strict, read) = (Arc::clone(&refuses_one), Arc::clone(&refuses_one));
+        let change = move || {
+            strict.store(1, crate::sync::Ordering::Relaxed);
+            changing.forget_share();
+        };
+        both(change, move || drop(look(&looking, &read)));
+        assert!(!look(&measures, &refuses_one));
     });
 }
 

@@ -7,12 +7,15 @@ use super::state::{End, Measures, Rule, Sent, Tally};
 use crate::clock::{Clock, Now};
 use crate::config::{InvalidConfig, Live};
 use crate::error::{Reason, Rejected};
-use crate::sync::{Mutex, lock};
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use crate::telemetry::{Event, Telemetry};
 
 #[derive(Debug)]
 pub(super) struct Shared {
     settings: Live<Settings>,
+    /// Those of the first window, which are reached without a detour until there is another.
+    first: Measures,
+    is_replaced: AtomicU64,
     changing: Mutex<()>,
     clock: Clock,
     pub(super) telemetry: Telemetry,
@@ -22,15 +25,18 @@ pub(super) struct Shared {
 struct Settings {
     config: ThrottleConfig,
     rule: Rule,
-    measures: Arc<Measures>,
+    /// None while they are the first.
+    measures: Option<Arc<Measures>>,
 }
 
 impl Shared {
     /// `config` is valid.
     pub(super) fn new(config: ThrottleConfig, telemetry: Telemetry) -> Self {
-        let (rule, measures) = (Rule::new(&config), Arc::new(Measures::new(config.window, 0)));
+        let (rule, first) = (Rule::new(&config), Measures::new(config.window, 0));
         Self {
-            settings: Live::new(Arc::new(Settings { config, rule, measures })),
+            settings: Live::new(Arc::new(Settings { config, rule, measures: None })),
+            first,
+            is_replaced: AtomicU64::new(0),
             changing: Mutex::new(()),
             clock: Clock::start(),
             telemetry,
@@ -46,27 +52,46 @@ impl Shared {
         // Of two at a time one is first, and the other builds on what it has left.
         let _changing = lock(&self.changing);
         let old = self.settings.read();
-        let measures = if old.config.window == config.window {
-            Arc::clone(&old.measures)
+        let present = old.measures.as_deref().unwrap_or(&self.first);
+        let is_same = old.config.window == config.window;
+        let measures = if is_same {
+            old.measures.clone()
         } else {
-            Arc::new(old.measures.replaced(config.window, self.clock.now()))
+            Some(Arc::new(present.replaced(config.window, self.clock.now())))
         };
         self.settings.swap(Arc::new(Settings { rule: Rule::new(&config), config, measures }));
+        if is_same {
+            present.forget_share();
+        } else {
+            self.is_replaced.store(1, Ordering::Release);
+        }
         Ok(())
+    }
+
+    #[inline]
+    fn measured<R>(&self, look: impl FnOnce(&Measures) -> R) -> R {
+        // One call of `look` and not one for each case, so that it is inlined.
+        let settings;
+        let measures = if self.is_replaced.load(Ordering::Acquire) == 0 {
+            &self.first
+        } else {
+            settings = self.settings.read();
+            settings.measures.as_deref().unwrap_or(&self.first)
+        };
+        look(measures)
     }
 
     /// The share of calls that is refused now, and what it is made of.
     pub(super) fn look(&self) -> (f64, Tally) {
-        let settings = self.settings.read();
-        let tally = settings.measures.tally(self.clock.now());
-        (settings.rule.ratio(tally), tally)
+        let tally = self.measured(|measures| measures.tally(self.clock.now()));
+        (self.settings.read().rule.ratio(tally), tally)
     }
 
     /// Leave to send a call.
     #[inline]
     pub(super) fn admit(self: &Arc<Self>) -> Result<Ticket, Rejected> {
-        let settings = self.settings.read();
-        match settings.measures.admit(&settings.rule, &Now::of(&self.clock), fastrand::f64) {
+        let rule = || self.settings.read().rule;
+        match self.measured(|measures| measures.admit(rule, &Now::of(&self.clock), fastrand::f64)) {
             Some(sent) => Ok(Ticket { shared: Arc::clone(self), sent, is_ended: false }),
             None => Err(self.refuse()),
         }
@@ -97,7 +122,8 @@ impl Ticket {
     #[inline]
     fn settle(&mut self, end: End) {
         self.is_ended = true;
-        self.shared.settings.read().measures.end(self.sent, end, &Now::of(&self.shared.clock));
+        let now = Now::of(&self.shared.clock);
+        self.shared.measured(|measures| measures.end(self.sent, end, &now));
     }
 }
 

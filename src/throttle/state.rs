@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use super::config::ThrottleConfig;
-use crate::clock::{Now, Timestamp};
+use super::share::{Known, Share};
+use crate::clock::{Now, Timestamp, nanos, times};
 use crate::in_flight::{Entry, InFlight};
 use crate::sync::{AtomicU64, Ordering};
-use crate::window::{Calls, Counts, Outcome, Window};
+use crate::window::{Counts, Outcome, TimeWindow};
 
 /// The window moves on by a fortieth of its length; by half in models, which go through each word of it.
 const BUCKETS: u32 = if cfg!(stanchion_loom) { 2 } else { 40 };
@@ -44,13 +45,23 @@ impl Rule {
     /// The share of calls to refuse, 0 to `max_ratio`.
     #[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
     pub(super) fn ratio(&self, tally: Tally) -> f64 {
-        let refused = if self.counts_refusals { tally.refused } else { 0 };
-        let requests = tally.sent.saturating_add(refused);
+        let requests = self.requests(tally);
         if requests < self.min_requests {
             return 0.0;
         }
         let (requests, accepted) = (requests as f64, tally.accepted as f64);
         ((requests - self.headroom * accepted) / (requests + 1.0)).clamp(0.0, self.max_ratio)
+    }
+
+    /// How many more calls may end until the share can be off by a 64th.
+    pub(super) fn changes(&self, tally: Tally) -> u64 {
+        // One changes it by no more than `headroom / requests`.
+        times(self.requests(tally), (64.0 * self.headroom).recip())
+    }
+
+    fn requests(&self, tally: Tally) -> u64 {
+        let refused = if self.counts_refusals { tally.refused } else { 0 };
+        tally.sent.saturating_add(refused)
     }
 }
 
@@ -86,12 +97,15 @@ pub(super) struct Sent {
 /// What is known of the calls in the window.
 #[derive(Debug)]
 pub(super) struct Measures {
-    window: Calls,
+    window: TimeWindow,
     in_flight: InFlight,
     /// A call that takes longer counts as not accepted, until it is.
     late_after: Duration,
-    /// Until when no call is refused unless one is rejected before.
-    calm_until: AtomicU64,
+    /// The bucket of the latest reading of the clock.
+    bucket: AtomicU64,
+    /// The cohort of the latest call that was sent.
+    cohort: AtomicU64,
+    share: Known,
     version: u16,
 }
 
@@ -101,10 +115,12 @@ impl Measures {
         // about, and no later, because this is when a service that refuses is throttled.
         let late_after = window.checked_div(2).unwrap_or(window);
         Self {
-            window: Calls::new(Window::Time { span: window, buckets: BUCKETS }),
+            window: TimeWindow::new(nanos(window), BUCKETS),
             in_flight: InFlight::new(late_after, version),
             late_after,
-            calm_until: AtomicU64::new(0),
+            bucket: AtomicU64::new(0),
+            cohort: AtomicU64::new(0),
+            share: Known::nothing(),
             version,
         }
     }
@@ -112,62 +128,108 @@ impl Measures {
     /// Measures of another window, with what this one holds.
     pub(super) fn replaced(&self, window: Duration, now: Timestamp) -> Self {
         let replacement = Self::new(window, self.version.wrapping_add(1));
-        replacement.window.restore(ERA, now, self.window.counts(ERA, now));
+        let counts = self.window.counts_in(self.bucket(now));
+        let bucket = replacement.bucket(now);
+        for outcome in [ACCEPTED, REJECTED, REFUSED] {
+            replacement.window.record_in(bucket, outcome, counts.of(outcome), 0);
+        }
         replacement
     }
 
+    /// Another rule holds from now on.
+    pub(super) fn forget_share(&self) {
+        self.share.forget();
+    }
+
     pub(super) fn tally(&self, now: Timestamp) -> Tally {
-        let counts @ Counts { calls, slow: refused, .. } = self.window.counts(ERA, now);
+        self.tally_in(self.bucket(now), now)
+    }
+
+    fn tally_in(&self, bucket: u64, now: Timestamp) -> Tally {
+        let counts @ Counts { calls, slow: refused, .. } = self.window.counts_in(bucket);
         let ended = calls.saturating_sub(refused);
         let sent = ended.saturating_add(self.in_flight.overdue(ERA, now));
         Tally { sent, accepted: counts.of(ACCEPTED), refused }
     }
 
-    /// Whether a call at `now` may be sent; if not, it is counted as refused. `draw` gives a number from 0 to 1, without
-    /// the 1, and is asked only if it matters.
+    /// The bucket at `now`, which is the latest from here on.
     #[inline]
-    pub(super) fn admit(&self, rule: &Rule, now: &Now<'_>, draw: impl FnOnce() -> f64) -> Option<Sent> {
-        let at = now.get();
-        if at.0 >= self.calm_until.load(Ordering::Relaxed) && self.refuses(rule, at, draw) {
-            self.window.record(ERA, now, REFUSED);
-            return None;
+    fn bucket(&self, now: Timestamp) -> u64 {
+        let latest = self.bucket.load(Ordering::Relaxed);
+        let bucket = self.window.moment_near(latest, now);
+        if bucket != latest {
+            self.bucket.store(bucket, Ordering::Relaxed);
         }
-        let entry = self.in_flight.enter(ERA, self.in_flight.cohort(ERA, at), now);
-        Some(Sent { started: at, entry })
+        bucket
     }
 
-    #[cold]
-    fn refuses(&self, rule: &Rule, now: Timestamp, draw: impl FnOnce() -> f64) -> bool {
-        let ratio = rule.ratio(self.tally(now));
-        if ratio > 0.0 {
-            return draw() < ratio;
+    /// The cohort of a call that begins at `now`, which is the latest from here on.
+    #[inline]
+    fn cohort(&self, now: Timestamp) -> u64 {
+        let latest = self.cohort.load(Ordering::Relaxed);
+        let cohort = self.in_flight.cohort_near(latest, now);
+        if cohort != latest {
+            self.cohort.store(cohort, Ordering::Relaxed);
         }
-        // Without a rejection the share rises only with time, as calls leave the window or become late. One that is
-        // counted between the sum and here may so be overlooked for this short while.
-        let calm = self.late_after.checked_div(BUCKETS).unwrap_or_default();
-        let until =
-            if cfg!(stanchion_planted_bug = "calm_for_ever") { Timestamp::NEVER } else { now.after(calm) };
-        self.calm_until.store(until.0, Ordering::Relaxed);
-        false
+        cohort
+    }
+
+    /// Whether a call at `now` may be sent; if not, it is counted as refused. `rule` is asked only if the share is not
+    /// known. `draw` gives a number from 0 to 1, without the 1, and is asked only if it matters.
+    #[inline]
+    pub(super) fn admit(
+        &self,
+        rule: impl FnOnce() -> Rule,
+        now: &Now<'_>,
+        draw: impl FnOnce() -> f64,
+    ) -> Option<Sent> {
+        let at = now.get();
+        let bucket = self.bucket(at);
+        let find = || {
+            // Within a bucket the share changes with what ends, and with what becomes late: that is seen in the next.
+            let (rule, tally) = (rule(), self.tally_in(bucket, at));
+            (Share::new(rule.ratio(tally), rule.counts_refusals), rule.changes(tally))
+        };
+        let share = self.share.get(bucket).unwrap_or_else(|| self.share.find(bucket, find));
+        if !share.is_none() && draw() < share.ratio() {
+            self.window.record_in(bucket, REFUSED, 1, now.stripe());
+            if share.counts_refusals() {
+                self.share.change();
+            }
+            return None;
+        }
+        let entry = self.in_flight.enter(ERA, self.cohort(at), now);
+        Some(Sent { started: at, entry })
     }
 
     #[inline]
     pub(super) fn end(&self, sent: Sent, end: End, now: &Now<'_>) {
-        self.in_flight.leave(ERA, sent.entry, sent.started);
+        // Most calls are over before the next cohort begins.
+        let latest = self.cohort.load(Ordering::Relaxed);
+        let cohort = || self.in_flight.cohort_near(latest, sent.started);
+        self.in_flight.leave_cohort(ERA, sent.entry, cohort);
         match end {
-            End::Accepted => self.record(ACCEPTED, now),
-            End::Rejected => self.record(REJECTED, now),
+            End::Accepted => self.accept(now.stripe()),
+            End::Rejected => self.reject(now),
             End::NotSent => {}
             End::Cancelled if now.get().since(sent.started) < self.late_after => {}
-            End::Cancelled => self.record(REJECTED, now),
+            End::Cancelled => self.reject(now),
         }
     }
 
+    /// Reads no clock. In the bucket of the latest reading the call stays in the window for at least as long as all
+    /// that was rejected before it.
     #[inline]
-    fn record(&self, outcome: Outcome, now: &Now<'_>) {
-        self.window.record(ERA, now, outcome);
-        if outcome != ACCEPTED {
-            self.calm_until.store(0, Ordering::Relaxed);
+    fn accept(&self, stripe: usize) {
+        let bucket = self.bucket.load(Ordering::Relaxed);
+        self.window.record_in(bucket, ACCEPTED, 1, stripe);
+        if !self.share.get(bucket).is_some_and(Share::is_none) {
+            self.share.change();
         }
+    }
+
+    fn reject(&self, now: &Now<'_>) {
+        self.window.record_in(self.bucket(now.get()), REJECTED, 1, now.stripe());
+        self.share.change();
     }
 }

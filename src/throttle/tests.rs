@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::share::{Known, Share};
 use super::state::{End, Measures, Rule, Sent, Tally};
 use super::{ThrottleConfig, ThrottleLayer};
 use crate::clock::{Now, Timestamp, nanos};
@@ -35,7 +36,7 @@ fn ratio(config: &ThrottleConfig, sent: u64, accepted: u64) -> f64 {
 
 /// A call that is sent whatever the odds.
 fn send(measures: &Measures, millis: u64) -> Sent {
-    measures.admit(&Rule::new(&plain()), &at(millis), || 0.999_999).unwrap()
+    measures.admit(|| Rule::new(&plain()), &at(millis), || 0.999_999).unwrap()
 }
 
 fn tally(measures: &Measures, millis: u64) -> (u64, u64, u64) {
@@ -137,13 +138,130 @@ fn a_rejection_is_felt_at_once() {
     let rule = Rule::new(&plain().min_requests(2));
     let measures = Measures::new(WINDOW, 0);
     let calls = [send(&measures, 0), send(&measures, 0)];
-    assert!(measures.admit(&rule, &at(0), || 0.0).is_some());
+    assert!(measures.admit(|| rule, &at(0), || 0.0).is_some());
     for call in calls {
         measures.end(call, End::Rejected, &at(0));
     }
-    assert!(measures.admit(&rule, &at(0), || 0.0).is_none());
-    assert!(measures.admit(&rule, &at(0), || 0.67).is_some(), "two of three are refused");
+    assert!(measures.admit(|| rule, &at(0), || 0.0).is_none());
+    assert!(measures.admit(|| rule, &at(0), || 0.67).is_some(), "two of three are refused");
     assert_eq!(tally(&measures, 0), (2, 0, 1));
+}
+
+#[test]
+fn of_many_calls_the_share_is_found_once_for_some_and_is_off_by_no_more_than_a_64th() {
+    const OFF: f64 = 1.0 / 64.0;
+    for config in [plain(), plain().headroom(1.0), plain().headroom(10.0), plain().counts_refusals(true)] {
+        let (measures, rule) = (Measures::new(WINDOW, 0), Rule::new(&config));
+        let (mut found, mut tally) = (0, Tally::default());
+        for call in 0..20_000 {
+            let exact = rule.ratio(tally);
+            let mut admit = |draw| {
+                let find = || {
+                    found += 1;
+                    rule
+                };
+                measures.admit(find, &at(0), || draw)
+            };
+            if exact > OFF {
+                assert!(admit(exact - OFF).is_none(), "{tally:?} {config:?}");
+                tally.refused += 1;
+            }
+            let sent = admit(rule.ratio(tally) + OFF).unwrap();
+            // The share goes up, and then down again.
+            let is_accepted = call >= 10_000;
+            measures.end(sent, if is_accepted { End::Accepted } else { End::Rejected }, &at(0));
+            tally.sent += 1;
+            tally.accepted += u64::from(is_accepted);
+            assert!(tally.sent >= 50 || rule.changes(tally) == 0, "with few calls it is exact");
+        }
+        assert!(found < 6_000, "{found} {config:?}");
+    }
+}
+
+#[test]
+fn a_share_is_not_that_of_another_time() {
+    let (measures, rule) = (Measures::new(WINDOW, 0), Rule::new(&plain()));
+    let admits = |millis| {
+        let sent = measures.admit(|| rule, &at(millis), || 0.0);
+        sent.map(|sent| measures.end(sent, End::NotSent, &at(millis))).is_some()
+    };
+    let year = 365 * 86_400_000;
+    let call = measures.admit(|| rule, &at(year), || 0.0).unwrap();
+    measures.end(call, End::Rejected, &at(year));
+    assert!(!admits(year));
+    assert!(!admits(year + 9_749), "the 39 buckets after it");
+    assert!(admits(year + 10_000));
+    assert!(!admits(year + 9_000), "back again");
+    assert!(admits(0), "and by a year");
+    assert!(admits(u64::MAX / 1_000_000));
+    assert!(!admits(year));
+}
+
+#[test]
+fn another_rule_is_felt_at_once() {
+    let measures = Measures::new(WINDOW, 0);
+    let call = send(&measures, 0);
+    measures.end(call, End::Rejected, &at(0));
+    let admits = |config: &ThrottleConfig| measures.admit(|| Rule::new(config), &at(0), || 0.0).is_some();
+    assert!(!admits(&plain()));
+    assert!(!admits(&plain().min_requests(2)), "nobody has said that there is another");
+    measures.forget_share();
+    assert!(admits(&plain().min_requests(2)));
+    measures.forget_share();
+    assert!(!admits(&plain()));
+}
+
+#[test]
+fn an_accepted_call_counts_as_of_the_latest_call_that_began_or_was_rejected() {
+    let measures = Measures::new(WINDOW, 0);
+    let [idle, busy, late] = [0; 3].map(|millis| send(&measures, millis));
+    let other = send(&measures, 2_000);
+    measures.end(busy, End::Accepted, &at(3_000));
+    assert_eq!(tally(&measures, 2_000), (1, 1, 0));
+    measures.end(other, End::Rejected, &at(4_000));
+    measures.end(idle, End::Accepted, &at(60_000));
+    assert_eq!(tally(&measures, 13_000), (2 + 1, 1, 0), "that of the fourth second, and the one in flight");
+    measures.end(late, End::NotSent, &at(13_000));
+    assert_eq!(tally(&measures, 14_000), (0, 0, 0));
+}
+
+#[test]
+fn a_share_is_good_for_its_changes_in_its_bucket() {
+    let (share, other, known) = (Share::new(0.5, true), Share::new(0.25, false), Known::nothing());
+    assert_eq!(known.get(0), None);
+    assert_eq!(known.find(7, || (share, 1)), share);
+    assert_eq!((known.get(6), known.get(7), known.get(8)), (None, Some(share), None));
+    known.change();
+    assert_eq!(known.get(7), Some(share));
+    known.change();
+    assert_eq!(known.get(7), None);
+    assert_eq!(known.find(7, || (other, u64::MAX)), other);
+    assert_eq!(known.get(7), Some(other));
+    known.forget();
+    assert_eq!(known.get(7), None);
+    assert!((share.ratio() - 0.5).abs() < 1e-9 && share.counts_refusals());
+    assert!((other.ratio() - 0.25).abs() < 1e-9 && !other.counts_refusals());
+    assert!(Share::new(0.0, true).is_none() && !Share::new(1.0, false).is_none());
+}
+
+#[test]
+fn a_share_is_not_kept_if_something_changed_while_it_was_found() {
+    let share = Share::new(0.5, false);
+    for disturb in [Known::change, Known::forget] {
+        let known = Known::nothing();
+        known.find(0, || {
+            disturb(&known);
+            (share, 9)
+        });
+        assert_eq!(known.get(0), None);
+        known.find(0, || {
+            // Another finds the same, and a call ends.
+            known.find(0, || (share, 0));
+            known.change();
+            (share, 0)
+        });
+        assert_eq!(known.get(0), None);
+    }
 }
 
 #[test]
@@ -151,7 +269,7 @@ fn no_random_number_is_drawn_while_all_calls_pass() {
     let measures = Measures::new(WINDOW, 0);
     let rule = Rule::new(&plain());
     for millis in 0..20_000 {
-        let call = measures.admit(&rule, &at(millis), || panic!("drawn")).unwrap();
+        let call = measures.admit(|| rule, &at(millis), || panic!("drawn")).unwrap();
         let end = if millis % 2 == 0 { End::Accepted } else { End::Rejected };
         measures.end(call, end, &at(millis));
     }
@@ -166,7 +284,7 @@ fn another_window_begins_with_the_same_counts() {
         measures.end(call, end, &at(0));
     }
     let rule = Rule::new(&plain());
-    assert!(measures.admit(&rule, &at(0), || 0.0).is_none());
+    assert!(measures.admit(|| rule, &at(0), || 0.0).is_none());
     let replaced = measures.replaced(SECOND, Timestamp(9_000_000_000));
     assert_eq!(tally(&replaced, 9_000), (3, 1, 1));
     replaced.end(open, End::NotSent, &at(9_000));
@@ -174,14 +292,22 @@ fn another_window_begins_with_the_same_counts() {
     assert_eq!(tally(&replaced, 10_000), (0, 0, 0));
 }
 
-/// The same in lists, and with every sum made anew.
+/// The same in lists.
 #[derive(Debug, Default)]
 struct Naive {
     /// What was accepted or not, and when.
     ended: Vec<(u64, bool)>,
     refused: Vec<u64>,
     started: Vec<u64>,
-    calm_until: u64,
+    known: Option<Found>,
+}
+
+/// The share that was found in a bucket, and how many changes it is still good for.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    ratio: f64,
+    bucket: u64,
+    changes: i64,
 }
 
 impl Naive {
@@ -202,21 +328,31 @@ impl Naive {
         }
     }
 
-    fn admits(&mut self, rule: &Rule, now: u64, draw: f64) -> bool {
-        let ratio = rule.ratio(self.tally(now));
-        if now < self.calm_until || ratio <= 0.0 {
-            if now >= self.calm_until {
-                self.calm_until = now + nanos(WINDOW) / 80;
-            }
-            self.started.push(now);
-            return true;
-        }
-        if draw < ratio {
+    fn admits(&mut self, config: &ThrottleConfig, now: u64, draw: f64) -> bool {
+        let bucket = now / (nanos(WINDOW) / 40);
+        let known = self.known.filter(|known| known.bucket == bucket && known.changes >= 0);
+        let Found { ratio, .. } = *self.known.insert(known.unwrap_or_else(|| {
+            let tally = self.tally(now);
+            let ratio = Rule::new(config).ratio(tally);
+            let ratio = (ratio * 262_144.0).floor() / 262_144.0;
+            let requests = tally.sent + if config.counts_refusals { tally.refused } else { 0 };
+            Found { ratio, bucket, changes: (requests as f64 / (64.0 * config.headroom)) as i64 }
+        }));
+        if ratio > 0.0 && draw < ratio {
             self.refused.push(now);
+            if config.counts_refusals {
+                self.change();
+            }
             return false;
         }
         self.started.push(now);
         true
+    }
+
+    fn change(&mut self) {
+        if let Some(known) = &mut self.known {
+            known.changes -= 1;
+        }
     }
 
     fn end(&mut self, started: u64, end: End, now: u64) {
@@ -224,12 +360,17 @@ impl Naive {
         self.started.remove(place);
         let is_late = now - started >= nanos(WINDOW) / 2;
         match end {
-            End::Accepted => self.ended.push((now, true)),
+            End::Accepted => {
+                self.ended.push((now, true));
+                if !self.known.is_some_and(|known| known.changes >= 0 && known.ratio <= 0.0) {
+                    self.change();
+                }
+            }
             End::NotSent => {}
             End::Cancelled if !is_late => {}
             End::Cancelled | End::Rejected => {
                 self.ended.push((now, false));
-                self.calm_until = 0;
+                self.change();
             }
         }
     }
@@ -297,15 +438,16 @@ proptest! {
         headroom in 1.0..3.0,
         counts_refusals: bool,
     ) {
-        let rule = Rule::new(&plain().min_requests(2).headroom(headroom).counts_refusals(counts_refusals));
+        let config = plain().min_requests(2).headroom(headroom).counts_refusals(counts_refusals);
+        let rule = Rule::new(&config);
         let (measures, mut naive, mut now, mut open) = (Measures::new(WINDOW, 0), Naive::default(), 0, vec![]);
         for step in steps {
             let moment = Now::at(Timestamp(now), 0);
             match step {
                 Step::Wait(time) => now += time,
                 Step::Call(draw) => {
-                    let sent = measures.admit(&rule, &moment, || draw);
-                    prop_assert_eq!(sent.is_some(), naive.admits(&rule, now, draw));
+                    let sent = measures.admit(|| rule, &moment, || draw);
+                    prop_assert_eq!(sent.is_some(), naive.admits(&config, now, draw));
                     open.extend(sent.map(|sent| (sent, now)));
                 }
                 Step::End(which, end) if !open.is_empty() => {
@@ -338,7 +480,7 @@ proptest! {
                 let (measures, rule) = (Measures::new(config.window, 0), Rule::new(&config));
                 for time in times {
                     let now = Now::at(Timestamp(time), 0);
-                    if let Some(sent) = measures.admit(&rule, &now, || 0.5) {
+                    if let Some(sent) = measures.admit(|| rule, &now, || 0.5) {
                         measures.end(sent, End::Rejected, &now);
                     }
                     measures.tally(Timestamp(time));

@@ -34,7 +34,7 @@ pub(crate) struct TimeWindow {
 
 impl TimeWindow {
     /// An empty window of `span` nanoseconds in `buckets` parts of at least [`SHORTEST_BUCKET`].
-    pub(super) fn new(span: u64, buckets: u32) -> Self {
+    pub(crate) fn new(span: u64, buckets: u32) -> Self {
         let buckets = u64::from(buckets.max(1));
         let width = span.checked_div(buckets).unwrap_or(span).max(1);
         Self { width, buckets, stripes: Striped::new(Stripe::new(buckets, 0)) }
@@ -50,11 +50,17 @@ impl TimeWindow {
         stripe: usize,
     ) -> u64 {
         let number = self.moment(era, now);
+        self.record_in(number, outcome, calls, stripe);
+        number
+    }
+
+    /// Records `calls` calls in bucket `number`.
+    #[inline]
+    pub(crate) fn record_in(&self, number: u64, outcome: Outcome, calls: u64, stripe: usize) {
         let stripe = self.stripes.at(self.stripes.place(stripe));
         if stripe.record(number, self.buckets, outcome, calls) {
             self.spread();
         }
-        number
     }
 
     #[cold]
@@ -63,7 +69,11 @@ impl TimeWindow {
     }
 
     pub(super) fn counts(&self, era: u64, now: Timestamp) -> Counts {
-        let number = self.moment(era, now);
+        self.counts_in(self.moment(era, now))
+    }
+
+    /// What the window that ends with bucket `number` holds.
+    pub(crate) fn counts_in(&self, number: u64) -> Counts {
         let mut counts = Counts::default();
         for stripe in self.stripes.iter() {
             stripe.add_to(&mut counts, number, self.buckets);
@@ -76,6 +86,13 @@ impl TimeWindow {
     pub(super) fn moment(&self, era: u64, now: Timestamp) -> u64 {
         let bucket = now.0.checked_div(self.width).unwrap_or(0);
         bucket.wrapping_add(era.wrapping_mul(self.buckets))
+    }
+
+    /// The number of the bucket at `now` in era 0. A good `guess` saves the division.
+    #[inline]
+    pub(crate) fn moment_near(&self, guess: u64, now: Timestamp) -> u64 {
+        let into = now.0.wrapping_sub(guess.wrapping_mul(self.width));
+        if into < self.width { guess } else { self.moment(0, now) }
     }
 }
 
