@@ -1,7 +1,7 @@
 use std::hash::{BuildHasher, Hash, RandomState};
 
 use super::config::Settings;
-use super::quotas::Ask;
+use super::quotas::{Ask, Quotas};
 use super::state::{Refusal, Turn};
 use super::store::Store;
 use crate::sync::{Mutex, MutexGuard, lock};
@@ -41,33 +41,34 @@ impl Keys {
         let place = (hash >> 32 & 0xffff).saturating_mul(self.parts.len() as u64) >> 16;
         self.parts.get(usize::try_from(place).ok()?).map(|Part(store)| lock(store))
     }
+}
 
-    /// The turn, and how many keys more are held than before.
-    pub(super) fn take(&self, ask: Ask, most: u64) -> (Result<Turn, Refusal>, Change) {
+impl Quotas for Keys {
+    fn take(&self, ask: Ask, most: u64) -> (Result<Turn, Refusal>, Change) {
         let Some(mut part) = self.part(ask.key) else { return (Err(Refusal::Never), Change::NONE) };
         let before = part.len();
         let turn = part.take(ask.key, ask.cost, ask.now, most);
         (turn, Change::between(before, part.len()))
     }
 
-    pub(super) fn give_back(&self, hash: u64, turn: &Turn) {
+    fn give_back(&self, hash: u64, turn: &Turn) {
         if let Some(mut part) = self.part(hash) {
             part.give_back(hash, turn);
         }
     }
 
-    pub(super) fn reconfigure(&self, settings: &Settings, now: u64) {
+    fn reconfigure(&self, settings: &Settings, now: u64) {
         for (number, Part(part)) in self.parts.iter().enumerate() {
             let most = share(settings.max_keys, self.parts.len(), number);
             lock(part).reconfigure(settings.rate, most, now);
         }
     }
 
-    pub(super) fn available(&self, hash: u64, now: u64) -> u32 {
+    fn available(&self, hash: u64, now: u64) -> u32 {
         self.part(hash).map_or(0, |part| part.available(hash, now))
     }
 
-    pub(super) fn len(&self) -> usize {
+    fn keys(&self) -> usize {
         self.parts.iter().map(|Part(part)| lock(part).len()).sum()
     }
 }

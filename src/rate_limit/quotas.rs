@@ -1,6 +1,4 @@
 //! The edge of the state: what is asked of the quotas, and where it is kept what was used of them.
-//!
-//! Plain numbers go in and come out, so a store that several machines share can be a third kind.
 
 use std::hash::Hash;
 
@@ -12,20 +10,62 @@ use super::word::Word;
 /// A call that wants a turn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ask {
-    /// The [hash](Quotas::hash) of its key.
+    /// The [hash](Local::hash) of its key.
     pub(super) key: u64,
     /// At least 1.
     pub(super) cost: u32,
     pub(super) now: u64,
 }
 
+/// Knows what was used of the quotas. Nothing else of a rate limit does, and plain numbers go in and come out: a store that
+/// several machines share can be one more.
+pub(super) trait Quotas {
+    /// Takes a turn that comes in no more than `most` nanoseconds. Also says whether other keys are held than before.
+    fn take(&self, ask: Ask, most: u64) -> (Result<Turn, Refusal>, Change);
+
+    /// Takes back a turn that was not used.
+    fn give_back(&self, key: u64, turn: &Turn);
+
+    fn reconfigure(&self, settings: &Settings, now: u64);
+
+    /// The largest cost that may be paid now.
+    fn available(&self, key: u64, now: u64) -> u32;
+
+    /// How many keys are held.
+    fn keys(&self) -> usize;
+}
+
+impl Quotas for Word {
+    #[inline]
+    fn take(&self, ask: Ask, most: u64) -> (Result<Turn, Refusal>, Change) {
+        (self.take(ask.cost, ask.now, most), Change::NONE)
+    }
+
+    fn give_back(&self, _: u64, turn: &Turn) {
+        self.give_back(turn);
+    }
+
+    fn reconfigure(&self, settings: &Settings, now: u64) {
+        self.reconfigure(settings.rate, now);
+    }
+
+    fn available(&self, _: u64, now: u64) -> u32 {
+        self.available(now)
+    }
+
+    fn keys(&self) -> usize {
+        0
+    }
+}
+
+/// Quotas of this process: one for all calls, or one for each key.
 #[derive(Debug)]
-pub(super) enum Quotas {
+pub(super) enum Local {
     One(Word),
     ByKey(Keys),
 }
 
-impl Quotas {
+impl Local {
     pub(super) fn new(settings: &Settings, is_keyed: bool) -> Self {
         if is_keyed { Self::ByKey(Keys::new(settings)) } else { Self::One(Word::new(settings.rate)) }
     }
@@ -37,44 +77,37 @@ impl Quotas {
             Self::ByKey(keys) => keys.hash(key),
         }
     }
+}
 
-    /// Takes a turn that comes in no more than `most` nanoseconds. Also says whether other keys are held than before.
+/// Not by a pointer: the call of one that is known can be inlined.
+macro_rules! whichever {
+    ($local:expr, $method:ident($($argument:expr),*)) => {
+        match $local {
+            Local::One(word) => Quotas::$method(word, $($argument),*),
+            Local::ByKey(keys) => Quotas::$method(keys, $($argument),*),
+        }
+    };
+}
+
+impl Quotas for Local {
     #[inline]
-    pub(super) fn take(&self, ask: Ask, most: u64) -> (Result<Turn, Refusal>, Change) {
-        match self {
-            Self::One(word) => (word.take(ask.cost, ask.now, most), Change::NONE),
-            Self::ByKey(keys) => keys.take(ask, most),
-        }
+    fn take(&self, ask: Ask, most: u64) -> (Result<Turn, Refusal>, Change) {
+        whichever!(self, take(ask, most))
     }
 
-    /// Takes back a turn that was not used.
-    pub(super) fn give_back(&self, key: u64, turn: &Turn) {
-        match self {
-            Self::One(word) => word.give_back(turn),
-            Self::ByKey(keys) => keys.give_back(key, turn),
-        }
+    fn give_back(&self, key: u64, turn: &Turn) {
+        whichever!(self, give_back(key, turn));
     }
 
-    pub(super) fn reconfigure(&self, settings: &Settings, now: u64) {
-        match self {
-            Self::One(word) => word.reconfigure(settings.rate, now),
-            Self::ByKey(keys) => keys.reconfigure(settings, now),
-        }
+    fn reconfigure(&self, settings: &Settings, now: u64) {
+        whichever!(self, reconfigure(settings, now));
     }
 
-    /// The largest cost that may be paid now.
-    pub(super) fn available(&self, key: u64, now: u64) -> u32 {
-        match self {
-            Self::One(word) => word.available(now),
-            Self::ByKey(keys) => keys.available(key, now),
-        }
+    fn available(&self, key: u64, now: u64) -> u32 {
+        whichever!(self, available(key, now))
     }
 
-    /// How many keys are held.
-    pub(super) fn keys(&self) -> usize {
-        match self {
-            Self::One(_) => 0,
-            Self::ByKey(keys) => keys.len(),
-        }
+    fn keys(&self) -> usize {
+        whichever!(self, keys())
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::config::{RateLimitConfig, Settings};
 use super::keys::Change;
-use super::quotas::{Ask, Quotas};
+use super::quotas::{Ask, Local, Quotas};
 use super::state::{Refusal, Turn};
 use crate::clock::Clock;
 use crate::config::InvalidConfig;
@@ -16,7 +16,7 @@ use crate::telemetry::{Action, Event, Telemetry};
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    quotas: Quotas,
+    quotas: Local,
     max_wait: AtomicU64,
     config: Mutex<RateLimitConfig>,
     pub(super) clock: Clock,
@@ -30,7 +30,7 @@ impl Shared {
         is_keyed: bool,
         telemetry: Telemetry,
     ) -> Self {
-        let (quotas, max_wait) = (Quotas::new(settings, is_keyed), AtomicU64::new(settings.max_wait));
+        let (quotas, max_wait) = (Local::new(settings, is_keyed), AtomicU64::new(settings.max_wait));
         Self { quotas, max_wait, config: Mutex::new(config), clock: Clock::start(), telemetry }
     }
 
