@@ -1,6 +1,7 @@
 //! Who is let in while there is a limit, who waits for room, and who is turned away.
 //!
-//! This is what [bulkheads](crate::bulkhead) and [adaptive limits](crate::adaptive_limit) do, whichever way the limit is found. What a call [claims](Claim) decides:
+//! This is what [bulkheads](crate::bulkhead) and [adaptive limits](crate::adaptive_limit) do, whichever way the limit is
+//! found. What a call [claims](Claim) decides:
 //!
 //! ```text
 //!   call -- too little time is left until its deadline ----------------------------------> refused
