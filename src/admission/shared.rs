@@ -218,8 +218,12 @@ impl<L: Limit> Shared<L> {
     }
 
     fn is_enough(&self, remaining: u64, now: Timestamp) -> Result<(), Rejected> {
+        // Those that are too late in any case do not say what is usual: or else they let others begin that cannot finish.
+        if remaining == 0 {
+            return Err(self.too_late(remaining));
+        }
         self.usual.record(remaining);
-        if remaining > 0 && remaining >= self.needed(now) { Ok(()) } else { Err(self.too_late(remaining)) }
+        if remaining >= self.needed(now) { Ok(()) } else { Err(self.too_late(remaining)) }
     }
 
     /// Takes note that a call of this partition begins.

@@ -1,6 +1,7 @@
 //! What calls claim: how much they matter, on whose behalf they are made, and by when an answer is wanted.
 
 use stanchion::admission::MinRemaining;
+use stanchion::classify::Class;
 use stanchion::{Claim, Criticality, Deadline, Discipline, Headroom, Tenant};
 
 use super::*;
@@ -323,4 +324,25 @@ mod http {
         let reason = assert_ready!(refused).rejected().unwrap().reason();
         assert_eq!(reason, Reason::DeadlineExceeded);
     }
+}
+
+/// Calls that come too late say nothing about what is usual: or else they would let others begin that cannot finish.
+#[tokio::test(start_paused = true)]
+async fn calls_whose_deadline_has_passed_do_not_make_less_time_enough() {
+    let config = BulkheadConfig::new().min_remaining(MinRemaining::Measured(0.99));
+    let handle = BulkheadLayer::new(config).handle();
+    let left = |milliseconds| Claim::new().deadline(Deadline::after(Duration::from_millis(milliseconds)));
+    for _ in 0..100 {
+        let permit = handle.try_acquire_for(&left(100)).unwrap();
+        advance(Duration::from_millis(40)).await;
+        permit.finish(Class::Success);
+    }
+    // The quantile is found anew each second.
+    advance(SECOND).await;
+    let too_little = || handle.try_acquire_for(&left(20)).unwrap_err().reason();
+    assert_eq!(too_little(), Reason::DeadlineExceeded);
+    for _ in 0..200 {
+        assert!(handle.try_acquire_for(&left(0)).is_err());
+    }
+    assert_eq!(too_little(), Reason::DeadlineExceeded);
 }
