@@ -8,7 +8,7 @@
 //! it; and answers that are no errors at all, but old prices, open the circuit of a caller who cannot use those.
 
 use stanchion::circuit_breaker::{CircuitBreakerConfig, CircuitBreakerLayer, State};
-use stanchion::classify::{Class, Classify, Guard};
+use stanchion::classify::{CarryGuard, Class, Classify, Guard, Outcome};
 use stanchion::{Error, Window};
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -32,24 +32,31 @@ async fn shop(answer: Answer) -> Answer {
 }
 
 /// A type is for what a closure cannot do: it has settings, and a name to write into a struct.
-///
-/// It could also put the guard into the answer, for a call that goes on after it: a stream, a transaction. Then
-/// [`Response`](Classify::Response) would be another type than `Price`.
 #[derive(Clone, Debug)]
-struct PriceClassifier {
+struct PriceProtocol {
     outdated: Class,
 }
 
-impl Classify<Price, Error<ShopError>> for PriceClassifier {
+impl Classify<Price, Error<ShopError>> for PriceProtocol {
+    fn classify(&self, result: Result<&Price, &Error<ShopError>>) -> Outcome {
+        match result {
+            Ok(price) if price.is_outdated => self.outdated.into(),
+            Ok(_) => Outcome::success(),
+            Err(_) => Outcome::failure(),
+        }
+    }
+}
+
+/// A price is all there is to a response. For a call that goes on after it, a stream or a transaction, this would put the
+/// guard into the response, which would be of another type then.
+impl CarryGuard<Price> for PriceProtocol {
     type Response<G: Guard> = Price;
 
-    fn settle<G: Guard>(&self, result: Answer, guard: G) -> Answer {
-        guard.finish(match &result {
-            Ok(price) if price.is_outdated => self.outdated,
-            Ok(_) => Class::Success,
-            Err(_) => Class::Failure,
-        });
-        result
+    fn carry<G: Guard>(&self, price: Price, guard: Option<(G, Outcome)>) -> Price {
+        if let Some((guard, outcome)) = guard {
+            guard.finish(outcome);
+        }
+        price
     }
 }
 
@@ -89,7 +96,7 @@ async fn main() {
     assert!(matches!(answer, Err(Error::Rejected(_))));
 
     for (outdated, state) in [(Class::Success, State::Closed), (Class::Failure, State::Open)] {
-        let layer = CircuitBreakerLayer::new(config.clone()).classify(PriceClassifier { outdated });
+        let layer = CircuitBreakerLayer::new(config.clone()).protocol(PriceProtocol { outdated });
         let (circuit, service) = (layer.handle(), layer.layer(service_fn(shop)));
         for _ in 0..10 {
             let _ = service.clone().oneshot(Ok(Price { is_outdated: true })).await;

@@ -29,7 +29,10 @@ enum AppError {
     Unavailable(Rejected),
 }
 
-/// The one line that the circuit breaker asks for.
+// The one line that the circuit breaker asks for.
+stanchion::carry_rejected!(AppError, Unavailable);
+
+/// For `?` on what `try_acquire` returns.
 impl From<Rejected> for AppError {
     fn from(rejected: Rejected) -> Self {
         Self::Unavailable(rejected)

@@ -35,7 +35,6 @@ use hyper::service::service_fn;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use stanchion::circuit_breaker::{CircuitBreakerHandle, State};
-use stanchion::classify::http::HttpClassifier;
 use stanchion::fallback::Failure;
 use stanchion::hedge::HedgeDelay;
 use stanchion::protocol::http::Http;
@@ -61,7 +60,7 @@ fn client() -> (BoxCloneSyncService<Outgoing, Answer, BoxError>, CircuitBreakerH
     let hedge = HedgeConfig::new().delay(HedgeDelay::Fixed(50 * MILLISECOND));
     // By default the share of failures decides, of at least 20 calls.
     let circuit = CircuitBreakerConfig::new().consecutive_failures(5).open_for(500 * MILLISECOND);
-    let breaker = CircuitBreakerLayer::new(circuit).name("shop").classify(HttpClassifier::new());
+    let breaker = CircuitBreakerLayer::new(circuit).name("shop").protocol(Http::new());
     let circuit = breaker.handle();
 
     // Without recommendations there are bestsellers; for all else there is nothing that would do as well.
@@ -73,14 +72,14 @@ fn client() -> (BoxCloneSyncService<Outgoing, Answer, BoxError>, CircuitBreakerH
     let stack = ServiceBuilder::new()
         .map_response(boxed)
         // The call as a whole: no caller waits any longer.
-        .layer(TimeoutLayer::after(1_000 * MILLISECOND).name("shop").over(Http::new()))
+        .layer(TimeoutLayer::after(1_000 * MILLISECOND).name("shop").protocol(Http::new()))
         .layer(fallback)
         .map_response(boxed)
-        .layer(RetryLayer::new(retry).name("shop").over(Http::new()).budget(budget.clone()))
-        .layer(HedgeLayer::new(hedge).name("shop").over(Http::new()).budget(budget))
+        .layer(RetryLayer::new(retry).name("shop").protocol(Http::new()).budget(budget.clone()))
+        .layer(HedgeLayer::new(hedge).name("shop").protocol(Http::new()).budget(budget))
         .layer(breaker)
         // Each attempt.
-        .layer(TimeoutLayer::per_attempt(150 * MILLISECOND).name("shop").over(Http::new()))
+        .layer(TimeoutLayer::per_attempt(150 * MILLISECOND).name("shop").protocol(Http::new()))
         // Any error type will do that can be made of a `Rejected`.
         .map_err(BoxError::from)
         .service(Client::builder(TokioExecutor::new()).build_http());

@@ -24,7 +24,6 @@ pub mod hedge;
 mod in_flight;
 mod latency;
 mod macros;
-mod mark;
 mod numbered;
 mod permits;
 pub mod protocol;
@@ -51,7 +50,7 @@ pub use circuit_breaker::{
 };
 pub use config::{InvalidConfig, Ratio};
 pub use deadline::Deadline;
-pub use error::{Error, Reason, Rejected};
+pub use error::{CarryRejected, Error, Reason, Rejected};
 pub use fallback::{Fallback, FallbackLayer, StaleConfig, StaleHandle};
 pub use hedge::{Hedge, HedgeConfig, HedgeHandle, HedgeLayer};
 pub use protocol::{Claim, Criticality, Partition, Tenant};

@@ -103,6 +103,7 @@ impl<S, F, Req, E> Service<Req> for Respond<S, F>
 where
     S: Service<Req, Error = Error<E>>,
     F: Fn(Rejected) -> S::Response + Clone,
+    E: std::error::Error,
 {
     type Response = S::Response;
     type Error = E;
@@ -112,8 +113,7 @@ where
         if self.refused.is_none() {
             match ready!(self.inner.poll_ready(cx)) {
                 Ok(()) => {}
-                Err(Error::Inner(error)) => return Poll::Ready(Err(error)),
-                Err(Error::Rejected(rejected)) => self.refused = Some(rejected),
+                Err(error) => self.refused = Some(rejection(error)?),
             }
         }
         Poll::Ready(Ok(()))
@@ -154,6 +154,7 @@ impl<T, F, Res, E> Future for ResponseFuture<T, F>
 where
     T: Future<Output = Result<Res, Error<E>>>,
     F: Fn(Rejected) -> Res,
+    E: std::error::Error,
 {
     type Output = Result<Res, E>;
 
@@ -162,14 +163,21 @@ where
         let rejected = match this.state.project() {
             StateProjection::Calling(inner) => match ready!(inner.poll(cx)) {
                 Ok(response) => return Poll::Ready(Ok(response)),
-                Err(Error::Inner(error)) => return Poll::Ready(Err(error)),
-                Err(Error::Rejected(rejected)) => rejected,
+                Err(error) => rejection(error)?,
             },
             StateProjection::Refused(rejected) => {
                 rejected.take().expect("a future is not polled after it was ready")
             }
         };
         Poll::Ready(Ok((this.response)(rejected)))
+    }
+}
+
+/// Returns the rejection, also one within a boxed error; or the service's own error.
+fn rejection<E: std::error::Error>(error: Error<E>) -> Result<Rejected, E> {
+    match (error.rejected(), error) {
+        (Some(rejected), _) | (None, Error::Rejected(rejected)) => Ok(rejected),
+        (None, Error::Inner(error)) => Err(error),
     }
 }
 

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use tower::retry::Policy;
 
-use crate::protocol::Judgement;
+use crate::classify::{Outcome, Retryable};
 use crate::retry::{Attempts, RetryPolicy};
 
 /// Lets a [`RetryLayer`](crate::RetryLayer) go by a policy that was written for `tower::retry`.
@@ -90,17 +90,17 @@ where
 {
     type Wait = T::Future;
 
-    fn judge(&self, kept: &mut Self::Kept, result: &mut Result<Res, E>) -> Judgement {
+    fn classify(&self, kept: &mut Self::Kept, result: &mut Result<Res, E>) -> Outcome {
         let wait = kept.request.as_mut().map(|request| kept.policy.retry(request, result));
         match (wait, result.is_ok()) {
             // Without another request the policy is not asked. Whether it would try again is not known then.
-            (None, false) => Judgement::failed(),
+            (None, false) => Outcome::failure(),
             (Some(Some(wait)), _) => {
                 kept.wait = Some(wait);
-                Judgement::failed()
+                Outcome::failure()
             }
-            (Some(None), false) => Judgement::failed().never(),
-            (Some(None) | None, true) => Judgement::good(),
+            (Some(None), false) => Outcome::failure().retryable(Retryable::Never),
+            (Some(None) | None, true) => Outcome::success(),
         }
     }
 

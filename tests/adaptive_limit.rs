@@ -4,6 +4,8 @@
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
 
 #[cfg(feature = "http")]
+#[path = "support/fault.rs"]
+mod fault;
 #[path = "adaptive_limit/bodies.rs"]
 mod bodies;
 #[path = "adaptive_limit/inside.rs"]
@@ -26,6 +28,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::fault::Fault;
 use stanchion::adaptive_limit::{Aimd, Algorithm, Gradient, Gradient2, Next, Sample, Vegas};
 use stanchion::classify::Class;
 use stanchion::{
@@ -37,7 +40,7 @@ use tokio::time::sleep;
 use tokio_test::task;
 use tower::{Layer, Service, ServiceExt};
 
-type Failure = Error<&'static str>;
+type Failure = Error<Fault>;
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -72,7 +75,7 @@ impl Service<Ask> for Backend {
                 Ask::Answer(took) => sleep(took).await,
                 Ask::Fail(took) => {
                     sleep(took).await;
-                    return Err(Error::Inner("failed"));
+                    return Err(Error::Inner(Fault("failed")));
                 }
                 Ask::Panic | Ask::PanicInCall => panic!("asked to"),
                 Ask::Hang => pending().await,
@@ -353,7 +356,7 @@ fn a_configuration_that_makes_no_sense_is_an_error_that_names_the_field() {
 async fn a_classifier_decides_what_a_failure_is() {
     let (notes, by_notes) = (Notes::new(), Notes::new());
     let not_found = |answer: Result<&(), &Failure>| match answer {
-        Err(Error::Inner("failed")) => Class::Success,
+        Err(Error::Inner(Fault("failed"))) => Class::Success,
         Err(_) => Class::Ignored,
         Ok(()) => Class::Failure,
     };

@@ -6,6 +6,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock")]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "support/fault.rs"]
+mod fault;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::future::{Future, Ready, ready};
@@ -16,9 +18,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::fault::Fault;
 use stanchion::adaptive_limit::{Aimd, Algorithm, Gradient, Gradient2, Vegas};
 use stanchion::circuit_breaker::{Permit, State};
-use stanchion::classify::{Class, ErrorsAreFailures};
+use stanchion::classify::Class;
 use stanchion::fallback::Failure;
 use stanchion::hedge::HedgeDelay;
 use stanchion::telemetry::{Event, Source};
@@ -100,11 +103,11 @@ async fn allocations_in(between_calls: Duration, mut call: impl FnMut()) -> u64 
 #[derive(Clone, Copy, Debug)]
 struct Backend;
 
-type Answer = Result<u32, Error<&'static str>>;
+type Answer = Result<u32, Error<Fault>>;
 
 impl Service<Option<bool>> for Backend {
     type Response = u32;
-    type Error = Error<&'static str>;
+    type Error = Error<Fault>;
     type Future = Either;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -114,7 +117,7 @@ impl Service<Option<bool>> for Backend {
     fn call(&mut self, end: Option<bool>) -> Either {
         match end {
             Some(true) => Either::Ends(ready(Ok(1))),
-            Some(false) => Either::Ends(ready(Err(Error::Inner("failed")))),
+            Some(false) => Either::Ends(ready(Err(Error::Inner(Fault("failed"))))),
             None => Either::Hangs,
         }
     }
@@ -140,7 +143,7 @@ impl Future for Either {
 /// One poll of a call from readiness to the drop of its future.
 fn call<S>(service: &mut S, end: Option<bool>) -> Poll<Answer>
 where
-    S: Service<Option<bool>, Response = u32, Error = Error<&'static str>>,
+    S: Service<Option<bool>, Response = u32, Error = Error<Fault>>,
 {
     let mut cx = Context::from_waker(Waker::noop());
     assert!(matches!(service.poll_ready(&mut cx), Poll::Ready(Ok(()))));
@@ -294,7 +297,7 @@ async fn no_throttled_call_allocates() {
 /// Every kind of call of a service with a fallback.
 async fn assert_no_fallback_allocates<S>(fallback: &str, mut service: S)
 where
-    S: Service<Option<bool>, Response = u32, Error = Error<&'static str>> + Clone,
+    S: Service<Option<bool>, Response = u32, Error = Error<Fault>> + Clone,
 {
     let none = |allocations: u64, kind: &str| {
         assert_eq!(allocations, 0, "allocations in {CALLS} calls: {kind}, {fallback}");
@@ -308,7 +311,7 @@ where
 #[tokio::test(start_paused = true)]
 async fn no_call_with_a_fallback_allocates() {
     let key = |_: &Option<bool>| Some(1);
-    let with = |(), _: &Failure<u32, Error<&'static str>>| None;
+    let with = |(), _: &Failure<u32, Error<Fault>>| None;
     let by = |answer: Result<u32, ()>| tower::service_fn(move |()| ready(answer));
     assert_no_fallback_allocates("a value", FallbackLayer::value(7).layer(Backend)).await;
     assert_no_fallback_allocates("a function", FallbackLayer::with(with).layer(Backend)).await;
@@ -326,10 +329,10 @@ async fn no_call_with_a_fallback_allocates() {
 }
 
 /// Every kind of call of a service behind a bulkhead, with room and without.
-async fn assert_no_bulkhead_allocates<C: Clone, W>(kind: &str, layer: &BulkheadLayer<C, W>)
+async fn assert_no_bulkhead_allocates<W>(kind: &str, layer: &BulkheadLayer<W>)
 where
-    stanchion::Bulkhead<Backend, C, W>:
-        Service<Option<bool>, Response = u32, Error = Error<&'static str>> + Clone,
+    stanchion::Bulkhead<Backend, W>:
+        Service<Option<bool>, Response = u32, Error = Error<Fault>> + Clone,
 {
     let none = |allocations: u64, call: &str| {
         assert_eq!(allocations, 0, "allocations in {CALLS} calls: {call}, {kind}");
@@ -361,11 +364,11 @@ async fn no_call_behind_a_bulkhead_allocates() {
 }
 
 /// Every kind of call of a service behind a limit that is found anew by each call or by one of fifty.
-async fn assert_no_limit_allocates<A, W>(kind: &str, layer: &AdaptiveLimitLayer<A, ErrorsAreFailures, W>)
+async fn assert_no_limit_allocates<A, W>(kind: &str, layer: &AdaptiveLimitLayer<A, W>)
 where
     A: Algorithm + Clone + PartialEq + Sync,
-    AdaptiveLimit<Backend, A, ErrorsAreFailures, W>:
-        Service<Option<bool>, Response = u32, Error = Error<&'static str>> + Clone,
+    AdaptiveLimit<Backend, A, W>:
+        Service<Option<bool>, Response = u32, Error = Error<Fault>> + Clone,
 {
     let none = |allocations: u64, call: &str| {
         assert_eq!(allocations, 0, "allocations in {CALLS} calls: {call}, {kind}, {layer:?}");
@@ -612,14 +615,14 @@ async fn no_call_allocates_whose_permit_is_in_the_body() {
     use http::{Response, StatusCode};
     use http_body::Body;
     use http_body_util::Full;
-    use stanchion::classify::http::HttpClassifier;
+    use stanchion::protocol::http::Http;
 
     let config = CircuitBreakerConfig::new().without_failure_ratio().consecutive_failures(u32::MAX);
-    let layer = CircuitBreakerLayer::new(config).classify(HttpClassifier::new());
+    let layer = CircuitBreakerLayer::new(config).protocol(Http::new());
     let mut service = layer.layer(tower::service_fn(|status: StatusCode| {
         let mut response = Response::new(Full::new(&b"hello"[..]));
         *response.status_mut() = status;
-        ready(Ok::<_, Error<&'static str>>(response))
+        ready(Ok::<_, Error<Fault>>(response))
     }));
     for status in [StatusCode::OK, StatusCode::NOT_FOUND, StatusCode::INTERNAL_SERVER_ERROR] {
         for is_read in [true, false] {
@@ -774,7 +777,7 @@ mod timeout {
         assert_eq!(made.await, 0, "given up");
         assert_eq!(given_up, WARM_UP + CALLS - 1);
 
-        let mut refusing = layer.over(TooLate(Deadline::after(Duration::ZERO))).layer(Backend);
+        let mut refusing = layer.protocol(TooLate(Deadline::after(Duration::ZERO))).layer(Backend);
         let made = allocations(|| {
             assert_eq!(rejected(call(&mut refusing, Some(true))), Some(Reason::DeadlineExceeded));
         });
@@ -813,11 +816,11 @@ mod timeout {
         use stanchion::protocol::http::Http;
 
         let backend = tower::service_fn(|_: Request<()>| {
-            ready(Ok::<_, Error<&'static str>>(http::Response::new(
+            ready(Ok::<_, Error<Fault>>(http::Response::new(
                 http_body_util::Empty::<bytes::Bytes>::new(),
             )))
         });
-        let layer = |limit| TimeoutLayer::after(limit).over(Http::new());
+        let layer = |limit| TimeoutLayer::after(limit).protocol(Http::new());
         let mut one = layer(SECOND).layer(backend);
         let mut three = layer(3 * SECOND).layer(layer(2 * SECOND).layer(layer(SECOND).layer(backend)));
         let mut cx = Context::from_waker(Waker::noop());
@@ -865,8 +868,8 @@ mod timeout {
 
         let config = TimeoutConfig::new().limit(Limit::Deadline).covers(Covers::Body).idle(SECOND);
         let mut service =
-            TimeoutLayer::new(config).over(Http::new()).layer(tower::service_fn(|_: Request<()>| {
-                ready(Ok::<_, Error<&'static str>>(Response::new(Stalls(false))))
+            TimeoutLayer::new(config).protocol(Http::new()).layer(tower::service_fn(|_: Request<()>| {
+                ready(Ok::<_, Error<Fault>>(Response::new(Stalls(false))))
             }));
         for (polls, expected) in [(1, 0), (2, 1), (20, 1)] {
             let made = allocations(|| {
@@ -944,7 +947,7 @@ mod rate_limits {
     #[tokio::test(start_paused = true)]
     async fn no_call_that_has_no_time_to_wait_allocates() {
         let layer = RateLimitLayer::new(Quota::per_second(10).burst(1)).waits();
-        let mut service = layer.over(Due(Deadline::after(Duration::ZERO))).layer(Backend);
+        let mut service = layer.protocol(Due(Deadline::after(Duration::ZERO))).layer(Backend);
         assert!(call(&mut service, Some(true)).is_ready());
         let refused = allocations_in(Duration::ZERO, || {
             let Poll::Ready(Err(Error::Rejected(rejected))) = call(&mut service, Some(true)) else {

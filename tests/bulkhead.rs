@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock, and spawns")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
 
+#[path = "support/fault.rs"]
+mod fault;
 #[path = "bulkhead/claims.rs"]
 mod claims;
 #[path = "bulkhead/hostile.rs"]
@@ -15,8 +17,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::fault::Fault;
 use stanchion::bulkhead::Wait;
-use stanchion::classify::ErrorsAreFailures;
 use stanchion::telemetry::{Action, Event, Load, Source};
 use stanchion::{Bulkhead, BulkheadConfig, BulkheadHandle, BulkheadLayer, Error, Reason, Rejected};
 use tokio::sync::oneshot;
@@ -26,7 +28,7 @@ use tokio_test::{assert_pending, assert_ready};
 use tower::limit::ConcurrencyLimitLayer;
 use tower::{Layer, Service, ServiceExt};
 
-type Failure = Error<&'static str>;
+type Failure = Error<Fault>;
 type Answer = Result<u32, Failure>;
 type Call = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
@@ -73,7 +75,7 @@ impl Service<u32> for Backend {
         self.calls.lock().unwrap().push((request, sender));
         Box::pin(async move {
             assert_ne!(request, 13, "the service panics");
-            receiver.await.unwrap_or(Err(Error::Inner("gone")))
+            receiver.await.unwrap_or(Err(Error::Inner(Fault("gone"))))
         })
     }
 }
@@ -125,7 +127,7 @@ async fn a_full_bulkhead_refuses_and_one_that_has_room_again_does_not() {
     let mut service = layer.layer(backend.clone());
     let (mut one, _two) = (begin(&mut service, 1), begin(&mut service, 2));
     let rejected = refusal(&mut service, 3);
-    assert_eq!((rejected.reason(), rejected.policy()), (Reason::BulkheadFull, "orders"));
+    assert_eq!((rejected.reason(), rejected.layer()), (Reason::BulkheadFull, "orders"));
     assert_eq!((rejected.retry_after(), rejected.limit(), rejected.reached_service()), (None, None, false));
     assert_eq!(rejected.to_string(), "rejected by orders: bulkhead is full");
     backend.answer(1);
@@ -323,7 +325,7 @@ impl Service<u32> for Broken {
     type Future = std::future::Ready<Answer>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        Poll::Ready(Err(Error::Inner("broken")))
+        Poll::Ready(Err(Error::Inner(Fault("broken"))))
     }
 
     fn call(&mut self, _: u32) -> Self::Future {
@@ -335,7 +337,7 @@ impl Service<u32> for Broken {
 async fn a_permit_of_a_service_that_cannot_become_ready_is_given_back() {
     let layer = BulkheadLayer::backpressure(config(1));
     let mut service = layer.layer(Broken);
-    assert_eq!(poll_fn(|cx| service.poll_ready(cx)).await, Err(Error::Inner("broken")));
+    assert_eq!(poll_fn(|cx| service.poll_ready(cx)).await, Err(Error::Inner(Fault("broken"))));
     assert_counts(&layer.handle(), 0, 0);
 
     let layer = BulkheadLayer::waiting(config(1).max_queued(1));
@@ -343,7 +345,7 @@ async fn a_permit_of_a_service_that_cannot_become_ready_is_given_back() {
     let held = handle.try_acquire().unwrap();
     let mut call = begin(&mut layer.layer(Broken), 1);
     drop(held);
-    assert_eq!(assert_ready!(call.poll()), Err(Error::Inner("broken")));
+    assert_eq!(assert_ready!(call.poll()), Err(Error::Inner(Fault("broken"))));
     assert_counts(&handle, 0, 0);
 }
 
@@ -465,7 +467,7 @@ mod http {
     use ::http::{Request, Response};
     use bytes::Bytes;
     use http_body_util::{BodyExt, Full};
-    use stanchion::classify::http::BodyEnd;
+    use stanchion::protocol::http::Http;
     use tower::service_fn;
 
     use super::*;
@@ -477,7 +479,7 @@ mod http {
 
     #[tokio::test(start_paused = true)]
     async fn a_permit_is_held_until_the_body_has_ended_or_is_dropped() {
-        let layer = BulkheadLayer::new(config(3)).hold_until(BodyEnd);
+        let layer = BulkheadLayer::new(config(3)).protocol(Http::new()).hold_until_body_end();
         let (handle, mut service) = (layer.handle(), layer.layer(service_fn(answer)));
         let mut responses = Vec::new();
         for _ in 0..3 {

@@ -2,18 +2,21 @@
 
 #![allow(clippy::disallowed_methods, clippy::panic, reason = "threads of a test, which may fail")]
 
+#[path = "support/fault.rs"]
+mod fault;
 use std::convert::Infallible;
 use std::time::Duration;
 
+use crate::fault::Fault;
 use stanchion::circuit_breaker::State;
 use stanchion::classify::Class;
-use stanchion::{
+use stanchion::{CarryRejected, 
     CircuitBreaker, CircuitBreakerConfig, CircuitBreakerLayer, Error, Readiness, Reason, Rejected, Window,
 };
 use tokio_test::{assert_pending, assert_ready_ok, task};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-type Failure = Error<&'static str>;
+type Failure = Error<Fault>;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -32,7 +35,7 @@ fn layer() -> CircuitBreakerLayer {
 fn service(
     layer: &CircuitBreakerLayer,
 ) -> CircuitBreaker<impl Service<bool, Response = (), Error = Failure> + Clone + use<>> {
-    layer.layer(service_fn(|ok| async move { if ok { Ok(()) } else { Err(Error::Inner("failed")) } }))
+    layer.layer(service_fn(|ok| async move { if ok { Ok(()) } else { Err(Error::Inner(Fault("failed"))) } }))
 }
 
 /// tower-resilience makes a circuit for each service, so that on axum its layers do nothing.
@@ -42,7 +45,7 @@ async fn all_services_of_a_layer_and_its_clones_share_one_circuit() {
     let mut services = [service(&layer), service(&layer.clone()), service(&layer).clone()];
     for service in &mut services[..2] {
         let failed = service.ready().await.unwrap().call(false).await;
-        assert_eq!(failed, Err(Error::Inner("failed")));
+        assert_eq!(failed, Err(Error::Inner(Fault("failed"))));
     }
     let refused = services[2].ready().await.unwrap().call(true).await;
     assert!(matches!(refused, Err(Error::Rejected(_))));
@@ -56,7 +59,7 @@ async fn a_refusal_says_who_refused_why_and_when_to_come_back() {
     layer.handle().trip();
     tokio::time::advance(SECOND / 4).await;
     let Err(Error::Rejected(rejected)) = service(&layer).oneshot(true).await else { panic!("it is open") };
-    assert_eq!(rejected.policy(), "inventory");
+    assert_eq!(rejected.layer(), "inventory");
     assert_eq!(rejected.reason(), Reason::CircuitOpen);
     assert_eq!(rejected.retry_after(), Some(SECOND * 3 / 4));
     assert!(!rejected.reached_service());
@@ -211,8 +214,8 @@ fn threads_that_rush_a_half_open_circuit_get_no_more_than_its_probes() {
 async fn any_future_runs_under_a_handle() {
     let handle = layer().handle();
     for _ in 0..2 {
-        let failed: Result<(), Failure> = handle.run(async { Err(Error::Inner("no connection")) }).await;
-        assert_eq!(failed, Err(Error::Inner("no connection")));
+        let failed: Result<(), Failure> = handle.run(async { Err(Error::Inner(Fault("no connection"))) }).await;
+        assert_eq!(failed, Err(Error::Inner(Fault("no connection"))));
     }
     let mut polled = false;
     let refused: Result<(), Failure> = handle
@@ -258,9 +261,13 @@ fn a_layer_of_an_invalid_configuration_says_so_where_it_is_made() {
 #[derive(Debug, PartialEq)]
 struct OnlyRefused;
 
-impl From<Rejected> for OnlyRefused {
-    fn from(_: Rejected) -> Self {
+impl CarryRejected for OnlyRefused {
+    fn from_rejected(_: Rejected) -> Self {
         Self
+    }
+
+    fn rejected(&self) -> Option<Rejected> {
+        None
     }
 }
 

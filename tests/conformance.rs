@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use stanchion::circuit_breaker::State;
 use stanchion::classify::Class;
-use stanchion::{CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Rejected, Window};
+use stanchion::{CarryRejected, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Rejected, Window};
 use tokio::sync::oneshot;
 use tokio_test::task;
 use tower::{Layer, Service, service_fn};
@@ -30,9 +30,13 @@ enum CallError {
     Ignored,
 }
 
-impl From<Rejected> for CallError {
-    fn from(_: Rejected) -> Self {
+impl CarryRejected for CallError {
+    fn from_rejected(_: Rejected) -> Self {
         Self::Rejected
+    }
+
+    fn rejected(&self) -> Option<Rejected> {
+        None
     }
 }
 

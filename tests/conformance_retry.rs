@@ -14,9 +14,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use stanchion::classify::Class;
-use stanchion::protocol::{Judge, Plain};
+use stanchion::protocol::{Classified, Plain};
 use stanchion::retry::Standard;
-use stanchion::telemetry::{Action, Event, Outcome, Source};
+use stanchion::telemetry::{Action, Event, CallOutcome, Source};
 use stanchion::{Backoff, Budget, Error, Jitter, RetryConfig, RetryLayer};
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt, service_fn};
@@ -244,12 +244,12 @@ impl Told {
             Event::Attempt { number, outcome } => {
                 counters.total_calls += 1;
                 match (outcome, number) {
-                    (Outcome::Success, 1) => counters.success_without_retry += 1,
-                    (Outcome::Success, number) => {
+                    (CallOutcome::Success, 1) => counters.success_without_retry += 1,
+                    (CallOutcome::Success, number) => {
                         counters.success_with_retry += 1;
                         events.push(format!("SUCCESS:{}", number - 1));
                     }
-                    (Outcome::Ignored, _) => {
+                    (CallOutcome::Ignored, _) => {
                         counters.failed_without_retry += 1;
                         events.push("IGNORED_ERROR:0".to_owned());
                     }
@@ -292,7 +292,7 @@ impl Script {
     }
 }
 
-fn judge(retry_on_bad_result: bool) -> impl Judge<End, Error<End>> + Clone {
+fn classify(retry_on_bad_result: bool) -> impl Fn(Result<&End, &Error<End>>) -> Class + Clone {
     move |result: Result<&End, &Error<End>>| match result {
         Ok(End::Bad) if retry_on_bad_result => Class::Failure,
         Ok(_) => Class::Success,
@@ -305,14 +305,14 @@ fn judge(retry_on_bad_result: bool) -> impl Judge<End, Error<End>> + Clone {
 fn policy(
     settings: &Settings,
     told: &Arc<Mutex<Told>>,
-) -> RetryLayer<Standard<Plain, impl Judge<End, Error<End>> + Clone>> {
+) -> RetryLayer<Standard<Classified<Plain, impl Fn(Result<&End, &Error<End>>) -> Class + Clone>>> {
     let config = RetryConfig::new()
         .max_attempts(settings.max_attempts)
         .backoff(settings.growth.from(settings.growth.initial_ms));
     let told = Arc::clone(told);
     RetryLayer::new(config)
         .budget(Budget::unlimited())
-        .judge(judge(settings.retry_on_bad_result))
+        .classify(classify(settings.retry_on_bad_result))
         .observer(move |_: &Source, event: &Event<'_>| told.lock().expect("it does not panic").hear(event))
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use promises::Request;
 use stanchion::adaptive_limit::{Aimd, Algorithm, Gradient2, Vegas};
 use stanchion::circuit_breaker::{Permit, Readiness};
+use stanchion::classify::Asking;
 use stanchion::fallback::{Answer, Failure, Reply};
 use stanchion::hedge::HedgeDelay;
 use stanchion::protocol::{Copied, copied};
@@ -166,12 +167,12 @@ contract!(clones retry_that_repeats, retrying(|request| Some(request.again())));
 type CopyRequest = fn(&Request) -> Option<Request>;
 
 /// What is called for a request is counted: so no copy is made of it.
-fn hedging(config: HedgeConfig) -> HedgeLayer<Copied<CopyRequest>> {
-    HedgeLayer::new(config).over(copied(|_| None))
+fn hedging(config: HedgeConfig) -> HedgeLayer<Asking<Copied<CopyRequest>>> {
+    HedgeLayer::new(config).protocol(copied(|_| None))
 }
 
 fn retrying(copy: CopyRequest) -> RetryLayer<Standard<Copied<CopyRequest>>> {
-    RetryLayer::new(RetryConfig::new()).over(copied(copy))
+    RetryLayer::new(RetryConfig::new()).protocol(copied(copy))
 }
 
 contract!(fallback, FallbackLayer::new(Declines));

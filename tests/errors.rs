@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use stanchion::circuit_breaker::{Readiness, State};
 use stanchion::classify::Class;
-use stanchion::{
+use stanchion::{CarryRejected, 
     CircuitBreaker, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, Reason, Rejected,
 };
 use tokio::time::advance;
@@ -86,7 +86,7 @@ async fn three_layers_get_along<E>(
     is_reset: impl Fn(&E) -> bool,
     rejected: impl Fn(&E) -> Option<&Rejected>,
 ) where
-    E: From<Rejected> + fmt::Debug,
+    E: CarryRejected + fmt::Debug,
 {
     call(&mut service, true).await.unwrap();
     let failure = call(&mut service, false).await.unwrap_err();
@@ -101,7 +101,7 @@ async fn three_layers_get_along<E>(
             let refusal = call(&mut service, true).await.unwrap_err();
             assert!(!is_reset(&refusal));
             let rejected = rejected(&refusal).unwrap_or_else(|| panic!("{refusal:?}"));
-            assert_eq!(rejected.policy(), ["outer", "middle", "inner"][refusing]);
+            assert_eq!(rejected.layer(), ["outer", "middle", "inner"][refusing]);
             assert_eq!(rejected.reason(), Reason::CircuitOpen);
         }
         let mut expected = [State::Closed; 3];
@@ -141,11 +141,7 @@ async fn three_layers_over_an_own_enum() {
         Rejected(Rejected),
     }
 
-    impl From<Rejected> for Own {
-        fn from(rejected: Rejected) -> Self {
-            Self::Rejected(rejected)
-        }
-    }
+    stanchion::carry_rejected!(Own, Rejected);
 
     let stack = Stack::new();
     let service = stack.around(backend().map_err(Own::Io));
@@ -345,7 +341,7 @@ async fn a_refusal_passes_through_towers_layers_and_is_ignored_by_the_outer() {
         call(&mut service, true).await.unwrap();
         inner.handle().force_open();
         let refused = call(&mut service, true).await.unwrap_err();
-        assert_eq!(Rejected::find(&*refused).unwrap().policy(), "inner");
+        assert_eq!(Rejected::find(&*refused).unwrap().layer(), "inner");
         inner.handle().close();
     }
     assert_eq!(outer.handle().state(), State::Closed);
@@ -526,7 +522,7 @@ where
     inner.handle().force_open();
     for _ in 0..3 {
         let refused = call(&mut service, true).await.unwrap_err();
-        assert_eq!(refused.rejected().unwrap().policy(), "inner");
+        assert_eq!(refused.rejected().unwrap().layer(), "inner");
     }
     assert_eq!(outer.handle().state(), State::Closed, "a refusal further in was taken for a failure");
     assert_eq!(outer.handle().snapshot().calls, 0);
@@ -666,7 +662,7 @@ async fn a_refusal_is_ignored_by_what_runs_under_a_handle() {
         outer.run(call)
     };
     for _ in 0..3 {
-        assert_eq!(run(&outer, &inner).await.unwrap_err().rejected().unwrap().policy(), "inner");
+        assert_eq!(run(&outer, &inner).await.unwrap_err().rejected().unwrap().layer(), "inner");
     }
     assert_eq!(outer.state(), State::Closed);
 }

@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
+#[path = "support/fault.rs"]
+mod fault;
 use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, pending, poll_fn, ready};
@@ -14,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::fault::Fault;
 use stanchion::circuit_breaker::State;
 use stanchion::classify::Class;
 use stanchion::fallback::{Failure, Stale, Why};
@@ -28,7 +31,7 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-type Failed = Error<&'static str>;
+type Failed = Error<Fault>;
 type Outcome = Result<u32, Failed>;
 
 /// A service that ends as it is asked to.
@@ -37,7 +40,7 @@ fn backend() -> impl Service<Outcome, Response = u32, Error = Failed, Future: Se
 }
 
 fn failed<T>() -> Result<T, Failed> {
-    Err(Error::Inner("failed"))
+    Err(Error::Inner(Fault("failed")))
 }
 
 fn breaker() -> (CircuitBreakerLayer, CircuitBreakerHandle) {
@@ -53,7 +56,7 @@ fn is_refusal<T: fmt::Debug>(result: &Result<T, Failed>) -> bool {
 /// A 503 is a failure, a 404 nothing.
 fn judge(result: Result<&u32, &Failed>) -> Class {
     match result {
-        Ok(503) | Err(Error::Inner("failed") | Error::Rejected(_)) => Class::Failure,
+        Ok(503) | Err(Error::Inner(Fault("failed")) | Error::Rejected(_)) => Class::Failure,
         Ok(404) | Err(_) => Class::Ignored,
         Ok(_) => Class::Success,
     }
@@ -146,7 +149,7 @@ async fn a_function_learns_what_failed_and_why() {
         see.lock().unwrap().push(what);
         None
     })
-    .judge(judge);
+    .classify(judge);
     let (breaker, operator) = breaker();
     let service = ServiceBuilder::new().layer(layer).layer(breaker).service(backend());
     assert_eq!(service.clone().oneshot(Ok(503)).await, Ok(503));
@@ -156,14 +159,14 @@ async fn a_function_learns_what_failed_and_why() {
     let seen = std::mem::take(&mut *seen.lock().unwrap());
     assert_eq!(
         seen[..2],
-        [(Why::Failed, Some(503), None), (Why::Failed, None, Some(Error::Inner("failed")))]
+        [(Why::Failed, Some(503), None), (Why::Failed, None, Some(Error::Inner(Fault("failed"))))]
     );
     assert!(matches!(seen[2], (Why::Refused, None, Some(Error::Rejected(_)))), "{:?}", seen[2]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_failure_that_a_fallback_declines_is_handed_out_as_it_was() {
-    let layer = FallbackLayer::with(|(), _: &Failure<u32, Failed>| None).judge(judge);
+    let layer = FallbackLayer::with(|(), _: &Failure<u32, Failed>| None).classify(judge);
     let mut service = layer.layer(backend());
     for end in [failed(), Ok(503)] {
         assert_eq!(service.ready().await.unwrap().call(end.clone()).await, end);
@@ -209,23 +212,23 @@ async fn a_failure_is_still_known_as_one_if_the_fallback_is_refused() {
 async fn fallbacks_around_one_another_are_asked_from_the_inside_out() {
     let seven_for_failures =
         FallbackLayer::with(|(), failure: &Failure<u32, Failed>| match failure.error() {
-            Some(Error::Inner("failed")) => Some(7),
+            Some(Error::Inner(Fault("failed"))) => Some(7),
             _ => None,
         });
     let service = FallbackLayer::value(8).layer(seven_for_failures.layer(backend()));
     assert_eq!(service.clone().oneshot(failed()).await, Ok(7));
-    assert_eq!(service.oneshot(Err(Error::Inner("otherwise"))).await, Ok(8));
+    assert_eq!(service.oneshot(Err(Error::Inner(Fault("otherwise")))).await, Ok(8));
 }
 
 // When.
 
 #[tokio::test(start_paused = true)]
 async fn a_judge_is_believed_about_what_is_no_failure_and_what_is() {
-    let service = FallbackLayer::value(7).judge(judge).layer(backend());
+    let service = FallbackLayer::value(7).classify(judge).layer(backend());
     assert_eq!(service.clone().oneshot(Ok(503)).await, Ok(7));
     assert_eq!(service.clone().oneshot(failed()).await, Ok(7));
     assert_eq!(service.clone().oneshot(Ok(404)).await, Ok(404));
-    let not_found = Err(Error::Inner("not found"));
+    let not_found = Err(Error::Inner(Fault("not found")));
     assert_eq!(service.oneshot(not_found.clone()).await, not_found);
 }
 
@@ -233,7 +236,7 @@ async fn a_judge_is_believed_about_what_is_no_failure_and_what_is() {
 async fn a_judge_is_not_asked_about_refusals() {
     let (breaker, operator) = breaker();
     let never = |_: Result<&u32, &Failed>| Class::Success;
-    let service = FallbackLayer::value(7).judge(never).layer(breaker.layer(backend()));
+    let service = FallbackLayer::value(7).classify(never).layer(breaker.layer(backend()));
     assert_eq!(service.clone().oneshot(failed()).await, failed());
     operator.force_open();
     assert_eq!(service.oneshot(Ok(1)).await, Ok(7));
@@ -242,7 +245,7 @@ async fn a_judge_is_not_asked_about_refusals() {
 #[tokio::test(start_paused = true)]
 async fn on_rejections_only_refusals_are_answered() {
     let (breaker, operator) = breaker();
-    let layer = FallbackLayer::value(7).judge(judge).on_rejections();
+    let layer = FallbackLayer::value(7).classify(judge).on_rejections();
     let service = layer.layer(breaker.layer(backend()));
     assert_eq!(service.clone().oneshot(failed()).await, failed());
     assert_eq!(service.clone().oneshot(Ok(503)).await, Ok(503));
@@ -258,7 +261,7 @@ async fn an_answer_that_came_after_a_refusal_is_not_a_refusal() {
     let (breaker, operator) = breaker();
     let inner = breaker.layer(service_fn(|()| ready(Ok::<_, Failed>(503))));
     let retry = RetryLayer::new(RetryConfig::new().retry_refusals(true).backoff(Backoff::constant(SECOND)));
-    let layer = FallbackLayer::value(7).judge(judge).on_rejections();
+    let layer = FallbackLayer::value(7).classify(judge).on_rejections();
     operator.force_open();
     let mut call = task::spawn(layer.layer(retry.layer(inner)).oneshot(()));
     assert_pending!(call.poll());
@@ -270,7 +273,7 @@ async fn an_answer_that_came_after_a_refusal_is_not_a_refusal() {
 #[tokio::test(start_paused = true)]
 async fn a_predicate_decides_about_everything() {
     let (breaker, operator) = breaker();
-    let only = |result: Result<&u32, &Failed>| matches!(result, Ok(2) | Err(Error::Inner("failed")));
+    let only = |result: Result<&u32, &Failed>| matches!(result, Ok(2) | Err(Error::Inner(Fault("failed"))));
     let service = FallbackLayer::value(7).when(only).layer(breaker.layer(backend()));
     assert_eq!(service.clone().oneshot(Ok(2)).await, Ok(7));
     assert_eq!(service.clone().oneshot(Ok(503)).await, Ok(503));
@@ -295,12 +298,12 @@ async fn a_call_that_was_given_up_is_a_failure_and_no_refusal() {
             ready(Ok(503))
         }
     }
-    let retry = RetryLayer::new(RetryConfig::new()).judge(judge);
+    let retry = RetryLayer::new(RetryConfig::new()).classify(judge);
     let layer = FallbackLayer::with(|(), failure: &Failure<u32, Failed>| {
         assert_eq!(failure.why(), Why::TimedOut);
         Some(7)
     })
-    .judge(|_: Result<&u32, &Failed>| Class::Success);
+    .classify(|_: Result<&u32, &Failed>| Class::Success);
     assert_eq!(layer.layer(retry.layer(Tired::default())).oneshot(()).await, Ok(7));
     let result = layer.on_rejections().layer(retry.layer(Tired::default())).oneshot(()).await;
     assert!(matches!(result, Err(Error::Rejected(rejected)) if rejected.reason() == Reason::NotReady));
@@ -374,7 +377,7 @@ async fn a_service_is_asked_when_a_call_has_failed_and_not_before() {
 
 #[tokio::test(start_paused = true)]
 async fn the_original_error_is_handed_out_if_the_service_fails_as_well() {
-    let original = Err(Error::Inner("the one to be mended"));
+    let original = Err(Error::Inner(Fault("the one to be mended")));
     let second = Second::default();
     assert_eq!(with_second(&second).oneshot(original.clone()).await, original);
     assert_eq!(second.taken(), ["asked", "called"]);
@@ -505,7 +508,7 @@ async fn a_request_without_a_key_has_no_last_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_judged_a_failure_or_ignored_is_never_given_again() {
-    let layer = stale(StaleConfig::new()).judge(judge);
+    let layer = stale(StaleConfig::new()).classify(judge);
     let service = layer.layer(items());
     for answer in [503, 404] {
         let _ = service.clone().oneshot((4, Ok(answer))).await;
@@ -568,7 +571,7 @@ async fn an_answer_that_panics_when_it_is_cloned_leaves_the_others_alone() {
     }
     let layer = FallbackLayer::stale(StaleConfig::new(), |(key, _): &(u8, Option<bool>)| Some(*key));
     let service = layer.layer(service_fn(|(_, end): (u8, Option<bool>)| {
-        ready(end.map(Fragile).ok_or(Error::Inner("failed")))
+        ready(end.map(Fragile).ok_or(Error::Inner(Fault("failed"))))
     }));
     let _ = service.clone().oneshot((1, Some(true))).await;
     let mut call = task::spawn(service.clone().oneshot((2, Some(false))));
@@ -610,9 +613,9 @@ impl Heard {
 #[tokio::test(start_paused = true)]
 async fn each_failure_that_needed_a_fallback_is_one_action() {
     let heard = Heard::default();
-    let value = FallbackLayer::value(7).judge(judge).name("prices").observer(heard.observer());
+    let value = FallbackLayer::value(7).classify(judge).name("prices").observer(heard.observer());
     let service = value.layer(backend());
-    for end in [Ok(1), Ok(404), Ok(503), failed(), Err(Error::Inner("not found"))] {
+    for end in [Ok(1), Ok(404), Ok(503), failed(), Err(Error::Inner(Fault("not found")))] {
         let _ = service.clone().oneshot(end).await;
     }
     assert_eq!(heard.taken(), ["prices: Action(fell_back after attempt 0, in 0ns)"; 2]);
@@ -624,7 +627,7 @@ async fn each_failure_that_needed_a_fallback_is_one_action() {
     let second = Second::default();
     let layer =
         FallbackLayer::service(second).keep(|request: &Outcome| request.as_ref().map_or("12", |_| "no"));
-    let service = layer.judge(judge).observer(heard.observer()).layer(backend());
+    let service = layer.classify(judge).observer(heard.observer()).layer(backend());
     assert_eq!(service.clone().oneshot(failed()).await, Ok(12));
     assert_eq!(heard.taken(), ["fallback: Action(fell_back after attempt 0, in 0ns)"]);
     assert_eq!(service.oneshot(Ok(503)).await, Ok(503));

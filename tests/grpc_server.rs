@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use http::uri::PathAndQuery;
-use stanchion::classify::http::BodyEnd;
 use stanchion::protocol::http::{Http, Idempotent};
 use stanchion::rate_limit::Quota;
 use stanchion::respond::grpc_response;
@@ -189,7 +188,7 @@ fn pushback(status: &Status) -> Option<u64> {
 #[tokio::test]
 async fn a_full_bulkhead_is_resource_exhausted() {
     let layer =
-        BulkheadLayer::new(BulkheadConfig::new().max_in_flight(1)).name("greeter").hold_until(BodyEnd);
+        BulkheadLayer::new(BulkheadConfig::new().max_in_flight(1)).name("greeter").protocol(Http::new()).hold_until_body_end();
     let bulkhead = layer.handle();
     let served = Served::behind(
         ServiceBuilder::new().layer(respond(grpc_response)).layer(layer).map_err(Error::<Infallible>::Inner),
@@ -250,7 +249,7 @@ async fn an_open_circuit_is_unavailable_and_says_when_to_come_again() {
 
 #[tokio::test]
 async fn a_call_that_is_given_up_has_exceeded_its_deadline() {
-    let layer = TimeoutLayer::after(Duration::from_millis(20)).over(Http::new());
+    let layer = TimeoutLayer::after(Duration::from_millis(20)).protocol(Http::new());
     let layers =
         ServiceBuilder::new().layer(respond(grpc_response)).layer(layer).map_err(Error::<Infallible>::Inner);
     let served = Served::behind(layers, 0).await;
@@ -266,7 +265,7 @@ async fn a_call_whose_deadline_has_passed_reaches_nobody() {
             request.extensions_mut().insert(Deadline::after(Duration::ZERO));
             request
         })
-        .layer(TimeoutLayer::after(HOUR).over(Http::new()))
+        .layer(TimeoutLayer::after(HOUR).protocol(Http::new()))
         .map_err(Error::<Infallible>::Inner);
     let served = Served::behind(layers, 1).await;
     let refused = served.hello().await.unwrap_err();
@@ -287,7 +286,7 @@ async fn a_client_that_retries_comes_again_when_it_was_told_to() {
     assert_eq!(served.hello().await.unwrap(), "hello you");
 
     let client = ServiceBuilder::new()
-        .layer(RetryLayer::new(RetryConfig::new()).over(Http::new()))
+        .layer(RetryLayer::new(RetryConfig::new()).protocol(Http::new()))
         .map_err(Error::Inner)
         .map_request(|request: http::Request<_>| request.map(Body::new))
         .service(served.channel());

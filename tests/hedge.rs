@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "support/fault.rs"]
+mod fault;
 #[path = "support/script.rs"]
 mod script;
 
@@ -262,7 +264,7 @@ async fn hedges_of_a_layer_by_itself_are_a_share_of_the_calls() {
 async fn one_budget_for_retries_and_hedges_bounds_both_together() {
     let budget = Budget::new(BudgetConfig::new().ratio(0.05).per_second(0.0));
     let script = Script::new([]);
-    let retry = RetryLayer::new(RetryConfig::new()).over(Protocol).budget(budget.clone());
+    let retry = RetryLayer::new(RetryConfig::new()).protocol(Protocol).budget(budget.clone());
     let mut service = retry.layer(layer().budget(budget).layer(script.clone()));
     let calls = 2_000_usize;
     for _ in 0..calls {

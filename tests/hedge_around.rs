@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
+#[path = "support/fault.rs"]
+mod fault;
 #[path = "support/script.rs"]
 mod script;
 
@@ -235,7 +237,7 @@ async fn whatever_can_be_configured_works() {
                 config.clone().min_remaining(most).ready_within(most),
                 config.ready_within(Duration::ZERO),
             ] {
-                let layer = HedgeLayer::try_new(config).unwrap().over(Protocol);
+                let layer = HedgeLayer::try_new(config).unwrap().protocol(Protocol);
                 let script = Script::new([]);
                 let mut service = layer.layer(script.clone());
                 for _ in 0..4 {
@@ -323,7 +325,7 @@ fn has_place(limit: &mut ConcurrencyLimit<Script>) -> bool {
 async fn a_copy_that_cannot_be_made_leaves_its_place_in_the_service() {
     let mut limit = ConcurrencyLimit::new(Script::new([after(LONG, Ok("a"))]), 2);
     let copies = Cell::new(0);
-    let layer = HedgeLayer::new(config()).over(copied(|request: &Request| {
+    let layer = HedgeLayer::new(config()).protocol(copied(|request: &Request| {
         copies.set(copies.get() + 1);
         (copies.get() == 1).then_some(*request)
     }));
@@ -359,7 +361,7 @@ async fn a_copy_that_is_not_wanted_any_more_leaves_the_queue_for_the_service() {
 async fn an_answer_that_is_a_failure_is_dropped_before_another_copy_is_sent_or_waited_for() {
     for original in [NOW, DELAY + SOME] {
         let (answer, calls) = (Rc::new(()), Cell::new(0));
-        let layer = HedgeLayer::new(config()).judge(|_: Result<&Rc<()>, &()>| Class::Failure);
+        let layer = HedgeLayer::new(config()).classify(|_: Result<&Rc<()>, &()>| Class::Failure);
         let mut service = layer.layer(tower::service_fn(|()| {
             assert_eq!(Rc::strong_count(&answer), 1);
             calls.set(calls.get() + 1);
@@ -451,7 +453,7 @@ async fn a_failure_beats_a_refusal_that_follows_it() {
     let hedged = || layer().layer(circuit().layer(Script::new([after(SOME, failed("original"))])));
     assert_eq!(call(&mut hedged(), Request::default()).await, (failed("original"), SOME));
     // A layer further out sees that it was a failure, and tries again, in vain.
-    let retry = RetryLayer::new(RetryConfig::new().max_attempts(2)).over(Protocol);
+    let retry = RetryLayer::new(RetryConfig::new().max_attempts(2)).protocol(Protocol);
     let (answer, _) = call(&mut retry.layer(hedged()), Request::default()).await;
     assert!(answer.unwrap_err().rejected().is_some(), "not tried again");
 }
@@ -462,7 +464,7 @@ async fn a_refused_copy_does_not_make_a_refusal_of_a_failure() {
     for failure in [Ok("503"), failed("slow")] {
         let circuit = circuit();
         let script = Script::new([after(LONG, failure), after(SOME, Ok("good"))]);
-        let retry = RetryLayer::new(RetryConfig::new().max_attempts(2)).over(Protocol);
+        let retry = RetryLayer::new(RetryConfig::new().max_attempts(2)).protocol(Protocol);
         let mut service = retry.layer(layer().layer(circuit.layer(script.clone())));
         let mut call = task::spawn(service.call(Request::default()));
         assert_pending!(call.poll());

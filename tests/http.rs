@@ -20,8 +20,8 @@ use http_body::Body;
 use http_body_util::{BodyExt, Empty};
 use httpdate::HttpDate;
 use stanchion::circuit_breaker::{Cause, Permit, State};
-use stanchion::classify::http::{GuardedBody, HttpClassifier};
-use stanchion::classify::{Class, Classify, Guard};
+use stanchion::protocol::http::{GuardedBody, Http};
+use stanchion::classify::{CarryGuard, Class, Classify, Guard, Outcome};
 use stanchion::{CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, Window};
 use tokio::time::advance;
 use tokio_test::{assert_pending, assert_ready, task};
@@ -64,12 +64,11 @@ impl Spy {
 }
 
 impl Guard for Spy {
-    fn finish(mut self, class: Class) {
-        self.tell(End::As(class));
-    }
-
-    fn finish_and_wait(mut self, class: Class, retry_after: Duration) {
-        self.tell(End::AndWait(class, retry_after));
+    fn finish(mut self, outcome: Outcome) {
+        self.tell(match outcome.retry_after() {
+            Some(wait) => End::AndWait(outcome.class, wait),
+            None => End::As(outcome.class),
+        });
     }
 }
 
@@ -79,17 +78,25 @@ impl Drop for Spy {
     }
 }
 
+/// What a layer does that is told of the outcome as soon as that is known.
 fn settle<B: Body>(
-    classifier: HttpClassifier,
+    http: Http,
     result: io::Result<Response<B>>,
 ) -> (io::Result<Response<GuardedBody<B, Spy>>>, Told) {
-    let told = Told::default();
-    (classifier.settle(result, Spy(Some(told.clone()))), told)
+    let (told, outcome) = (Told::default(), http.classify(result.as_ref()));
+    let spy = Spy(Some(told.clone()));
+    let guard = if outcome.is_good() {
+        Some((spy, outcome))
+    } else {
+        spy.finish(outcome);
+        None
+    };
+    (result.map(|response| http.carry(response, guard)), told)
 }
 
 /// A successful response with a body.
 fn guarded<B: Body>(body: B) -> (GuardedBody<B, Spy>, Told) {
-    let (response, told) = settle(HttpClassifier::new(), Ok(Response::new(body)));
+    let (response, told) = settle(Http::new(), Ok(Response::new(body)));
     (response.unwrap().into_body(), told)
 }
 
@@ -206,7 +213,7 @@ fn a_body_without_a_byte_has_ended_with_the_head() {
 #[tokio::test]
 async fn a_failed_status_is_a_failure_at_once_and_its_body_can_still_be_read() {
     for status in [500, 502, 503, 504, 599] {
-        let (response, told) = settle(HttpClassifier::new(), Ok(respond(status, None)));
+        let (response, told) = settle(Http::new(), Ok(respond(status, None)));
         assert_eq!(told.ends(), [End::As(Failure)], "{status}");
         let body = response.unwrap().into_body().collect().await.unwrap().to_bytes();
         assert_eq!(body, "sorry");
@@ -217,7 +224,7 @@ async fn a_failed_status_is_a_failure_at_once_and_its_body_can_still_be_read() {
 #[tokio::test]
 async fn every_other_status_is_what_becomes_of_its_body() {
     for status in [100, 200, 201, 206, 301, 307, 400, 401, 404, 409, 418, 429, 499] {
-        let (response, told) = settle(HttpClassifier::new(), Ok(respond(status, Some(b"7"))));
+        let (response, told) = settle(Http::new(), Ok(respond(status, Some(b"7"))));
         assert_eq!(told.ends(), [], "{status}");
         response.unwrap().into_body().collect().await.unwrap();
         assert_eq!(told.ends(), [End::As(Success)], "{status}");
@@ -226,7 +233,7 @@ async fn every_other_status_is_what_becomes_of_its_body() {
 
 #[tokio::test]
 async fn an_error_instead_of_a_response_is_a_failure_and_passes_unchanged() {
-    let (result, told) = settle::<Script>(HttpClassifier::new(), Err(io::ErrorKind::ConnectionReset.into()));
+    let (result, told) = settle::<Script>(Http::new(), Err(io::ErrorKind::ConnectionReset.into()));
     assert_eq!(result.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     assert_eq!(told.ends(), [End::As(Failure)]);
 }
@@ -234,7 +241,7 @@ async fn an_error_instead_of_a_response_is_a_failure_and_passes_unchanged() {
 #[tokio::test]
 async fn what_a_429_and_a_503_say_can_be_chosen() {
     for class in [Success, Failure, Ignored] {
-        let classifier = HttpClassifier::new().too_many_requests(class).service_unavailable(class);
+        let classifier = Http::new().too_many_requests(class).service_unavailable(class);
         for status in [429, 503] {
             let (response, told) = settle(classifier, Ok(respond(status, None)));
             response.unwrap().into_body().collect().await.unwrap();
@@ -243,7 +250,7 @@ async fn what_a_429_and_a_503_say_can_be_chosen() {
         let (_, told) = settle(classifier, Ok(respond(500, None)));
         assert_eq!(told.ends(), [End::As(Failure)]);
     }
-    assert_eq!(HttpClassifier::default(), HttpClassifier::new());
+    assert_eq!(Http::default(), Http::new());
 }
 
 #[test]
@@ -270,7 +277,7 @@ fn retry_after_is_passed_on_and_everything_else_is_let_be() {
         (b"Wed, 21 Oct 2015 07:28:00 GMT", Some(Duration::ZERO)),
     ];
     for (value, wait) in values {
-        let (_, told) = settle(HttpClassifier::new(), Ok(respond(503, Some(value))));
+        let (_, told) = settle(Http::new(), Ok(respond(503, Some(value))));
         let expected = wait.map_or(End::As(Failure), |wait| End::AndWait(Failure, wait));
         assert_eq!(told.ends(), [expected], "{:?}", String::from_utf8_lossy(value));
     }
@@ -295,13 +302,13 @@ fn config() -> CircuitBreakerConfig {
     CircuitBreakerConfig::new().consecutive_failures(3).open_for(5 * SECOND).open_jitter(0.0)
 }
 
-fn layer(config: CircuitBreakerConfig) -> CircuitBreakerLayer<HttpClassifier> {
-    CircuitBreakerLayer::new(config).name("payments").classify(HttpClassifier::new())
+fn layer(config: CircuitBreakerConfig) -> CircuitBreakerLayer<Http> {
+    CircuitBreakerLayer::new(config).name("payments").protocol(Http::new())
 }
 
 /// The breaker's side of a call to a service that gives this response.
 async fn call(
-    layer: &CircuitBreakerLayer<HttpClassifier>,
+    layer: &CircuitBreakerLayer<Http>,
     response: Response<Script>,
 ) -> Result<Response<GuardedBody<Script, Permit>>, Error<io::Error>> {
     let response = Mutex::new(Some(response));
@@ -535,7 +542,7 @@ mod over_sockets {
     /// A client behind a breaker.
     #[derive(Clone)]
     struct Guarded {
-        service: CircuitBreaker<Inner, HttpClassifier>,
+        service: CircuitBreaker<Inner, Http>,
         handle: CircuitBreakerHandle,
         attempts: Arc<AtomicUsize>,
         address: SocketAddr,

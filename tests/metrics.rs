@@ -4,6 +4,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock, and servers are tasks")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
+#[path = "support/fault.rs"]
+mod fault;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::OnceLock;
@@ -13,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use crate::fault::Fault;
 use stanchion::adaptive_limit::{Algorithm, Next, Sample};
 use stanchion::circuit_breaker::State;
 use stanchion::classify::Class;
@@ -184,7 +187,7 @@ async fn the_life_of_a_circuit_can_be_read_from_its_metrics() {
     let mut service = layer.layer(tower::service_fn(|end: Option<bool>| async move {
         match end {
             Some(true) => Ok(()),
-            Some(false) => Err(Error::Inner("failed")),
+            Some(false) => Err(Error::Inner(Fault("failed"))),
             None => std::future::pending().await,
         }
     }));
@@ -411,7 +414,7 @@ async fn what_retries_do_can_be_read_from_their_metrics() {
         let mut attempts = 0;
         let attempt = || {
             attempts += 1;
-            std::future::ready(if attempts <= failures { Err(Error::Inner("failed")) } else { Ok(()) })
+            std::future::ready(if attempts <= failures { Err(Error::Inner(Fault("failed"))) } else { Ok(()) })
         };
         handle.run(attempt).await
     };
@@ -444,7 +447,7 @@ async fn what_retries_do_can_be_read_from_their_metrics() {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_given_up_between_two_attempts_is_counted_by_its_reason() {
     const NAME: &str = "retry given up";
-    let layer = retry(NAME).judge(|_: Result<&u32, &Error<&'static str>>| Class::Failure);
+    let layer = retry(NAME).classify(|_: Result<&u32, &Error<Fault>>| Class::Failure);
     let inner = tower::limit::ConcurrencyLimit::new(tower::service_fn(|_: ()| async { Ok(503) }), 1);
     let mut occupied = inner.clone();
     let mut call = task::spawn(layer.layer(inner).oneshot(()));
@@ -481,7 +484,7 @@ async fn throttled_calls_are_counted() {
     let handle = layer.handle();
     let throttled = "stanchion_throttle_rejections_total reason=throttled";
     assert_eq!(series("thrifty").await, [(throttled.to_owned(), 0.0)].into());
-    let fails = tower::service_fn(|()| std::future::ready(Err::<(), _>(Error::Inner("failed"))));
+    let fails = tower::service_fn(|()| std::future::ready(Err::<(), _>(Error::Inner(Fault("failed")))));
     while handle.snapshot().refused < 3 {
         layer.layer(fails).oneshot(()).await.unwrap_err();
     }
@@ -579,7 +582,7 @@ async fn an_adaptive_limit_shows_its_load_and_counts_waits_and_refusals_by_their
     assert_eq!(series, [keys[1], keys[2], keys[3], keys[4], keys[5]]);
 }
 
-fn service_fn_that_hangs() -> impl Service<(), Response = (), Error = Error<&'static str>> + Clone {
+fn service_fn_that_hangs() -> impl Service<(), Response = (), Error = Error<Fault>> + Clone {
     tower::service_fn(|()| std::future::pending())
 }
 
@@ -606,7 +609,7 @@ async fn what_a_rate_limit_does_can_be_read_from_its_metrics() {
     };
     expect(&series("quotas").await, [0.0; 5]);
     let mut service =
-        layer.layer(tower::service_fn(|_: u32| std::future::ready(Ok::<_, Error<&'static str>>(()))));
+        layer.layer(tower::service_fn(|_: u32| std::future::ready(Ok::<_, Error<Fault>>(()))));
     assert!(other.handle().try_take_for(&5_u32, 1).is_ok());
     for (key, is_answered) in [(1, true), (2, true), (3, false)] {
         assert_eq!(service.call(key).await.is_ok(), is_answered);

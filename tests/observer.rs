@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
+#[path = "support/fault.rs"]
+mod fault;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::channel;
@@ -10,9 +12,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::fault::Fault;
 use stanchion::circuit_breaker::{Cause, Readiness, State, Transition};
 use stanchion::classify::Class;
-use stanchion::telemetry::{Event, Outcome, Source};
+use stanchion::telemetry::{Event, CallOutcome, Source};
 use stanchion::{
     CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, Reason, Rejected, RetryConfig,
     RetryHandle, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer, Window,
@@ -70,7 +73,7 @@ fn line(event: &Event<'_>) -> String {
     }
 }
 
-type Failure = Error<&'static str>;
+type Failure = Error<Fault>;
 
 /// A service that ends as it is asked to, and does not end if asked for nothing.
 fn service(
@@ -79,7 +82,7 @@ fn service(
     layer.layer(service_fn(|end| async move {
         match end {
             Some(true) => Ok(()),
-            Some(false) => Err(Error::Inner("failed")),
+            Some(false) => Err(Error::Inner(Fault("failed"))),
             None => std::future::pending().await,
         }
     }))
@@ -112,7 +115,7 @@ async fn each_call_is_one_event_with_its_outcome() {
     let heard = Heard::default();
     let layer = heard.by(layer()).classify(|result: Result<&u32, &Failure>| match result {
         Ok(_) => Class::Success,
-        Err(Error::Inner("not found")) => Class::Ignored,
+        Err(Error::Inner(Fault("not found"))) => Class::Ignored,
         Err(_) => Class::Failure,
     });
     let mut service = layer.layer(service_fn(|end: Result<u32, &'static str>| async move {
@@ -164,11 +167,11 @@ async fn a_call_tells_how_long_it_took_and_whether_it_was_slow() {
     assert_eq!(
         *calls.lock().unwrap(),
         [
-            (Outcome::Success, false, Duration::ZERO),
-            (Outcome::Success, false, limit),
-            (Outcome::Failure, true, more),
-            (Outcome::Success, true, more),
-            (Outcome::Cancelled, true, more),
+            (CallOutcome::Success, false, Duration::ZERO),
+            (CallOutcome::Success, false, limit),
+            (CallOutcome::Failure, true, more),
+            (CallOutcome::Success, true, more),
+            (CallOutcome::Cancelled, true, more),
         ]
     );
 }
@@ -338,7 +341,7 @@ impl Service<()> for Unready {
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         assert!(!self.panics, "poll_ready of the inner service");
-        Poll::Ready(Err(Error::Inner("cannot connect")))
+        Poll::Ready(Err(Error::Inner(Fault("cannot connect"))))
     }
 
     fn call(&mut self, (): ()) -> Self::Future {
@@ -465,7 +468,7 @@ async fn an_observer_that_panics_harms_no_call_and_no_other_observer() {
     service.ready().await.unwrap().call(Some(true)).await.unwrap();
     for _ in 0..3 {
         let failed = service.ready().await.unwrap().call(Some(false)).await;
-        assert_eq!(failed, Err(Error::Inner("failed")));
+        assert_eq!(failed, Err(Error::Inner(Fault("failed"))));
     }
     assert_eq!(handle.state(), State::Open);
     let refused = service.ready().await.unwrap().call(Some(true)).await;
@@ -673,8 +676,8 @@ async fn a_retry_layer_tells_what_it_does_in_the_order_in_which_it_does_it() {
         },
     );
     let failed =
-        layer.layer(service_fn(|()| async { Err::<(), _>(Error::Inner("failed")) })).oneshot(()).await;
-    assert_eq!(failed, Err(Error::Inner("failed")));
+        layer.layer(service_fn(|()| async { Err::<(), _>(Error::Inner(Fault("failed"))) })).oneshot(()).await;
+    assert_eq!(failed, Err(Error::Inner(Fault("failed"))));
     assert_eq!(
         *told.lock().unwrap(),
         [
@@ -730,7 +733,7 @@ async fn a_call_that_is_given_up_is_one_event_and_any_other_none() {
 async fn an_observer_that_panics_harms_no_call_that_is_given_up() {
     let layer = TimeoutLayer::after(SECOND).observer(|_: &Source, _: &Event<'_>| panic!("an observer"));
     let given_up = layer.handle().run(std::future::pending::<Result<(), Failure>>()).await.unwrap_err();
-    assert_eq!(given_up.rejected().map(Rejected::reason), Some(Reason::TotalTimeout));
+    assert_eq!(given_up.rejected().map(|rejected| rejected.reason()), Some(Reason::TotalTimeout));
 }
 
 #[tokio::test(start_paused = true)]

@@ -28,7 +28,6 @@ use http::{Request, Response, StatusCode};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
-use stanchion::classify::http::{BodyEnd, HttpClassifier};
 use stanchion::protocol::http::Http;
 use stanchion::rate_limit::Quota;
 use stanchion::respond::http_response;
@@ -106,7 +105,7 @@ fn refusing(router: Router) -> Router {
     router.layer(
         ServiceBuilder::new()
             .layer(respond(http_response))
-            .layer(BulkheadLayer::new(config).hold_until(BodyEnd))
+            .layer(BulkheadLayer::new(config).protocol(Http::new()).hold_until_body_end())
             .map_err(Error::<Infallible>::Inner),
     )
 }
@@ -118,7 +117,7 @@ fn waiting(router: Router) -> Router {
     router.layer(
         ServiceBuilder::new()
             .layer(respond(http_response))
-            .layer(layer.hold_until(BodyEnd))
+            .layer(layer.protocol(Http::new()).hold_until_body_end())
             .map_err(Error::<Infallible>::Inner),
     )
 }
@@ -129,7 +128,7 @@ fn finding(router: Router) -> Router {
     router.layer(
         ServiceBuilder::new()
             .layer(respond(http_response))
-            .layer(AdaptiveLimitLayer::new(config).classify(HttpClassifier::new()).over(Http::new()))
+            .layer(AdaptiveLimitLayer::new(config).protocol(Http::new()).protocol(Http::new()))
             .map_err(Error::<Infallible>::Inner),
     )
 }

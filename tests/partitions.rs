@@ -2,10 +2,13 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
 
+#[path = "support/fault.rs"]
+mod fault;
 use std::future::{Future, pending, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 
+use crate::fault::Fault;
 use stanchion::bulkhead::Permit;
 use stanchion::{
     BulkheadConfig, BulkheadHandle, BulkheadLayer, Claim, Criticality, Error, Headroom, Partition,
@@ -15,7 +18,7 @@ use tokio_test::task::{self, Spawn};
 use tokio_test::{assert_pending, assert_ready};
 use tower::{Layer, Service, service_fn};
 
-type Failure = Error<&'static str>;
+type Failure = Error<Fault>;
 type Call = Pin<Box<dyn Future<Output = Result<u32, Failure>>>>;
 
 const LIVE: Partition = Partition::named("live");
@@ -134,7 +137,7 @@ fn shares_change_while_calls_are_under_way() {
 
 #[test]
 fn a_call_that_ends_panics_or_is_dropped_gives_its_room_back_to_its_partition() {
-    let layer = BulkheadLayer::new(config(10, lending(0.0, 0.0))).over(claim);
+    let layer = BulkheadLayer::new(config(10, lending(0.0, 0.0))).claims(claim);
     let mut service = layer.layer(service_fn(|request: u32| serve(request)));
     for request in [1, 101, 200, 201, 202] {
         let mut call = begin(&mut service, request);
@@ -152,7 +155,7 @@ fn a_call_that_ends_panics_or_is_dropped_gives_its_room_back_to_its_partition() 
 
 #[tokio::test(start_paused = true)]
 async fn a_partition_that_waits_keeps_no_other_waiting() {
-    let layer = BulkheadLayer::waiting(config(10, lending(0.0, 0.0)).max_queued(4)).over(claim);
+    let layer = BulkheadLayer::waiting(config(10, lending(0.0, 0.0)).max_queued(4)).claims(claim);
     let mut service = layer.layer(service_fn(|request: u32| serve(request)));
     let mut stuck: Vec<_> = (200..203).map(|request| begin(&mut service, request)).collect();
     let mut waits = begin(&mut service, 103);
@@ -170,7 +173,7 @@ async fn a_partition_that_waits_keeps_no_other_waiting() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_is_served_when_its_share_grows() {
-    let layer = BulkheadLayer::waiting(config(10, lending(0.0, 0.0)).max_queued(4)).over(claim);
+    let layer = BulkheadLayer::waiting(config(10, lending(0.0, 0.0)).max_queued(4)).claims(claim);
     let mut service = layer.layer(service_fn(|request: u32| serve(request)));
     let _stuck: Vec<_> = (200..203).map(|request| begin(&mut service, request)).collect();
     let mut waits = begin(&mut service, 103);

@@ -21,7 +21,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::TokioExecutor;
 use stanchion::protocol::http::{ByChain, Http, Idempotent, Unprocessed, is_unprocessed};
-use stanchion::protocol::{Judge, Repeat};
+use stanchion::classify::{Classify, Retryable};
 use stanchion::replay_body::ReplayBody;
 use stanchion::{Backoff, Error, RetryConfig, RetryLayer};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
@@ -41,27 +41,27 @@ async fn by_reqwest(to: SocketAddr) -> reqwest::Error {
     client.post(format!("http://{to}/")).body("one cup").send().await.unwrap_err()
 }
 
-fn repeat<F: Unprocessed<E>, E>(http: &Http<F>, error: &E) -> Repeat {
-    Judge::<Response<()>, E>::judge(http, Err(error)).repeat()
+fn retryable<F: Unprocessed<E>, E>(http: &Http<F>, error: &E) -> Retryable {
+    Classify::<Response<()>, E>::classify(http, Err(error)).retryable
 }
 
 /// What layers make of such an error, in whichever way it is handed to them.
 #[track_caller]
 fn assert_judged<E: StdError + Send + Sync + 'static>(error: E, is_lost: bool) {
     assert_eq!(is_unprocessed(&error), is_lost, "{error:?}");
-    let expected = if is_lost { Repeat::Always } else { Repeat::IfIdempotent };
+    let expected = if is_lost { Retryable::Always } else { Retryable::IfIdempotent };
 
     // A type that this crate does not know takes a closure.
     let error = Error::Inner(error);
     assert!(!ByChain.is_unprocessed(&error));
     let of_type = |error: &Error<E>| error.inner().is_some_and(|error| is_unprocessed(error));
-    assert_eq!(repeat(&Http::new().unprocessed(of_type), &error), expected);
+    assert_eq!(retryable(&Http::new().unprocessed(of_type), &error), expected);
 
     // In a box it does not.
-    let boxed = error.boxed();
-    assert_eq!(repeat(&Http::new(), &boxed), expected);
+    let boxed = BoxError::from(error);
+    assert_eq!(retryable(&Http::new(), &boxed), expected);
     let Error::Inner(boxed) = boxed else { panic!("no refusal") };
-    assert_eq!(repeat(&Http::new(), &boxed), expected);
+    assert_eq!(retryable(&Http::new(), &boxed), expected);
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn a_request_whose_connection_broke_may_have_been_processed() {
 async fn an_error_is_to_be_boxed_by_itself() {
     let down = Down::new();
     let nested = BoxError::from(Error::Inner(by_hyper(down.address(), false).await));
-    assert_eq!(repeat(&Http::new(), &nested), Repeat::IfIdempotent);
+    assert_eq!(retryable(&Http::new(), &nested), Retryable::IfIdempotent);
 }
 
 /// Waiting for it has cost some.
@@ -105,7 +105,7 @@ async fn a_further_attempt_tells_what_time_is_left_when_it_is_made() {
         .header(CONTENT_TYPE, "application/grpc")
         .header("grpc-timeout", "10S")
         .extension(Idempotent(true));
-    let layer = RetryLayer::new(config).over(Http::new());
+    let layer = RetryLayer::new(config).protocol(Http::new());
     layer.layer(service).oneshot(request.body(Full::default()).unwrap()).await.unwrap();
     assert_eq!(*timeouts.lock().unwrap(), ["10000000u", "9000000u", "8000000u"]);
 }
@@ -267,7 +267,7 @@ mod http2 {
                 let (to, requests) = start([refusal, Answer::Good]).await;
                 let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
                 let retry = RetryLayer::new(RetryConfig::new().backoff(Backoff::constant(Duration::ZERO)));
-                let service = retry.over(Http::new()).layer(client.map_err(BoxError::from));
+                let service = retry.protocol(Http::new()).layer(client.map_err(BoxError::from));
                 let request = Request::post(format!("http://{to}/")).body(Full::new(Bytes::from(body)));
                 let answer = service.oneshot(request.unwrap()).await.unwrap();
                 assert_eq!(answer.status(), 200, "{refusal:?}, {body:?}");

@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock, and its calls are tasks")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
+#[path = "support/fault.rs"]
+mod fault;
 #[path = "rate_limit/deadline.rs"]
 mod deadline;
 #[path = "rate_limit/keys.rs"]
@@ -14,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::fault::Fault;
 use stanchion::rate_limit::{Quota, Waits};
 use stanchion::telemetry::{Action, Event, Source};
 use stanchion::{
@@ -28,7 +31,7 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-type Failure = Error<&'static str>;
+type Failure = Error<Fault>;
 
 /// One call each 100 ms, of which so many may come at once.
 fn ten_per_second(burst: u32) -> Quota {

@@ -3,11 +3,14 @@
 #![allow(clippy::disallowed_methods, reason = "a server is a task")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::needless_pass_by_value, reason = "helpers of tests")]
 
+#[path = "support/fault.rs"]
+mod fault;
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use crate::fault::Fault;
 use stanchion::circuit_breaker::Readiness;
 use stanchion::respond::{Respond, RespondLayer};
 use stanchion::{CircuitBreakerConfig, CircuitBreakerLayer, Error, Rejected, respond};
@@ -19,7 +22,7 @@ fn breaker() -> CircuitBreakerLayer {
 }
 
 fn say(rejected: Rejected) -> String {
-    format!("{} says {}", rejected.policy(), rejected.reason())
+    format!("{} says {}", rejected.layer(), rejected.reason())
 }
 
 #[tokio::test(start_paused = true)]
@@ -40,11 +43,11 @@ async fn responses_and_errors_pass_and_a_refusal_is_a_response() {
 
 /// An inner service that says in `poll_ready` what it is told to say.
 #[derive(Clone, Debug)]
-struct Says(Option<Error<&'static str>>);
+struct Says(Option<Error<Fault>>);
 
 impl Service<()> for Says {
     type Response = String;
-    type Error = Error<&'static str>;
+    type Error = Error<Fault>;
     type Future = Ready<Result<String, Self::Error>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -76,7 +79,7 @@ async fn a_refusal_in_poll_ready_is_the_response_to_the_call() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_poll_ready_passes() {
-    let mut service = respond(say).layer(Says(Some(Error::Inner("cannot connect"))));
+    let mut service = respond(say).layer(Says(Some(Error::Inner(Fault("cannot connect")))));
     assert_eq!(service.ready().await.unwrap_err(), "cannot connect");
 }
 
@@ -134,6 +137,7 @@ mod under_axum {
     use hyper_util::client::legacy::Client;
     use hyper_util::rt::TokioExecutor;
     use stanchion::classify::Class;
+    use stanchion::protocol::{Classified, Plain};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -144,7 +148,7 @@ mod under_axum {
     fn unavailable(rejected: Rejected) -> Response {
         let wait = rejected.retry_after().unwrap_or(SECOND).as_secs_f64().ceil();
         let headers = [(header::RETRY_AFTER, wait.to_string())];
-        (StatusCode::SERVICE_UNAVAILABLE, headers, format!("{} is down", rejected.policy())).into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, headers, format!("{} is down", rejected.layer())).into_response()
     }
 
     /// A server error is a failure, though axum's handlers never fail.
@@ -166,10 +170,10 @@ mod under_axum {
             .fallback(|| async { (StatusCode::NOT_FOUND, "nothing here") })
     }
 
-    type Classifier = fn(Result<&Response, &Error<Infallible>>) -> Class;
+    type Classifier = Classified<Plain, fn(Result<&Response, &Error<Infallible>>) -> Class>;
 
     fn layer() -> CircuitBreakerLayer<Classifier> {
-        breaker().classify(classify)
+        breaker().classify(classify as fn(Result<&Response, &Error<Infallible>>) -> Class)
     }
 
     fn guarded(layer: &CircuitBreakerLayer<Classifier>) -> Router {
@@ -233,11 +237,11 @@ mod under_axum {
     #[tokio::test(start_paused = true)]
     async fn a_router_may_carry_the_permit_in_its_bodies() {
         use stanchion::circuit_breaker::Permit;
-        use stanchion::classify::http::{GuardedBody, HttpClassifier};
+        use stanchion::protocol::http::{GuardedBody, Http};
 
         type Guarded = http::Response<GuardedBody<Body, Permit>>;
 
-        let layer = breaker().classify(HttpClassifier::new());
+        let layer = breaker().protocol(Http::new());
         let unavailable = |_| {
             let mut response = Guarded::default();
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;

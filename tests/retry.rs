@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock, and spawns")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
+#[path = "support/fault.rs"]
+mod fault;
 #[path = "retry/deadline.rs"]
 mod deadline;
 #[path = "retry/handle.rs"]
@@ -23,9 +25,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::fault::Fault;
 use stanchion::circuit_breaker::State;
 use stanchion::classify::Class;
-use stanchion::protocol::Judgement;
+use stanchion::classify::Outcome;
 use stanchion::telemetry::{Event, Source};
 use stanchion::{
     Backoff, Budget, BudgetConfig, CircuitBreakerConfig, CircuitBreakerLayer, Error, Jitter, Reason,
@@ -36,12 +39,12 @@ use tokio_test::{assert_pending, task};
 use tower::limit::ConcurrencyLimitLayer;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
-type Failure = Error<&'static str>;
+type Failure = Error<Fault>;
 type Answer = Result<u32, Failure>;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
-const FAILED: Answer = Err(Error::Inner("failed"));
+const FAILED: Answer = Err(Error::Inner(Fault("failed")));
 
 /// Three attempts, 100 and 200 ms apart.
 fn config() -> RetryConfig {
@@ -150,7 +153,7 @@ async fn a_failure_is_repeated_after_growing_waits_and_the_last_one_is_handed_ou
         Err::<(), _>(Error::Inner(["first", "second", "third"][attempt as usize - 1]))
     });
     let answer = heard.by(layer()).layer(service).oneshot(7).await;
-    assert_eq!(answer, Err(Error::Inner("third")));
+    assert_eq!(answer, Err(Error::Inner(Fault("third"))));
     starts.assert_at(&[0, 100, 300]);
     assert_eq!(
         heard.take(),
@@ -185,26 +188,26 @@ async fn a_closure_says_what_an_end_means() {
     let (service, starts) = backend(|attempt| async move {
         match attempt {
             1 => Ok(503),
-            2 => Err(Error::Inner("reset")),
+            2 => Err(Error::Inner(Fault("reset"))),
             3 => Ok(200),
-            4 => Err(Error::Inner("bad request")),
-            _ => Err(Error::Inner("not found")),
+            4 => Err(Error::Inner(Fault("bad request"))),
+            _ => Err(Error::Inner(Fault("not found"))),
         }
     });
-    let layer = layer().judge(|result: Result<&u32, &Failure>| match result {
-        Ok(503) => Judgement::failed(),
-        Ok(_) => Judgement::good(),
-        Err(Error::Inner("not found")) => Class::Ignored.into(),
-        Err(Error::Inner("bad request")) => Judgement::failed().never(),
-        Err(_) => Judgement::failed(),
+    let layer = layer().classify(|result: Result<&u32, &Failure>| match result {
+        Ok(503) => Outcome::failure(),
+        Ok(_) => Outcome::success(),
+        Err(Error::Inner(Fault("not found"))) => Class::Ignored.into(),
+        Err(Error::Inner(Fault("bad request"))) => Outcome::failure().retryable(stanchion::classify::Retryable::Never),
+        Err(_) => Outcome::failure(),
     });
     let mut service = heard.by(layer).layer(service);
     assert_eq!(service.ready().await.unwrap().call(7).await, Ok(200));
     starts.assert_at(&[0, 100, 300]);
     assert_eq!(heard.count("retried"), 2);
-    assert_eq!(service.ready().await.unwrap().call(7).await, Err(Error::Inner("bad request")));
+    assert_eq!(service.ready().await.unwrap().call(7).await, Err(Error::Inner(Fault("bad request"))));
     assert_eq!(heard.take(), ["1 failure"]);
-    assert_eq!(service.ready().await.unwrap().call(7).await, Err(Error::Inner("not found")));
+    assert_eq!(service.ready().await.unwrap().call(7).await, Err(Error::Inner(Fault("not found"))));
     assert_eq!(heard.take(), ["1 ignored"]);
 }
 
@@ -218,7 +221,7 @@ async fn an_answer_that_is_discarded_is_dropped_before_the_wait() {
         seen.lock().unwrap().push(Arc::downgrade(result.unwrap()));
         Class::Failure
     };
-    let mut call = task::spawn(layer().judge(judge).layer(service).oneshot(held));
+    let mut call = task::spawn(layer().classify(judge).layer(service).oneshot(held));
     assert_pending!(call.poll());
     assert_eq!(starts.count(), 1);
     assert_eq!(answers.lock().unwrap()[0].strong_count(), 0, "in the wait");
@@ -333,7 +336,7 @@ async fn a_refusal_is_not_put_before_the_judge() {
     breaker.handle().force_open();
     for retry in [false, true] {
         let judge = |result: Result<&u32, &Failure>| -> Class { panic!("{result:?} is put before it") };
-        let layer = RetryLayer::new(config().retry_refusals(retry)).judge(judge);
+        let layer = RetryLayer::new(config().retry_refusals(retry)).classify(judge);
         let (service, _) = failing(0);
         let answer = layer.layer(breaker.layer(service)).oneshot(7).await;
         assert!(matches!(answer, Err(Error::Rejected(_))));
@@ -376,7 +379,7 @@ async fn an_answer_is_no_refusal_though_something_inside_was_refused_before() {
             Ok(503)
         }
     });
-    let layer = layer().judge(|_: Result<&u32, &Failure>| Class::Failure);
+    let layer = layer().classify(|_: Result<&u32, &Failure>| Class::Failure);
     assert_eq!(layer.layer(service).oneshot(7).await, Ok(503));
     assert_eq!(starts.count(), 3);
 }
@@ -409,7 +412,7 @@ async fn what_came_before_the_last_attempt_is_nothing_to_a_layer_further_out() {
             async move {
                 match (attempt % 2, refuses) {
                     (1, true) => handle.run(async { Ok::<_, Failure>(0) }).await,
-                    (1, false) => Err(Error::Inner("late")),
+                    (1, false) => Err(Error::Inner(Fault("late"))),
                     _ => FAILED,
                 }
             }

@@ -4,6 +4,8 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "time is paused; helpers of a test")]
 
+#[path = "support/fault.rs"]
+mod fault;
 #[path = "support/virtual_server.rs"]
 mod virtual_server;
 

@@ -9,6 +9,8 @@
     reason = "numbers are small; helpers of a test"
 )]
 
+#[path = "support/fault.rs"]
+mod fault;
 #[path = "support/overload.rs"]
 mod overload;
 #[path = "support/virtual_server.rs"]
@@ -91,7 +93,7 @@ fn critical_calls_are_served_whatever_comes() {
 fn headroom_is_kept_for_critical_calls() {
     for mix in MIXES {
         let config = AdaptiveLimitConfig::new().headroom(Headroom::USUAL);
-        let layer = AdaptiveLimitLayer::new(config).over(criticality);
+        let layer = AdaptiveLimitLayer::new(config).claims(criticality);
         let outcomes = outcomes(&mix, |server| layer.layer(server));
         let success: Vec<f64> = outcomes.iter().map(Outcome::success).collect();
         println!("headroom {mix:?}: {success:.3?}, goodput {:.3} (seed {})", goodput(&outcomes), seed());

@@ -5,6 +5,8 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "time is paused; helpers of a test")]
 
+#[path = "support/fault.rs"]
+mod fault;
 #[path = "support/naive_hedge.rs"]
 mod naive;
 #[path = "support/virtual_server.rs"]

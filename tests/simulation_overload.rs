@@ -12,12 +12,15 @@
     reason = "numbers are small"
 )]
 
+#[path = "support/fault.rs"]
+mod fault;
 #[path = "support/overload.rs"]
 mod overload;
 #[path = "support/virtual_server.rs"]
 mod virtual_server;
 
 use overload::{BrownOut, Figures, behind, deadline};
+use crate::fault::Fault;
 use stanchion::admission::MinRemaining;
 use stanchion::{AdaptiveLimitConfig, AdaptiveLimitLayer, BulkheadConfig, Discipline, Error};
 use tower::{BoxError, Layer, Service, ServiceBuilder};
@@ -69,7 +72,7 @@ fn without_a_limit_all_answers_are_late_and_go_on_to_be() {
 fn behind_a_limit_of_towers_all_answers_are_late() {
     let limit = |server| {
         let layers = ServiceBuilder::new()
-            .map_err(|_: BoxError| -> Failed { Error::Inner("overloaded") })
+            .map_err(|_: BoxError| -> Failed { Error::Inner(Fault("overloaded")) })
             .load_shed()
             .concurrency_limit(200);
         layers.service(server)

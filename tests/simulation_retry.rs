@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test")]
 
+#[path = "support/fault.rs"]
+mod fault;
 #[path = "support/naive_retry.rs"]
 mod naive_retry;
 #[path = "support/virtual_server.rs"]

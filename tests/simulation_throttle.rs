@@ -5,6 +5,8 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "time is paused; helpers of a test")]
 #![allow(clippy::cast_precision_loss, reason = "numbers of calls are small")]
 
+#[path = "support/fault.rs"]
+mod fault;
 #[path = "support/virtual_server.rs"]
 mod virtual_server;
 
@@ -17,6 +19,7 @@ use std::slice::from_ref;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::fault::Fault;
 use stanchion::{Error, ThrottleConfig, ThrottleLayer};
 use tower::{Layer, Service};
 use virtual_server::{
@@ -54,7 +57,7 @@ impl Service<Request> for Limited {
         // A backlog of a tenth of a second, or chance would leave some of the rate unused.
         if self.next.get() > now + 100 * MILLISECOND {
             self.refused.set(self.refused.get() + 1);
-            return Either::Refused(ready(Err(Error::Inner("overloaded"))));
+            return Either::Refused(ready(Err(Error::Inner(Fault("overloaded")))));
         }
         self.next.set(self.next.get().max(now) + between);
         Either::Accepted(self.server.call(request))
@@ -192,7 +195,7 @@ impl Service<Request> for Textbook {
 
     fn call(&mut self, request: Request) -> Self::Future {
         if self.refuses() {
-            return Box::pin(ready(Err(Error::Inner("throttled"))));
+            return Box::pin(ready(Err(Error::Inner(Fault("throttled")))));
         }
         let (call, server, calls) = (self.server.call(request), self.server.clone(), Rc::clone(&self.calls));
         Box::pin(async move {

@@ -14,9 +14,9 @@ use std::time::Duration;
 use http_body_util::Full;
 use reqwest::{Body, Client, Method, Request, Response, Url};
 use stanchion::circuit_breaker::State;
-use stanchion::classify::Class;
 use stanchion::protocol::http::{Http, is_unprocessed};
-use stanchion::protocol::{Carry, Cover, Judge, Judgement, Replay, Timeouts, Watch};
+use stanchion::classify::{Class, Classify, Outcome};
+use stanchion::protocol::{Carry, Cover, Replay, Timeouts, Watch};
 use stanchion::{
     Backoff, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, Reason, RetryConfig,
     RetryLayer, TimeoutLayer,
@@ -54,19 +54,19 @@ impl Replay<Request> for OverReqwest {
     }
 }
 
-impl Judge<Response, Error<reqwest::Error>> for OverReqwest {
-    fn judge(&self, result: Result<&Response, &Error<reqwest::Error>>) -> Judgement {
+impl Classify<Response, Error<reqwest::Error>> for OverReqwest {
+    fn classify(&self, result: Result<&Response, &Error<reqwest::Error>>) -> Outcome {
         match result {
             Ok(response) => {
                 let mut head = http::Response::new(());
                 *head.status_mut() = response.status();
                 *head.headers_mut() = response.headers().clone();
-                Judge::<_, Infallible>::judge(&Http::new(), Ok(&head))
+                Classify::<_, Infallible>::classify(&Http::new(), Ok(&head))
             }
             Err(Error::Inner(error)) if error.is_connect() || is_unprocessed(error) => {
-                Judgement::unprocessed()
+                Outcome::unprocessed()
             }
-            Err(_) => Judgement::failed(),
+            Err(_) => Outcome::failure(),
         }
     }
 }
@@ -92,10 +92,10 @@ fn stack() -> (impl Service<Request, Response = Response, Error = Error<reqwest:
     let retry = RetryLayer::new(RetryConfig::new().backoff(Backoff::constant(Duration::ZERO)));
     let client = Client::builder().no_proxy().retry(reqwest::retry::never()).build().unwrap();
     let service = ServiceBuilder::new()
-        .layer(TimeoutLayer::after(Duration::from_secs(3_600)).over(OverReqwest))
-        .layer(retry.over(OverReqwest))
+        .layer(TimeoutLayer::after(Duration::from_secs(3_600)).protocol(OverReqwest))
+        .layer(retry.protocol(OverReqwest))
         .layer(breaker)
-        .layer(TimeoutLayer::per_attempt(Duration::from_secs(3_600)).over(OverReqwest))
+        .layer(TimeoutLayer::per_attempt(Duration::from_secs(3_600)).protocol(OverReqwest))
         .map_err(Error::Inner)
         .service(client);
     (service, handle)

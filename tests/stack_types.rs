@@ -21,7 +21,6 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::TokioExecutor;
 use stanchion::circuit_breaker::State;
-use stanchion::classify::http::HttpClassifier;
 use stanchion::protocol::http::{Http, TimedBody, is_unprocessed};
 use stanchion::{
     Backoff, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, HedgeConfig, HedgeLayer,
@@ -54,15 +53,15 @@ fn typed() -> (
     let http = Http::new().unprocessed(|error: &Error<legacy::Error>| {
         error.inner().is_some_and(|error| error.is_connect() || is_unprocessed(error))
     });
-    let breaker = CircuitBreakerLayer::new(CircuitBreakerConfig::new()).classify(HttpClassifier::new());
+    let breaker = CircuitBreakerLayer::new(CircuitBreakerConfig::new()).protocol(Http::new());
     let handle = breaker.handle();
     let retry = RetryLayer::new(RetryConfig::new().backoff(Backoff::constant(Duration::ZERO)));
     let service = ServiceBuilder::new()
-        .layer(TimeoutLayer::after(LONG).over(http))
-        .layer(retry.over(http))
-        .layer(HedgeLayer::new(HedgeConfig::new()).over(http))
+        .layer(TimeoutLayer::after(LONG).protocol(http))
+        .layer(retry.protocol(http))
+        .layer(HedgeLayer::new(HedgeConfig::new()).protocol(http))
         .layer(breaker)
-        .layer(TimeoutLayer::per_attempt(LONG).over(http))
+        .layer(TimeoutLayer::per_attempt(LONG).protocol(http))
         .map_err(Error::Inner)
         .service(Client::builder(TokioExecutor::new()).build_http());
     (service, handle)
@@ -135,7 +134,7 @@ async fn a_server_answers_what_its_layers_refuse_or_give_up() {
             ServiceBuilder::new()
                 .layer(respond(unavailable))
                 .layer(breaker)
-                .layer(TimeoutLayer::after(Duration::from_secs(1)).over(Http::new()))
+                .layer(TimeoutLayer::after(Duration::from_secs(1)).protocol(Http::new()))
                 .map_err(Error::<Infallible>::Inner),
         );
     let read = async |path: &str| {
@@ -158,7 +157,7 @@ async fn a_body_that_is_passed_on_is_sent_again() {
     let address = upstream.address();
     let retry = RetryLayer::new(RetryConfig::new().backoff(Backoff::constant(Duration::ZERO)));
     let client = ServiceBuilder::new()
-        .layer(retry.over(Http::new()))
+        .layer(retry.protocol(Http::new()))
         .map_err(BoxError::from)
         .service(Client::builder(TokioExecutor::new()).build_http());
     // The future of a stack whose errors are in boxes is not `Send` within another one, a compiler's limit; this is.

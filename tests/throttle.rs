@@ -3,11 +3,14 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock")]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "support/fault.rs"]
+mod fault;
 use std::future::pending;
 use std::time::Duration;
 
+use crate::fault::Fault;
 use stanchion::classify::Class;
-use stanchion::protocol::Judgement;
+use stanchion::classify::Outcome;
 use stanchion::{
     CircuitBreakerConfig, CircuitBreakerLayer, Error, Reason, Rejected, ThrottleConfig, ThrottleHandle,
     ThrottleLayer, TimeoutLayer,
@@ -18,7 +21,7 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-type Failure = Error<&'static str>;
+type Failure = Error<Fault>;
 type Answer = Result<u32, Failure>;
 
 fn config() -> ThrottleConfig {
@@ -34,7 +37,7 @@ async fn call<S: Service<Req>, Req>(service: &mut S, request: Req) -> Result<S::
     service.ready().await?.call(request).await
 }
 
-const FAILED: Answer = Err(Error::Inner("failed"));
+const FAILED: Answer = Err(Error::Inner(Fault("failed")));
 
 /// So many calls, which all fail; how many of them were refused.
 async fn fail<S>(service: &mut S, calls: u32) -> u64
@@ -74,7 +77,7 @@ async fn a_share_of_the_calls_is_refused_once_enough_have_failed() {
     assert_eq!(error.reason(), Reason::Throttled);
     assert_eq!((error.retry_after(), error.limit(), error.reached_service()), (None, None, false));
     assert_eq!(error.to_string(), "rejected by orders: service accepts too few requests");
-    assert_eq!(error.policy(), "orders");
+    assert_eq!(error.layer(), "orders");
 }
 
 #[tokio::test(start_paused = true)]
@@ -122,17 +125,17 @@ async fn all_services_of_all_clones_share_the_counts() {
 
 #[tokio::test(start_paused = true)]
 async fn a_judge_says_what_was_accepted() {
-    let layer = ThrottleLayer::new(config()).judge(|result: Result<&u32, &Failure>| match result {
-        Ok(503) => Judgement::failed(),
-        Ok(_) => Judgement::good(),
-        Err(Error::Inner("no such item")) => Judgement::failed().accepted(),
+    let layer = ThrottleLayer::new(config()).classify(|result: Result<&u32, &Failure>| match result {
+        Ok(503) => Outcome::failure(),
+        Ok(_) => Outcome::success(),
+        Err(Error::Inner(Fault("no such item"))) => Outcome::failure().overload(false),
         Err(_) => Class::Failure.into(),
     });
     let (mut service, handle) = (layer.layer(service_fn(answer)), layer.handle());
     for (result, expected) in [
         (Ok(200), (1, 1, 0)),
         (Ok(503), (2, 1, 0)),
-        (Err(Error::Inner("no such item")), (3, 2, 0)),
+        (Err(Error::Inner(Fault("no such item"))), (3, 2, 0)),
         (FAILED, (4, 2, 0)),
     ] {
         assert_eq!(call(&mut service, result.clone()).await, result, "it passes unchanged");
@@ -150,7 +153,7 @@ async fn a_refusal_further_in_was_not_sent_and_is_one_further_out() {
     breaker.handle().force_open();
     for _ in 0..20 {
         let error = call(&mut service, Ok(1)).await.unwrap_err();
-        assert_eq!(error.rejected().map(Rejected::reason), Some(Reason::CircuitOpen));
+        assert_eq!(error.rejected().map(|rejected| rejected.reason()), Some(Reason::CircuitOpen));
     }
     assert_eq!(counts(&throttle.handle()), (0, 0, 0));
     assert_eq!(outer.handle().snapshot().failures, 0);
@@ -169,11 +172,11 @@ async fn its_own_refusal_is_no_failure_for_a_breaker_further_out() {
 
 #[tokio::test(start_paused = true)]
 async fn a_timeout_further_in_is_no_accepted_request_whatever_the_judge() {
-    let layer = ThrottleLayer::new(config()).judge(|_: Result<&u32, &Failure>| Judgement::good());
+    let layer = ThrottleLayer::new(config()).classify(|_: Result<&u32, &Failure>| Outcome::success());
     let service = service_fn(|()| pending::<Answer>());
     let mut service = layer.layer(TimeoutLayer::per_attempt(SECOND).layer(service));
     let error = call(&mut service, ()).await.unwrap_err();
-    assert_eq!(error.rejected().map(Rejected::reason), Some(Reason::AttemptTimeout));
+    assert_eq!(error.rejected().map(|rejected| rejected.reason()), Some(Reason::AttemptTimeout));
     assert_eq!(counts(&layer.handle()), (1, 0, 0));
 }
 
@@ -275,14 +278,14 @@ mod http {
 
     #[tokio::test(start_paused = true)]
     async fn answers_that_speak_of_load_were_not_accepted() {
-        let layer = ThrottleLayer::new(config().min_requests(u32::MAX)).judge(Http::new());
+        let layer = ThrottleLayer::new(config().min_requests(u32::MAX)).protocol(Http::new());
         let mut service = layer.layer(service_fn(|(status, grpc): (u16, Option<u32>)| async move {
             let mut response = Response::new(());
             *response.status_mut() = StatusCode::from_u16(status).unwrap();
             if let Some(grpc) = grpc {
                 response.headers_mut().insert("grpc-status", grpc.into());
             }
-            Ok::<_, Error<&'static str>>(response)
+            Ok::<_, Error<Fault>>(response)
         }));
         let mut is_accepted = async |answer| {
             let (_, before, _) = counts(&layer.handle());

@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock, and its services take time")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
+#[path = "support/fault.rs"]
+mod fault;
 use std::future::{Future, pending, poll_fn, ready};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -10,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::fault::Fault;
 use stanchion::circuit_breaker::State;
 use stanchion::protocol::{Carry, Cover, Timeouts, Watch};
 use stanchion::telemetry::{Event, Source};
@@ -26,7 +29,7 @@ const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
-type Failure = Error<&'static str>;
+type Failure = Error<Fault>;
 
 /// A request that says how long it takes, with everything that layers say to one another.
 #[derive(Clone, Copy, Debug, Default)]
@@ -154,7 +157,7 @@ fn assert_given_up<T: std::fmt::Debug, E: std::fmt::Debug>(
 ) {
     let rejected = rejected(result);
     assert_eq!(
-        (rejected.policy(), rejected.reason(), rejected.limit(), rejected.reached_service()),
+        (rejected.layer(), rejected.reason(), rejected.limit(), rejected.reached_service()),
         (policy, reason, Some(limit), true)
     );
 }
@@ -168,7 +171,7 @@ fn assert_refused<T: std::fmt::Debug, E: std::fmt::Debug>(
 ) {
     let rejected = rejected(result);
     assert_eq!(
-        (rejected.policy(), rejected.reason(), rejected.limit(), rejected.reached_service()),
+        (rejected.layer(), rejected.reason(), rejected.limit(), rejected.reached_service()),
         (policy, reason, Some(limit), false)
     );
 }
@@ -226,7 +229,7 @@ async fn a_call_that_is_first_polled_when_its_limit_is_over_has_one_chance() {
 async fn the_service_is_dropped_before_its_caller_hears_of_it() {
     let backend = Backend::default();
     for query in [|| Query::of(60 * SECOND), || Query::of(60 * SECOND).within(SECOND / 2)] {
-        let mut service = after(SECOND).over(Queries).layer(backend.clone());
+        let mut service = after(SECOND).protocol(Queries).layer(backend.clone());
         let idle = backend.in_flight() + 1;
         let mut call = task::spawn(service.ready().await.unwrap().call(query()));
         assert_pending!(call.poll());
@@ -247,7 +250,7 @@ async fn observers_hear_of_it_when_the_service_is_dropped() {
     let layer = after(SECOND).observer(move |_: &Source, _: &Event<'_>| {
         seen.store(u32::try_from(Arc::strong_count(&alive)).unwrap(), Ordering::Relaxed);
     });
-    let mut service = layer.over(Queries).layer(backend.clone());
+    let mut service = layer.protocol(Queries).layer(backend.clone());
     let idle = backend.in_flight();
     rejected(call(&mut service, Query::of(60 * SECOND)).await);
     assert_eq!(at_event.load(Ordering::Relaxed) as usize, idle);
@@ -352,8 +355,8 @@ async fn a_caller_that_goes_away_is_no_timeout() {
 
 #[tokio::test(start_paused = true)]
 async fn an_error_of_the_service_passes_as_it_is() {
-    let mut service = after(SECOND).layer(service_fn(|()| ready(Err::<(), _>(Error::Inner("broken")))));
-    assert_eq!(call(&mut service, ()).await, Err(Error::Inner("broken")));
+    let mut service = after(SECOND).layer(service_fn(|()| ready(Err::<(), _>(Error::Inner(Fault("broken"))))));
+    assert_eq!(call(&mut service, ()).await, Err(Error::Inner(Fault("broken"))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -396,8 +399,8 @@ async fn of_two_that_fire_at_once_the_inner_one_speaks_and_is_heard_once() {
 #[tokio::test(start_paused = true)]
 async fn a_request_may_ask_for_more_or_less_than_is_configured() {
     let backend = Backend::default();
-    let mut total = after(SECOND).over(Queries).layer(backend.clone());
-    let mut attempt = per_attempt(SECOND).over(Queries).layer(backend.clone());
+    let mut total = after(SECOND).protocol(Queries).layer(backend.clone());
+    let mut attempt = per_attempt(SECOND).protocol(Queries).layer(backend.clone());
     let slow = Query::of(3 * SECOND);
 
     assert!(call(&mut total, slow.total(4 * SECOND)).await.is_ok());
@@ -417,7 +420,7 @@ async fn a_request_may_ask_for_more_or_less_than_is_configured() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_asks_for_no_time_is_not_sent() {
     let backend = Backend::default();
-    let mut service = after(SECOND).over(Queries).layer(backend.clone());
+    let mut service = after(SECOND).protocol(Queries).layer(backend.clone());
     let result = call(&mut service, Query::default().total(Duration::ZERO)).await;
     assert_refused(result, "outer", Reason::TotalTimeout, Duration::ZERO);
     assert_eq!(backend.calls(), 0);
@@ -428,7 +431,7 @@ async fn a_request_that_asks_for_no_time_is_not_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_is_told_to_the_layers_further_in_as_a_deadline() {
-    let mut service = after(SECOND).over(Queries).layer(Backend::default());
+    let mut service = after(SECOND).protocol(Queries).layer(Backend::default());
     let began = Instant::now();
     let seen = call(&mut service, Query::default()).await.unwrap();
     assert_eq!(seen, Some(Deadline::at(began + SECOND)));
@@ -437,12 +440,12 @@ async fn a_limit_is_told_to_the_layers_further_in_as_a_deadline() {
 #[tokio::test(start_paused = true)]
 async fn a_deadline_is_shortened_and_never_put_off() {
     let mut short = ServiceBuilder::new()
-        .layer(after(5 * SECOND).over(Queries))
-        .layer(per_attempt(SECOND).over(Queries))
+        .layer(after(5 * SECOND).protocol(Queries))
+        .layer(per_attempt(SECOND).protocol(Queries))
         .service(Backend::default());
     let mut long = ServiceBuilder::new()
-        .layer(after(SECOND).over(Queries))
-        .layer(per_attempt(5 * SECOND).over(Queries))
+        .layer(after(SECOND).protocol(Queries))
+        .layer(per_attempt(5 * SECOND).protocol(Queries))
         .service(Backend::default());
     let began = Instant::now();
     let at = |left| Some(Deadline::at(began + left));
@@ -472,7 +475,7 @@ async fn a_deadline_is_a_moment_that_comes_nearer_and_passes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deadline_ends_a_call_that_has_a_longer_limit() {
-    let mut service = after(9 * SECOND).over(Queries).layer(Backend::default());
+    let mut service = after(9 * SECOND).protocol(Queries).layer(Backend::default());
     let began = Instant::now();
     let result = call(&mut service, Query::of(60 * SECOND).within(SECOND)).await;
     assert_given_up(result, "outer", Reason::DeadlineExceeded, SECOND);
@@ -482,8 +485,8 @@ async fn a_deadline_ends_a_call_that_has_a_longer_limit() {
 #[tokio::test(start_paused = true)]
 async fn the_end_of_an_outer_limit_is_named_by_the_layer_that_has_set_it() {
     let mut service = ServiceBuilder::new()
-        .layer(after(SECOND).over(Queries))
-        .layer(per_attempt(9 * SECOND).over(Queries))
+        .layer(after(SECOND).protocol(Queries))
+        .layer(per_attempt(9 * SECOND).protocol(Queries))
         .service(Backend::default());
     let result = call(&mut service, Query::of(60 * SECOND)).await;
     assert_given_up(result, "outer", Reason::TotalTimeout, SECOND);
@@ -494,7 +497,7 @@ async fn the_end_of_an_outer_limit_is_named_by_the_layer_that_has_set_it() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_limit_of_its_own_a_layer_goes_by_the_deadline() {
-    let layer = TimeoutLayer::new(TimeoutConfig::new().limit(Limit::Deadline)).name("outer").over(Queries);
+    let layer = TimeoutLayer::new(TimeoutConfig::new().limit(Limit::Deadline)).name("outer").protocol(Queries);
     assert_eq!(layer.handle().limit(), None);
     let mut service = layer.layer(Backend::default());
     assert_eq!(call(&mut service, Query::of(YEAR)).await, Ok(None));
@@ -508,7 +511,7 @@ async fn without_a_limit_of_its_own_a_layer_goes_by_the_deadline() {
 async fn a_call_that_cannot_be_in_time_is_not_made() {
     let config = TimeoutConfig::new().min_remaining(MinRemaining::Fixed(SECOND));
     let backend = Backend::default();
-    let mut service = TimeoutLayer::new(config).name("outer").over(Queries).layer(backend.clone());
+    let mut service = TimeoutLayer::new(config).name("outer").protocol(Queries).layer(backend.clone());
     for left in [Duration::ZERO, MS, SECOND - MS] {
         let result = call(&mut service, Query::default().within(left)).await;
         assert_refused(result, "outer", Reason::DeadlineExceeded, left);
@@ -516,7 +519,7 @@ async fn a_call_that_cannot_be_in_time_is_not_made() {
     assert_eq!(backend.calls(), 0);
     assert!(call(&mut service, Query::default().within(SECOND)).await.is_ok());
 
-    let mut any = after(SECOND).over(Queries).layer(backend.clone());
+    let mut any = after(SECOND).protocol(Queries).layer(backend.clone());
     let passed = Query::default().within(MS);
     advance(SECOND).await;
     assert_refused(call(&mut any, passed).await, "outer", Reason::DeadlineExceeded, Duration::ZERO);
@@ -528,7 +531,7 @@ async fn a_call_that_cannot_be_in_time_is_not_made() {
 async fn a_call_that_would_likely_be_too_late_is_not_made() {
     let config = TimeoutConfig::new().min_remaining(MinRemaining::Measured(0.5));
     let backend = Backend::default();
-    let mut service = TimeoutLayer::new(config).name("outer").over(Queries).layer(backend.clone());
+    let mut service = TimeoutLayer::new(config).name("outer").protocol(Queries).layer(backend.clone());
     // Nothing is known yet.
     assert!(call(&mut service, Query::default().within(MS)).await.is_ok());
     for _ in 0..120 {
@@ -544,7 +547,7 @@ async fn a_call_that_would_likely_be_too_late_is_not_made() {
 #[tokio::test(start_paused = true)]
 async fn what_calls_take_is_known_also_where_only_deadlines_limit_them() {
     let config = TimeoutConfig::new().limit(Limit::Deadline).min_remaining(MinRemaining::Measured(0.5));
-    let mut service = TimeoutLayer::new(config).name("outer").over(Queries).layer(Backend::default());
+    let mut service = TimeoutLayer::new(config).name("outer").protocol(Queries).layer(Backend::default());
     for _ in 0..120 {
         assert!(call(&mut service, Query::of(100 * MS)).await.is_ok());
     }
@@ -603,7 +606,7 @@ type WithReadiness = stanchion::Timeout<Busy, Queries>;
 /// A second for waiting and call.
 fn with_readiness(busy: Duration) -> WithReadiness {
     let config = TimeoutConfig::new().limit(Limit::Fixed(SECOND)).includes_readiness(true);
-    TimeoutLayer::new(config).name("outer").over(Queries).layer(Busy::for_the_next(busy))
+    TimeoutLayer::new(config).name("outer").protocol(Queries).layer(Busy::for_the_next(busy))
 }
 
 async fn is_ready(service: &mut WithReadiness) {
@@ -612,7 +615,7 @@ async fn is_ready(service: &mut WithReadiness) {
 
 #[tokio::test(start_paused = true)]
 async fn waiting_for_readiness_is_not_limited_unless_that_is_asked_for() {
-    let mut service = after(SECOND).over(Queries).layer(Busy::for_the_next(3_600 * SECOND));
+    let mut service = after(SECOND).protocol(Queries).layer(Busy::for_the_next(3_600 * SECOND));
     assert_eq!(call(&mut service, Query::of(SECOND / 2)).await, Ok(()));
 }
 
@@ -733,7 +736,7 @@ async fn waiting_ends_with_an_error_of_the_service() {
         fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
             self.0 += 1;
             match self.0 {
-                2 => Poll::Ready(Err(Error::Inner("broken"))),
+                2 => Poll::Ready(Err(Error::Inner(Fault("broken")))),
                 1 | 3 => Poll::Pending,
                 _ => Poll::Ready(Ok(())),
             }
@@ -753,7 +756,7 @@ async fn waiting_ends_with_an_error_of_the_service() {
     let mut poll = |service: &mut _| task.enter(|cx, _| Service::<Duration>::poll_ready(service, cx));
     assert_pending!(poll(&mut service));
     advance(600 * MS).await;
-    assert_eq!(assert_ready!(poll(&mut service)), Err(Error::Inner("broken")));
+    assert_eq!(assert_ready!(poll(&mut service)), Err(Error::Inner(Fault("broken"))));
     advance(3_600 * SECOND).await;
     assert_pending!(poll(&mut service));
     assert_eq!(assert_ready!(poll(&mut service)), Ok(()));
@@ -793,7 +796,7 @@ async fn a_service_that_spends_the_budget_while_it_is_waited_for_is_given_up() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_waited_for_readiness_is_measured_with_the_call() {
-    let layer = TimeoutLayer::new(adaptive(2.0).includes_readiness(true)).over(Queries);
+    let layer = TimeoutLayer::new(adaptive(2.0).includes_readiness(true)).protocol(Queries);
     let mut service = layer.layer(Busy::for_the_next(60 * MS));
     for _ in 0..150 {
         assert_eq!(call(&mut service, Query::of(40 * MS)).await, Ok(()));
@@ -882,7 +885,7 @@ async fn a_measured_limit_stays_within_its_ends() {
 async fn calls_that_fail_or_are_cancelled_say_nothing_about_how_long_they_take() {
     let layer = TimeoutLayer::new(adaptive(2.0));
     let mut service = layer.layer(service_fn(|fails: bool| async move {
-        if fails { Err::<(), _>(Error::Inner("refused at once")) } else { pending().await }
+        if fails { Err::<(), _>(Error::Inner(Fault("refused at once"))) } else { pending().await }
     }));
     for _ in 0..300 {
         assert!(call(&mut service, true).await.is_err());
@@ -896,7 +899,7 @@ async fn calls_that_fail_or_are_cancelled_say_nothing_about_how_long_they_take()
 /// need more.
 #[tokio::test(start_paused = true)]
 async fn calls_that_had_less_time_than_the_limit_do_not_lower_it() {
-    let layer = TimeoutLayer::new(adaptive(2.0)).over(Queries);
+    let layer = TimeoutLayer::new(adaptive(2.0)).protocol(Queries);
     let mut service = layer.layer(Backend::default());
     let hopeless = [|| Query::of(100 * MS).within(20 * MS), || Query::of(100 * MS).total(20 * MS)];
     for query in hopeless {
@@ -913,7 +916,7 @@ async fn calls_that_had_less_time_than_the_limit_do_not_lower_it() {
 async fn calls_that_had_too_little_time_tell_how_much_is_needed_at_least() {
     let config = TimeoutConfig::new().min_remaining(MinRemaining::Measured(0.5));
     let backend = Backend::default();
-    let mut service = TimeoutLayer::new(config).name("outer").over(Queries).layer(backend.clone());
+    let mut service = TimeoutLayer::new(config).name("outer").protocol(Queries).layer(backend.clone());
     for _ in 0..120 {
         rejected(call(&mut service, Query::of(100 * MS).within(50 * MS)).await);
     }
@@ -933,7 +936,7 @@ async fn a_layer_that_is_renamed_measures_by_itself() {
     assert!(is_about(slow.clone().handle().limit(), 2 * SECOND));
     let others = [
         slow.clone().name("fast").handle(),
-        slow.clone().over(Queries).handle(),
+        slow.clone().protocol(Queries).handle(),
         slow.clone().observer(|_: &Source, _: &Event<'_>| {}).handle(),
     ];
     for other in others {
@@ -982,7 +985,7 @@ async fn a_new_limit_is_that_of_the_calls_that_begin_from_then_on() {
 async fn a_future_that_is_no_call_is_limited_from_when_it_is_handed_over() {
     let handle = after(SECOND).handle();
     assert_eq!(handle.run(ready(Ok::<_, Failure>(7))).await, Ok(7));
-    assert_eq!(handle.run(ready(Err::<u32, _>(Error::Inner("broken")))).await, Err(Error::Inner("broken")));
+    assert_eq!(handle.run(ready(Err::<u32, _>(Error::Inner(Fault("broken"))))).await, Err(Error::Inner(Fault("broken"))));
     let never = handle.run(pending::<Result<(), Failure>>());
     let began = Instant::now();
     advance(SECOND / 2).await;
@@ -1035,13 +1038,13 @@ async fn a_call_that_was_not_made_for_lack_of_time_is_no_failure() {
     let readiness = TimeoutConfig::new().limit(Limit::Fixed(SECOND)).includes_readiness(true);
     let mut refuses = ServiceBuilder::new()
         .layer(&breaker)
-        .layer(TimeoutLayer::new(readiness).over(Queries))
+        .layer(TimeoutLayer::new(readiness).protocol(Queries))
         .service(Busy::for_the_next(YEAR));
     for _ in 0..10 {
         assert!(!rejected(call(&mut refuses, Query::default()).await).reached_service());
     }
     let mut refuses =
-        ServiceBuilder::new().layer(&breaker).layer(after(SECOND).over(Queries)).service(Backend::default());
+        ServiceBuilder::new().layer(&breaker).layer(after(SECOND).protocol(Queries)).service(Backend::default());
     for _ in 0..10 {
         let result = call(&mut refuses, Query::default().within(Duration::ZERO)).await;
         assert!(!rejected(result).reached_service());
@@ -1091,7 +1094,7 @@ async fn an_attempt_that_timed_out_behind_a_breaker_is_paid_for_as_one() {
                     count.fetch_add(1, Ordering::Relaxed);
                     async move {
                         sleep(takes).await;
-                        Err::<(), _>(Error::Inner("broken"))
+                        Err::<(), _>(Error::Inner(Fault("broken")))
                     }
                 }),
             );
@@ -1112,7 +1115,7 @@ async fn an_attempt_that_was_not_made_for_lack_of_time_is_not_tried_again() {
     let mut service = ServiceBuilder::new()
         .layer(RetryLayer::new(RetryConfig::new().max_attempts(5)))
         .layer(&breaker)
-        .layer(TimeoutLayer::new(floor).name("inner").over(Queries))
+        .layer(TimeoutLayer::new(floor).name("inner").protocol(Queries))
         .service(backend.clone());
     let began = Instant::now();
     let result = call(&mut service, Query::default().within(SECOND / 2)).await;
@@ -1126,9 +1129,9 @@ async fn a_total_timeout_drops_the_attempt_under_way_and_makes_no_other() {
     let backend = Backend::default();
     let idle = backend.in_flight() + 1;
     let mut service = ServiceBuilder::new()
-        .layer(after(2_500 * MS).over(Queries))
+        .layer(after(2_500 * MS).protocol(Queries))
         .layer(RetryLayer::new(RetryConfig::new().max_attempts(100)))
-        .layer(per_attempt(SECOND).over(Queries))
+        .layer(per_attempt(SECOND).protocol(Queries))
         .service(backend.clone());
     let began = Instant::now();
     let rejected = rejected(call(&mut service, Query::of(60 * SECOND)).await);

@@ -4,6 +4,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock, and its bodies take time")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
+#[path = "support/fault.rs"]
+mod fault;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -16,7 +18,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
-use stanchion::classify::http::HttpClassifier;
+use crate::fault::Fault;
 use stanchion::protocol::Timeouts;
 use stanchion::protocol::http::{Http, TimedBody};
 use stanchion::replay_body::ReplayBody;
@@ -34,7 +36,7 @@ const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
-type Failure = Error<&'static str>;
+type Failure = Error<Fault>;
 
 async fn call<S: Service<R>, R>(service: &mut S, request: R) -> Result<S::Response, S::Error> {
     service.ready().await?.call(request).await
@@ -64,7 +66,7 @@ fn backend<B: Send + 'static>(
         });
         async move {
             sleep(takes).await;
-            Err(Error::Inner("broken"))
+            Err(Error::Inner(Fault("broken")))
         }
     })
 }
@@ -75,7 +77,7 @@ fn grpc(timeout: &str) -> Request<Full<Bytes>> {
 }
 
 fn after(limit: Duration) -> TimeoutLayer<Http> {
-    TimeoutLayer::after(limit).name("outer").over(Http::new())
+    TimeoutLayer::after(limit).name("outer").protocol(Http::new())
 }
 
 fn taken(seen: &Mutex<Vec<Seen>>) -> Vec<Seen> {
@@ -165,8 +167,8 @@ async fn each_attempt_is_told_what_is_left_of_what_the_grpc_caller_waits() {
     let config = RetryConfig::new().max_attempts(3).backoff(stanchion::Backoff::constant(500 * MS));
     let mut service = ServiceBuilder::new()
         .layer(after(60 * SECOND))
-        .layer(RetryLayer::new(config).over(Http::new()))
-        .layer(TimeoutLayer::per_attempt(50 * SECOND).over(Http::new()))
+        .layer(RetryLayer::new(config).protocol(Http::new()))
+        .layer(TimeoutLayer::per_attempt(50 * SECOND).protocol(Http::new()))
         .service(backend::<ReplayBody<Full<Bytes>>>(SECOND, &seen));
     let began = Instant::now();
     let mut request = grpc("30S");
@@ -286,7 +288,7 @@ fn idle() -> TimeoutConfig {
 
 /// The response with this body, whose head takes `head`.
 async fn response(config: TimeoutConfig, head: Duration, body: Paced) -> Response<TimedBody<Paced>> {
-    let layer = TimeoutLayer::new(config).name("outer").over(Http::new());
+    let layer = TimeoutLayer::new(config).name("outer").protocol(Http::new());
     let service = layer.layer(service_fn(move |_: Request<()>| {
         let body = Paced { steps: body.steps.clone(), alive: Arc::clone(&body.alive), pause: None, ..body };
         async move {
@@ -316,7 +318,7 @@ async fn read<B: Body + Unpin>(mut body: B) -> (usize, Result<(), B::Error>, Dur
 #[track_caller]
 fn assert_over(end: Result<(), Failure>, reason: Reason, limit: Duration) {
     let Err(Error::Rejected(rejected)) = end else { panic!("not given up: {end:?}") };
-    let told = (rejected.policy(), rejected.reason(), rejected.limit(), rejected.reached_service());
+    let told = (rejected.layer(), rejected.reason(), rejected.limit(), rejected.reached_service());
     assert_eq!(told, ("outer", reason, Some(limit), true));
 }
 
@@ -339,7 +341,7 @@ async fn a_limit_on_the_whole_counts_head_and_body() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deadline_is_one_for_the_body_too() {
-    let layer = TimeoutLayer::new(whole()).name("outer").over(Http::new());
+    let layer = TimeoutLayer::new(whole()).name("outer").protocol(Http::new());
     let service = layer.layer(service_fn(|_: Request<()>| async {
         Ok::<_, Failure>(Response::new(Paced::new(&[Data, Stall])))
     }));
@@ -438,7 +440,7 @@ async fn the_end_of_a_body_that_is_there_is_not_too_late() {
 #[tokio::test(start_paused = true)]
 async fn an_error_of_the_body_passes_and_so_do_trailers() {
     let (frames, end, _) = read(body_of(whole().idle(SECOND), &[Data, Fail]).await).await;
-    assert_eq!((frames, end), (1, Err(Error::Inner("cut off"))));
+    assert_eq!((frames, end), (1, Err(Error::Inner(Fault("cut off")))));
     let mut body = body_of(whole().idle(SECOND), &[Data, Wait(MS), Trailers]).await;
     assert!(body.frame().await.unwrap().unwrap().is_data());
     assert!(body.frame().await.unwrap().unwrap().is_trailers());
@@ -516,7 +518,7 @@ async fn limits_of_for_ever_are_none() {
 async fn a_body_that_is_dropped_half_read_is_no_timeout_and_one_that_is_given_up_is_told_once() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let events = Arc::clone(&heard);
-    let layer = TimeoutLayer::new(idle()).over(Http::new()).observer(move |_: &Source, event: &Event<'_>| {
+    let layer = TimeoutLayer::new(idle()).protocol(Http::new()).observer(move |_: &Source, event: &Event<'_>| {
         if let Event::Rejected(rejected) = event {
             events.lock().unwrap().push(rejected.reason());
         }
@@ -540,15 +542,15 @@ async fn a_body_that_is_given_up_is_a_failure_for_the_breaker_around_it() {
     let config = CircuitBreakerConfig::new().without_failure_ratio().consecutive_failures(1);
     let breaker = CircuitBreakerLayer::new(config);
     let mut service = ServiceBuilder::new()
-        .layer(breaker.classify(HttpClassifier::new()))
-        .layer(TimeoutLayer::new(idle()).over(Http::new()))
+        .layer(breaker.protocol(Http::new()))
+        .layer(TimeoutLayer::new(idle()).protocol(Http::new()))
         .service(service_fn(|_: Request<()>| async {
             Ok::<_, Failure>(Response::new(Paced::new(&[Data, Stall])))
         }));
     let response = call(&mut service, Request::new(())).await.unwrap();
     assert!(read(response.into_body()).await.1.is_err());
     let error = call(&mut service, Request::new(())).await.unwrap_err();
-    assert_eq!(error.rejected().map(Rejected::reason), Some(Reason::CircuitOpen));
+    assert_eq!(error.rejected().map(|rejected| rejected.reason()), Some(Reason::CircuitOpen));
 }
 
 #[test]

@@ -4,6 +4,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
+#[path = "support/fault.rs"]
+mod fault;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{pending, ready};
@@ -11,9 +13,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use stanchion::classify::Class;
+use crate::fault::Fault;
 use stanchion::hedge::HedgeDelay;
-use stanchion::protocol::{Attempt, Carry, Judge, Judgement, Replay};
+use stanchion::classify::{Class, Classify, Outcome};
+use stanchion::protocol::{Attempt, Carry, Replay};
 use stanchion::{
     AdaptiveLimitConfig, AdaptiveLimitLayer, Backoff, CircuitBreakerConfig, CircuitBreakerHandle,
     CircuitBreakerLayer, Claim, Deadline, Error, HedgeConfig, HedgeLayer, RateLimitConfig, RateLimitLayer,
@@ -308,19 +311,19 @@ impl Replay<Letter> for Letters {
     }
 }
 
-impl Judge<(), Error<&'static str>> for Letters {
-    fn judge(&self, result: Result<&(), &Error<&'static str>>) -> Judgement {
-        if result.is_ok() { Judgement::good() } else { Judgement::failed() }
+impl Classify<(), Error<Fault>> for Letters {
+    fn classify(&self, result: Result<&(), &Error<Fault>>) -> Outcome {
+        if result.is_ok() { Outcome::success() } else { Outcome::failure() }
     }
 }
 
 fn post() -> RetryLayer<stanchion::retry::Standard<Letters>> {
     let config = RetryConfig::new().max_attempts(2).backoff(Backoff::constant(SECOND));
-    RetryLayer::new(config).name("post").over(Letters)
+    RetryLayer::new(config).name("post").protocol(Letters)
 }
 
-async fn lost(_: Letter) -> Result<(), Error<&'static str>> {
-    Err(Error::Inner("lost"))
+async fn lost(_: Letter) -> Result<(), Error<Fault>> {
+    Err(Error::Inner(Fault("lost")))
 }
 
 #[tokio::test(start_paused = true)]
@@ -389,7 +392,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lives {
     }
 }
 
-async fn lost_after_a_second(letter: Letter) -> Result<(), Error<&'static str>> {
+async fn lost_after_a_second(letter: Letter) -> Result<(), Error<Fault>> {
     tracing::info!(target: "service", "called");
     tokio::time::sleep(SECOND).await;
     tracing::info!(target: "service", "gone on");
@@ -446,7 +449,7 @@ async fn a_call_that_is_given_up_is_below_the_usual_level() {
 async fn a_throttled_call_is_below_the_usual_level() {
     let (log, _guard) = Log::start();
     let layer = ThrottleLayer::new(ThrottleConfig::new()).name("payments");
-    let fails = service_fn(|()| ready(Err::<(), Error<&str>>(Error::Inner("failed"))));
+    let fails = service_fn(|()| ready(Err::<(), Error<&str>>(Error::Inner(Fault("failed")))));
     while layer.handle().snapshot().refused == 0 {
         layer.layer(fails).oneshot(()).await.unwrap_err();
     }
@@ -496,7 +499,7 @@ async fn waits_and_refusals_of_a_rate_limit_are_below_the_usual_level() {
     let quota = stanchion::rate_limit::Quota::per_second(10).burst(1);
     let config = RateLimitConfig::new(quota).max_wait(Duration::from_millis(100));
     let layer = RateLimitLayer::new(config).waits().name("quota");
-    let mut service = layer.layer(service_fn(|(): ()| ready(Ok::<_, Error<&'static str>>(()))));
+    let mut service = layer.layer(service_fn(|(): ()| ready(Ok::<_, Error<Fault>>(()))));
     let (log, _guard) = Log::start();
     assert!(service.call(()).await.is_ok());
     let waits = service.call(());

@@ -2,6 +2,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "time is paused")]
 
+#[path = "support/fault.rs"]
+mod fault;
 #[path = "support/virtual_server.rs"]
 mod server;
 

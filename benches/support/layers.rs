@@ -58,8 +58,8 @@ fn retries() -> Vec<Case> {
 
 fn timeouts() -> Vec<Case> {
     let observed = total().observer(Listening { wants_calls: false });
-    let far = total().over(Due(Deadline::after(3_600 * SECOND)));
-    let past = total().over(Due(Deadline::after(Duration::ZERO)));
+    let far = total().protocol(Due(Deadline::after(3_600 * SECOND)));
+    let past = total().protocol(Due(Deadline::after(Duration::ZERO)));
     vec![
         succeeding("timeout", total().layer(service_fn(echo))).above(TIMEOUT),
         succeeding("timeout, observer", observed.layer(service_fn(echo))).above(TIMEOUT),
@@ -96,7 +96,7 @@ fn bulkheads() -> Vec<Case> {
     let waiting = BulkheadLayer::waiting(config.clone().max_queued(64));
     let full = BulkheadLayer::new(config.clone().max_in_flight(1));
     let kept = [PartitionConfig::new("batch", 0.5).lends(0.0)];
-    let parted = BulkheadLayer::new(config.clone().partitions(kept)).over(|_: &u64| {
+    let parted = BulkheadLayer::new(config.clone().partitions(kept)).claims(|_: &u64| {
         const BATCH: Partition = Partition::named("batch");
         Claim::new().partition(BATCH)
     });

@@ -42,7 +42,7 @@ use http_body_util::Empty;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use stanchion::classify::http::HttpClassifier;
+use stanchion::protocol::http::Http;
 use stanchion::{CircuitBreakerConfig, CircuitBreakerLayer, Window};
 use tower::ServiceBuilder;
 use tower::timeout::TimeoutLayer;
@@ -65,7 +65,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let exporter = Exporter::start().await?;
     println!("metrics at {} while this runs\n", exporter.url());
 
-    let breaker = CircuitBreakerLayer::new(config()).name("payments").classify(HttpClassifier::new());
+    let breaker = CircuitBreakerLayer::new(config()).name("payments").protocol(Http::new());
     let script = Script::begin();
     let history = History::listen(&breaker.handle(), script);
     let bare = Lane::new("bare client", script).await?;

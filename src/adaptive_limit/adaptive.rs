@@ -3,7 +3,7 @@ use std::marker::PhantomData;
 use super::algorithm::Algorithm;
 use super::config::AdaptiveLimitConfig;
 use super::meter::Meter;
-use crate::admission::{AdmissionConfig, AdmissionLayer, Change, Ended, Limit};
+use crate::admission::{AdmissionConfig, Change, Ended, Limit};
 use crate::clock::Timestamp;
 use crate::config::InvalidConfig;
 use crate::error::Reason;
@@ -54,15 +54,5 @@ impl<A: Algorithm + Clone + PartialEq + Sync> Limit for Adaptive<A> {
     #[inline]
     fn ended(&self, call: &Ended) -> Option<u32> {
         self.meter.ended(call)
-    }
-}
-
-impl<A: Algorithm + Clone + PartialEq + Sync, C, W, P> AdmissionLayer<Adaptive<A>, C, W, P> {
-    /// Decides how a call ended, and when: a [`Classify`](crate::classify::Classify), or a closure. Default: every error is a
-    /// failure, and a call ends when the head of its response is there. For HTTP there is
-    /// `classify::http::HttpClassifier`.
-    #[must_use]
-    pub fn classify<D>(self, classify: D) -> AdmissionLayer<Adaptive<A>, D, W, P> {
-        self.classified(classify)
     }
 }

@@ -104,18 +104,15 @@ pub use config::AdaptiveLimitConfig;
 
 use crate::admission::{Admission, AdmissionHandle, AdmissionLayer};
 pub use crate::admission::{Given, Parked, Refuse, ResponseFuture, Snapshot, Wait};
-use crate::classify::ErrorsAreFailures;
 use crate::protocol::Plain;
 
 /// A service behind an [adaptive limit](self).
-pub type AdaptiveLimit<S, A = Gradient, C = ErrorsAreFailures, W = Refuse, P = Plain> =
-    Admission<S, Adaptive<A>, C, W, P>;
+pub type AdaptiveLimit<S, A = Gradient, W = Refuse, P = Plain> = Admission<S, Adaptive<A>, W, P>;
 
 /// Puts services behind an [adaptive limit](self).
 ///
 /// The layer owns the limit: all services it makes share it, and so do those of its clones.
-pub type AdaptiveLimitLayer<A = Gradient, C = ErrorsAreFailures, W = Refuse, P = Plain> =
-    AdmissionLayer<Adaptive<A>, C, W, P>;
+pub type AdaptiveLimitLayer<A = Gradient, W = Refuse, P = Plain> = AdmissionLayer<Adaptive<A>, W, P>;
 
 /// Inspects and changes an [adaptive limit](self), and limits what is no service.
 pub type AdaptiveLimitHandle<A = Gradient> = AdmissionHandle<Adaptive<A>>;

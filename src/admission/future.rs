@@ -7,9 +7,8 @@ use pin_project::pin_project;
 use super::limit::Limit;
 use super::parked::Park;
 use super::permit::Permit;
-use crate::classify::{Class, Classify};
-use crate::error::Rejected;
-use crate::mark::{Cause, mark};
+use crate::classify::{CarryGuard, Classify, settle};
+use crate::error::{CarryRejected, Rejected};
 
 /// The future of a call of a service with a [limit](super).
 ///
@@ -17,54 +16,52 @@ use crate::mark::{Cause, mark};
 #[pin_project]
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
-pub struct ResponseFuture<F, C, P, L: Limit> {
+pub struct ResponseFuture<F, P, W, L: Limit> {
     #[pin]
-    stage: Stage<F, P, L>,
-    classify: C,
+    stage: Stage<F, W, L>,
+    protocol: P,
 }
 
 #[pin_project(project = StageProjection, project_replace = StageReplaced)]
 #[derive(Debug)]
-enum Stage<F, P, L: Limit> {
+enum Stage<F, W, L: Limit> {
     Calling {
         #[pin]
         inner: F,
         permit: Permit<L>,
-        cause: Cause,
     },
-    Parked(P),
+    Parked(W),
     /// None if it is over.
     Refused(Option<Rejected>),
 }
 
-impl<F, C, P, L: Limit> ResponseFuture<F, C, P, L> {
+impl<F, P, W, L: Limit> ResponseFuture<F, P, W, L> {
     #[inline]
-    pub(super) const fn calling(inner: F, classify: C, permit: Permit<L>) -> Self {
+    pub(super) const fn calling(inner: F, protocol: P, permit: Permit<L>) -> Self {
         // Spelled out where it belongs: what a function returns is copied.
-        let stage = Stage::Calling { inner, permit, cause: Cause::Failed };
-        Self { stage, classify }
+        Self { stage: Stage::Calling { inner, permit }, protocol }
     }
 
     /// Of a call that waits, or may not.
     #[inline]
-    pub(super) fn parked(parked: Result<P, Rejected>, classify: C) -> Self {
+    pub(super) fn parked(parked: Result<W, Rejected>, protocol: P) -> Self {
         let stage = match parked {
             Ok(parked) => Stage::Parked(parked),
             Err(rejected) => Stage::Refused(Some(rejected)),
         };
-        Self { stage, classify }
+        Self { stage, protocol }
     }
 }
 
-impl<F, C, P, L, Res, E> Future for ResponseFuture<F, C, P, L>
+impl<F, P, W, L, Res, E> Future for ResponseFuture<F, P, W, L>
 where
     F: Future<Output = Result<Res, E>>,
-    C: Classify<Res, E>,
-    P: Park<F, E, L>,
-    E: From<Rejected>,
+    P: Classify<Res, E> + CarryGuard<Res>,
+    W: Park<F, E, L>,
+    E: CarryRejected,
     L: Limit,
 {
-    type Output = Result<C::Response<Permit<L>>, E>;
+    type Output = Result<P::Response<Permit<L>>, E>;
 
     // Always, as `call` is.
     #[inline(always)]
@@ -72,71 +69,26 @@ where
         let mut this = self.project();
         loop {
             match this.stage.as_mut().project() {
-                StageProjection::Calling { inner, permit, cause } => {
-                    let result = ready!(watch(cause, permit, || inner.poll(cx)));
+                StageProjection::Calling { inner, permit } => {
+                    let result = ready!(permit.over(|| inner.poll(cx)));
                     // A permit that may be none would take more room.
-                    let StageReplaced::Calling { permit, cause, .. } =
+                    let StageReplaced::Calling { permit, .. } =
                         this.stage.project_replace(Stage::Refused(None))
                     else {
                         unreachable!("it was")
                     };
-                    if L::LEARNS && result.is_err() {
-                        return Poll::Ready(settle_error(this.classify, result, permit, cause));
-                    }
-                    return Poll::Ready(this.classify.settle(result, permit));
+                    let until = permit.held_until();
+                    return Poll::Ready(settle(this.protocol, result, permit, until));
                 }
                 StageProjection::Parked(parked) => match ready!(parked.poll_call(cx)) {
-                    Ok((inner, permit)) => {
-                        this.stage.set(Stage::Calling { inner, permit, cause: Cause::Failed });
-                    }
+                    Ok((inner, permit)) => this.stage.set(Stage::Calling { inner, permit }),
                     Err(error) => return Poll::Ready(Err(error)),
                 },
                 StageProjection::Refused(rejected) => {
                     let rejected = rejected.take().expect("a future is not polled after it was ready");
-                    return Poll::Ready(Err(rejected.deliver()));
+                    return Poll::Ready(Err(E::from_rejected(rejected)));
                 }
             }
         }
     }
-}
-
-/// Polls the service, and finds out what its error is, for a limit that wants to know.
-#[inline]
-fn watch<L: Limit, T, E>(
-    cause: &mut Cause,
-    permit: &mut Permit<L>,
-    poll: impl FnOnce() -> Poll<Result<T, E>>,
-) -> Poll<Result<T, E>> {
-    if !L::LEARNS {
-        return poll();
-    }
-    let before = mark();
-    let polled = permit.over(poll);
-    if !matches!(polled, Poll::Ready(Ok(_))) {
-        *cause = before.cause_since_or(*cause);
-    }
-    polled
-}
-
-/// Of a call that a layer further in refused, there is nothing to learn.
-#[cold]
-fn settle_error<C, L, Res, E>(
-    classify: &C,
-    result: Result<Res, E>,
-    permit: Permit<L>,
-    cause: Cause,
-) -> Result<C::Response<Permit<L>>, E>
-where
-    C: Classify<Res, E>,
-    L: Limit,
-{
-    let settled = match result {
-        Err(error) if cause == Cause::Refused => {
-            permit.finish(Class::Ignored);
-            Err(error)
-        }
-        result => classify.settle(result, permit),
-    };
-    cause.deliver();
-    settled
 }

@@ -10,10 +10,9 @@ use super::partitions::PartitionSnapshot;
 use super::permit::Permit;
 use super::place::Place;
 use super::shared::Shared;
-use crate::classify::ErrorsAreFailures;
 use crate::config::InvalidConfig;
-use crate::error::Rejected;
-use crate::protocol::Claim;
+use crate::error::{CarryRejected, Rejected};
+use crate::protocol::{Claim, Plain};
 
 /// Inspects and changes a [limit](super), and limits what is no service.
 pub struct AdmissionHandle<L: Limit> {
@@ -98,36 +97,32 @@ impl<L: Limit> AdmissionHandle<L> {
     /// [waits](crate::admission::AdmissionLayer::waiting). One that is refused is dropped without having been polled.
     ///
     /// The place is taken now, and not when the future is first polled.
-    pub fn run<F, T, E>(&self, call: F) -> ResponseFuture<F, ErrorsAreFailures, Parked<Given<F>, L>, L>
+    pub fn run<F, T, E>(&self, call: F) -> ResponseFuture<F, Plain, Parked<Given<F>, L>, L>
     where
         F: Future<Output = Result<T, E>>,
-        E: From<Rejected>,
+        E: CarryRejected,
     {
         self.run_for(&Claim::new(), call)
     }
 
     /// The same, for a call of which more is known.
-    pub fn run_for<F, T, E>(
-        &self,
-        claim: &Claim,
-        call: F,
-    ) -> ResponseFuture<F, ErrorsAreFailures, Parked<Given<F>, L>, L>
+    pub fn run_for<F, T, E>(&self, claim: &Claim, call: F) -> ResponseFuture<F, Plain, Parked<Given<F>, L>, L>
     where
         F: Future<Output = Result<T, E>>,
-        E: From<Rejected>,
+        E: CarryRejected,
     {
         let place = match self.shared.can_finish(claim) {
             Err(late) => Err(late),
             Ok(()) => match self.shared.permit(claim) {
                 Some(held) => {
                     let permit = Permit::new(held, claim.partition);
-                    return ResponseFuture::calling(call, ErrorsAreFailures, permit);
+                    return ResponseFuture::calling(call, Plain, permit);
                 }
                 None if self.shared.mode == Mode::Wait => Place::take(&self.shared, claim),
                 None => Err(self.shared.refuse()),
             },
         };
-        ResponseFuture::parked(place.map(|place| Parked::new(place, Given(Some(call)))), ErrorsAreFailures)
+        ResponseFuture::parked(place.map(|place| Parked::new(place, Given(Some(call)))), Plain)
     }
 }
 

@@ -10,22 +10,22 @@ use super::limit::Limit;
 use super::parked::{Refuse, Wait};
 use super::service::Admission;
 use super::shared::Shared;
-use crate::classify::ErrorsAreFailures;
+use crate::classify::{HoldUntil, Outcome};
 use crate::config::{InvalidConfig, valid};
 use crate::error::Reason;
-use crate::protocol::Plain;
+use crate::protocol::{Claim, Claiming, Classified, Plain};
 use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
 
 /// Bounds how many calls of services are [under way at a time](super).
 ///
 /// The layer owns the limit: all services it makes share it, and so do those of its clones.
-pub struct AdmissionLayer<L: Limit, C = ErrorsAreFailures, W = Refuse, P = Plain> {
+pub struct AdmissionLayer<L: Limit, W = Refuse, P = Plain> {
     config: L::Config,
     mode: Mode,
     name: &'static str,
     observers: Vec<Arc<dyn Observer>>,
-    classify: C,
     protocol: P,
+    hold_until: HoldUntil,
     when_full: PhantomData<fn() -> W>,
     /// Made when it is first needed, and then by everybody: until then the layer can be given a name.
     shared: OnceLock<Arc<Shared<L>>>,
@@ -83,7 +83,7 @@ impl<L: Limit> AdmissionLayer<L> {
     /// If `config` is not valid.
     #[must_use]
     #[track_caller]
-    pub fn waiting(config: L::Config) -> AdmissionLayer<L, ErrorsAreFailures, Wait> {
+    pub fn waiting(config: L::Config) -> AdmissionLayer<L, Wait> {
         valid(Self::try_waiting(config))
     }
 
@@ -92,14 +92,12 @@ impl<L: Limit> AdmissionLayer<L> {
     /// # Errors
     ///
     /// If `config` is not valid.
-    pub fn try_waiting(
-        config: L::Config,
-    ) -> Result<AdmissionLayer<L, ErrorsAreFailures, Wait>, InvalidConfig> {
+    pub fn try_waiting(config: L::Config) -> Result<AdmissionLayer<L, Wait>, InvalidConfig> {
         AdmissionLayer::of(config, Mode::Wait)
     }
 }
 
-impl<L: Limit, W> AdmissionLayer<L, ErrorsAreFailures, W> {
+impl<L: Limit, W> AdmissionLayer<L, W> {
     fn of(config: L::Config, mode: Mode) -> Result<Self, InvalidConfig> {
         Shared::<L>::validate(&config, mode)?;
         Ok(Self {
@@ -107,32 +105,53 @@ impl<L: Limit, W> AdmissionLayer<L, ErrorsAreFailures, W> {
             mode,
             name: L::MODULE,
             observers: Vec::new(),
-            classify: ErrorsAreFailures,
             protocol: Plain,
+            hold_until: HoldUntil::Headers,
             when_full: PhantomData,
             shared: OnceLock::new(),
         })
     }
 }
 
-impl<L: Limit, C, W, P> AdmissionLayer<L, C, W, P> {
+impl<L: Limit, W, P> AdmissionLayer<L, W, P> {
     crate::macros::layer_setters!();
 
-    /// Reads from each request what it [claims](crate::protocol::Claims): how much it matters, on whose behalf it is made,
-    /// and by when an answer is wanted. `protocol` is a closure, or `protocol::http::Http`. Default: it says nothing.
+    /// Sets all that is known of requests and responses: `Http` for those of the `http` crate. What a request
+    /// [claims](crate::protocol::Claims) is of use here: how much it matters, on whose behalf it is made, and by when an answer
+    /// is wanted. Default: it says nothing.
     #[must_use]
-    pub fn over<Q>(self, protocol: Q) -> AdmissionLayer<L, C, W, Q> {
-        let Self { config, mode, name, observers, classify, when_full, .. } = self;
+    pub fn protocol<Q>(self, protocol: Q) -> AdmissionLayer<L, W, Q> {
+        let Self { config, mode, name, observers, hold_until, when_full, .. } = self;
         let shared = OnceLock::new();
-        AdmissionLayer { config, mode, name, observers, classify, protocol, when_full, shared }
+        AdmissionLayer { config, mode, name, observers, protocol, hold_until, when_full, shared }
     }
 
-    /// Decides when a call is over, and how it ended: a [`Classify`](crate::classify::Classify) that ends the permit, or hands
-    /// it on with the response. Default: when the head of the response is there, and every error is a failure.
-    pub(crate) fn classified<D>(self, classify: D) -> AdmissionLayer<L, D, W, P> {
-        let Self { config, mode, name, observers, protocol, when_full, .. } = self;
-        let shared = OnceLock::new();
-        AdmissionLayer { config, mode, name, observers, classify, protocol, when_full, shared }
+    /// Sets what a request [claims](crate::protocol::Claims) by a closure, in place of the protocol.
+    #[must_use]
+    pub fn claims<Req, F>(self, claims: F) -> AdmissionLayer<L, W, Claiming<P, F>>
+    where
+        F: Fn(&Req) -> Claim,
+        P: Clone,
+    {
+        let protocol = Claiming::new(self.protocol.clone(), claims);
+        self.protocol(protocol)
+    }
+
+    /// Sets the [outcome](crate::classify) of a call by a closure, in place of the protocol. A closure may return a
+    /// [`Class`](crate::classify::Class) alone. It matters to an adaptive limit, and to what is measured.
+    #[must_use]
+    pub fn classify<Res, E, O, F>(self, classify: F) -> AdmissionLayer<L, W, Classified<P, F>>
+    where
+        F: Fn(Result<&Res, &E>) -> O,
+        O: Into<Outcome>,
+        P: Clone,
+    {
+        let protocol = Classified::new(self.protocol.clone(), classify);
+        self.protocol(protocol)
+    }
+
+    pub(crate) fn held_until(self, hold_until: HoldUntil) -> Self {
+        Self { hold_until, shared: OnceLock::new(), ..self }
     }
 
     /// To inspect and change the limit, and to limit what is no service.
@@ -149,20 +168,20 @@ impl<L: Limit, C, W, P> AdmissionLayer<L, C, W, P> {
                 if waits { (&reasons[..], &[Action::Queued][..]) } else { (&reasons[..2], &[][..]) };
             let vocabulary = Vocabulary { actions, load: true, ..Vocabulary::new(L::MODULE, reasons) };
             let telemetry = Telemetry::new(&vocabulary, self.name, &self.observers);
-            Arc::new(Shared::new(&self.config, self.mode, telemetry))
+            Arc::new(Shared::new(&self.config, self.mode, self.hold_until, telemetry))
         })
     }
 }
 
-impl<S, L: Limit, C: Clone, W, P: Clone> Layer<S> for AdmissionLayer<L, C, W, P> {
-    type Service = Admission<S, L, C, W, P>;
+impl<S, L: Limit, W, P: Clone> Layer<S> for AdmissionLayer<L, W, P> {
+    type Service = Admission<S, L, W, P>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Admission::new(inner, Arc::clone(self.shared()), self.classify.clone(), self.protocol.clone())
+        Admission::new(inner, Arc::clone(self.shared()), self.protocol.clone())
     }
 }
 
-impl<L: Limit, C: Clone, W, P: Clone> Clone for AdmissionLayer<L, C, W, P> {
+impl<L: Limit, W, P: Clone> Clone for AdmissionLayer<L, W, P> {
     /// A clone shares the limit.
     fn clone(&self) -> Self {
         Self {
@@ -170,15 +189,15 @@ impl<L: Limit, C: Clone, W, P: Clone> Clone for AdmissionLayer<L, C, W, P> {
             mode: self.mode,
             name: self.name,
             observers: self.observers.clone(),
-            classify: self.classify.clone(),
             protocol: self.protocol.clone(),
+            hold_until: self.hold_until,
             when_full: PhantomData,
             shared: OnceLock::from(Arc::clone(self.shared())),
         }
     }
 }
 
-impl<L: Limit, C, W, P> fmt::Debug for AdmissionLayer<L, C, W, P> {
+impl<L: Limit, W, P> fmt::Debug for AdmissionLayer<L, W, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AdmissionLayer")
             .field("module", &L::MODULE)

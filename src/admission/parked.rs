@@ -13,7 +13,7 @@ use super::place::Place;
 use super::shared::Shared;
 use crate::classify::in_service;
 use crate::clock::{arm, poll_elapsed, sleep_until};
-use crate::error::Rejected;
+use crate::error::{CarryRejected, Rejected};
 use crate::protocol::Claim;
 
 /// A layer that refuses calls when it is full, or is not ready then. The default.
@@ -143,12 +143,12 @@ impl<B, L: Limit> Parked<B, L> {
 impl<B, F, E, L: Limit> Park<F, E, L> for Parked<B, L>
 where
     B: Begin<F, E>,
-    E: From<Rejected>,
+    E: CarryRejected,
 {
     fn poll_call(&mut self, cx: &mut Context<'_>) -> Poll<Result<(F, Permit<L>), E>> {
         if let Poll::Ready(turn) = self.place.poll_turn(cx) {
             if let Err(rejected) = turn {
-                return Poll::Ready(Err(rejected.deliver()));
+                return Poll::Ready(Err(E::from_rejected(rejected)));
             }
             let begun = in_service(|| self.begin.poll_begin(cx), || self.place.fail());
             if let Poll::Ready(begun) = begun {
@@ -157,6 +157,6 @@ where
             }
         }
         ready!(self.poll_elapsed(cx));
-        Poll::Ready(Err(self.place.give_up().deliver()))
+        Poll::Ready(Err(E::from_rejected(self.place.give_up())))
     }
 }

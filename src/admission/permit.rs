@@ -1,10 +1,9 @@
 use std::fmt;
-use std::time::Duration;
 
 use super::limit::Limit;
 use super::note::Note;
 use super::shared::Shared;
-use crate::classify::{Class, Guard, in_service};
+use crate::classify::{Class, Guard, HoldUntil, Outcome, in_service};
 use crate::permits;
 use crate::protocol::Partition;
 
@@ -31,6 +30,12 @@ impl<L: Limit> Permit<L> {
         if L::LEARNS { in_service(part, || self.end(Class::Failure)) } else { part() }
     }
 
+    /// Until when it is held: where there is something to learn, until that is known.
+    #[inline]
+    pub(super) fn held_until(&self) -> HoldUntil {
+        if L::LEARNS { HoldUntil::Outcome } else { self.held.owner().hold_until }
+    }
+
     /// Tells how the call ended. There is room for the next when the permit is dropped.
     #[inline]
     pub(super) fn end(&mut self, class: Class) {
@@ -38,23 +43,19 @@ impl<L: Limit> Permit<L> {
         self.held.owner().end(note, Some(class));
     }
 
-    /// Ends the call, and makes room for the next: how it ended matters to an adaptive limit, and to what is measured.
+    /// Ends the call, and makes room for the next. How it ended matters to an adaptive limit, for which an
+    /// [overload](Outcome::overload) is a failure, and to what is measured.
     #[inline]
-    pub fn finish(mut self, class: Class) {
-        self.end(class);
+    pub fn finish(mut self, outcome: impl Into<Outcome>) {
+        let outcome = outcome.into();
+        self.end(if outcome.overload { Class::Failure } else { outcome.class });
     }
 }
 
 impl<L: Limit> Guard for Permit<L> {
     #[inline]
-    fn finish(self, class: Class) {
-        Self::finish(self, class);
-    }
-
-    /// What the service asks for is for those who would call again.
-    #[inline]
-    fn finish_and_wait(self, class: Class, _: Duration) {
-        self.finish(class);
+    fn finish(self, outcome: Outcome) {
+        Self::finish(self, outcome);
     }
 }
 

@@ -13,17 +13,16 @@ use super::limit::Limit;
 use super::parked::{Park, Refuse, WhenFull};
 use super::permit::Permit;
 use super::shared::Shared;
-use crate::classify::{Classify, ErrorsAreFailures};
+use crate::classify::{CarryGuard, Classify};
 use crate::clock::instant;
-use crate::error::Rejected;
+use crate::error::CarryRejected;
 use crate::permits::{self, Acquire};
 use crate::protocol::{Claim, Claims, Plain};
 
 /// A service that is called only so many times [at once](super).
-pub struct Admission<S, L: Limit, C = ErrorsAreFailures, W = Refuse, P = Plain> {
+pub struct Admission<S, L: Limit, W = Refuse, P = Plain> {
     inner: S,
     shared: Arc<Shared<L>>,
-    classify: C,
     protocol: P,
     /// `inner` has said that it is ready, and has not been called since.
     is_inner_ready: bool,
@@ -38,10 +37,10 @@ enum Turn<L: Limit> {
     Is(permits::Permit<Shared<L>>),
 }
 
-impl<S, L: Limit, C, W, P> Admission<S, L, C, W, P> {
-    pub(super) const fn new(inner: S, shared: Arc<Shared<L>>, classify: C, protocol: P) -> Self {
+impl<S, L: Limit, W, P> Admission<S, L, W, P> {
+    pub(super) const fn new(inner: S, shared: Arc<Shared<L>>, protocol: P) -> Self {
         let (is_inner_ready, turn, when_full) = (false, None, PhantomData);
-        Self { inner, shared, classify, protocol, is_inner_ready, turn, when_full }
+        Self { inner, shared, protocol, is_inner_ready, turn, when_full }
     }
 
     crate::macros::inner_accessors!();
@@ -82,19 +81,18 @@ impl<S, L: Limit, C, W, P> Admission<S, L, C, W, P> {
     }
 }
 
-impl<S, L, C, W, P, Req> Service<Req> for Admission<S, L, C, W, P>
+impl<S, L, W, P, Req> Service<Req> for Admission<S, L, W, P>
 where
     S: Service<Req>,
-    S::Error: From<Rejected>,
+    S::Error: CarryRejected,
     L: Limit,
-    C: Classify<S::Response, S::Error> + Clone,
     W: WhenFull<S, Req, L>,
     W::Parked: Park<S::Future, S::Error, L>,
-    P: Claims<Req>,
+    P: Claims<Req> + Classify<S::Response, S::Error> + CarryGuard<S::Response> + Clone,
 {
-    type Response = C::Response<Permit<L>>;
+    type Response = P::Response<Permit<L>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, C, W::Parked, L>;
+    type Future = ResponseFuture<S::Future, P, W::Parked, L>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -117,32 +115,32 @@ where
     // Always, here and in what it calls: otherwise the future is copied where a program makes calls in two places.
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        let (classify, claim) = (self.classify.clone(), self.protocol.claim(&request));
+        let (protocol, claim) = (self.protocol.clone(), self.protocol.claim(&request));
         if let Err(late) = self.shared.can_finish(&claim) {
             self.turn = None;
-            return ResponseFuture::parked(Err(late), classify);
+            return ResponseFuture::parked(Err(late), protocol);
         }
         let Some(mut permit) = self.permit(&claim) else {
             let parked = W::park(&mut self.inner, request, &claim, &self.shared);
             // One that waits has taken the place of the service that was ready.
             self.is_inner_ready &= parked.is_err();
-            return ResponseFuture::parked(parked, classify);
+            return ResponseFuture::parked(parked, protocol);
         };
         self.is_inner_ready = false;
         let inner = permit.over(|| self.inner.call(request));
-        ResponseFuture::calling(inner, classify, permit)
+        ResponseFuture::calling(inner, protocol, permit)
     }
 }
 
-impl<S: Clone, L: Limit, C: Clone, W, P: Clone> Clone for Admission<S, L, C, W, P> {
+impl<S: Clone, L: Limit, W, P: Clone> Clone for Admission<S, L, W, P> {
     /// A clone shares the limit. It is not ready and has no permit, even if this service is and has.
     fn clone(&self) -> Self {
         let shared = Arc::clone(&self.shared);
-        Self::new(self.inner.clone(), shared, self.classify.clone(), self.protocol.clone())
+        Self::new(self.inner.clone(), shared, self.protocol.clone())
     }
 }
 
-impl<S: fmt::Debug, L: Limit, C, W, P> fmt::Debug for Admission<S, L, C, W, P> {
+impl<S: fmt::Debug, L: Limit, W, P> fmt::Debug for Admission<S, L, W, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (in_flight, limit) = self.shared.counts();
         f.debug_struct("Admission")

@@ -8,7 +8,7 @@ use super::limit::{Change, Ended, Limit};
 use super::note::Note;
 use super::partitions::{PartitionSnapshot, Partitions};
 use super::usual::Usual;
-use crate::classify::Class;
+use crate::classify::{Class, HoldUntil};
 use crate::clock::{Clock, Timestamp, instant, nanos};
 use crate::config::{InvalidConfig, Live};
 use crate::error::{Reason, Rejected};
@@ -25,6 +25,7 @@ pub struct Shared<L: Limit> {
     partitions: Partitions,
     terms: AtomicU64,
     pub(super) mode: Mode,
+    pub(super) hold_until: HoldUntil,
     limit: L,
     settings: Live<Settings<L::Config>>,
     /// Held while the configuration changes: of two at a time one is first, in all places.
@@ -64,7 +65,7 @@ impl<L: Limit> Shared<L> {
     }
 
     /// `config` is valid.
-    pub(super) fn new(config: &L::Config, mode: Mode, telemetry: Telemetry) -> Self {
+    pub(super) fn new(config: &L::Config, mode: Mode, hold_until: HoldUntil, telemetry: Telemetry) -> Self {
         let admission = L::admission(config);
         let settings = Settings::new(config.clone(), admission, None);
         let first = L::first(config);
@@ -74,6 +75,7 @@ impl<L: Limit> Shared<L> {
             partitions: Partitions::new(&admission.partitions),
             terms: AtomicU64::new(settings.terms(admission, &telemetry)),
             mode,
+            hold_until,
             limit: L::new(config),
             settings: Live::new(Arc::new(settings)),
             changing: Mutex::new(()),
@@ -300,7 +302,7 @@ impl<L: Limit> Shared<L> {
     }
 
     pub(super) fn refuse(&self) -> Rejected {
-        self.reject(Rejected::new(L::FULL, self.telemetry.name(), self.room_after()))
+        self.reject(Rejected::after(L::FULL, self.telemetry.name(), self.room_after()))
     }
 
     /// When there is likely to be room, if it is known how long calls take: as many of them as wait go first.

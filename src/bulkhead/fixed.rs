@@ -1,5 +1,6 @@
 use super::config::BulkheadConfig;
 use crate::admission::{AdmissionConfig, AdmissionHandle, AdmissionLayer, Change, Ended, Limit};
+use crate::classify::HoldUntil;
 use crate::config::InvalidConfig;
 use crate::error::Reason;
 use crate::permits::Permits;
@@ -44,13 +45,12 @@ impl Limit for Fixed {
     }
 }
 
-impl<C, W, P> AdmissionLayer<Fixed, C, W, P> {
-    /// Decides when a call is over: a [`Classify`](crate::classify::Classify) that ends the permit, or hands it on with
-    /// the response. Default: when the head of the response is there. For HTTP there is
-    /// `classify::http::BodyEnd`. What it takes the end of a call for matters only to what is measured of it.
+impl<W, P> AdmissionLayer<Fixed, W, P> {
+    /// Holds the permit of a call until the body of its response has ended or is dropped, whatever the outcome, as far as the
+    /// protocol knows of bodies. Default: until the headers of the response are there.
     #[must_use]
-    pub fn hold_until<D>(self, hold: D) -> AdmissionLayer<Fixed, D, W, P> {
-        self.classified(hold)
+    pub fn hold_until_body_end(self) -> Self {
+        self.held_until(HoldUntil::BodyEnd)
     }
 }
 

@@ -91,16 +91,15 @@ pub use fixed::Fixed;
 
 use crate::admission::{Admission, AdmissionHandle, AdmissionLayer};
 pub use crate::admission::{Given, Parked, Refuse, ResponseFuture, Snapshot, Wait};
-use crate::classify::ErrorsAreFailures;
 use crate::protocol::Plain;
 
 /// A service behind a [bulkhead](self).
-pub type Bulkhead<S, C = ErrorsAreFailures, W = Refuse, P = Plain> = Admission<S, Fixed, C, W, P>;
+pub type Bulkhead<S, W = Refuse, P = Plain> = Admission<S, Fixed, W, P>;
 
 /// Puts services behind a [bulkhead](self).
 ///
 /// The layer owns the limit: all services it makes share it, and so do those of its clones.
-pub type BulkheadLayer<C = ErrorsAreFailures, W = Refuse, P = Plain> = AdmissionLayer<Fixed, C, W, P>;
+pub type BulkheadLayer<W = Refuse, P = Plain> = AdmissionLayer<Fixed, W, P>;
 
 /// Inspects and changes the limit of a [bulkhead](self), and limits what is no service.
 pub type BulkheadHandle = AdmissionHandle<Fixed>;

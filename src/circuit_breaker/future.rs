@@ -6,9 +6,8 @@ use pin_project::pin_project;
 
 use super::permit::Permit;
 use super::shared::Refused;
-use crate::classify::{Class, Classify, in_service};
-use crate::error::Rejected;
-use crate::mark::{Cause, mark};
+use crate::classify::{CarryGuard, Classify, HoldUntil, in_service, settle};
+use crate::error::{CarryRejected, Rejected};
 
 /// The future of a [circuit breaker](super)'s call.
 ///
@@ -16,37 +15,35 @@ use crate::mark::{Cause, mark};
 #[pin_project]
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
-pub struct ResponseFuture<F, C> {
+pub struct ResponseFuture<F, P> {
     /// The service at work; none if the call was not made.
     #[pin]
     inner: Option<F>,
-    classify: C,
+    protocol: P,
     permit: Option<Permit>,
     /// Why the call was not made.
     refused: Option<Refused>,
-    /// What the last error of a layer further in was.
-    cause: Cause,
 }
 
-impl<F, C> ResponseFuture<F, C> {
+impl<F, P> ResponseFuture<F, P> {
     #[inline]
-    pub(super) const fn calling(inner: F, classify: C, permit: Permit) -> Self {
-        Self { inner: Some(inner), classify, permit: Some(permit), refused: None, cause: Cause::Failed }
+    pub(super) const fn calling(inner: F, protocol: P, permit: Permit) -> Self {
+        Self { inner: Some(inner), protocol, permit: Some(permit), refused: None }
     }
 
     #[inline]
-    pub(super) const fn refused(refused: Refused, classify: C) -> Self {
-        Self { inner: None, classify, permit: None, refused: Some(refused), cause: Cause::Failed }
+    pub(super) const fn refused(refused: Refused, protocol: P) -> Self {
+        Self { inner: None, protocol, permit: None, refused: Some(refused) }
     }
 }
 
-impl<F, C, Res, E> Future for ResponseFuture<F, C>
+impl<F, P, Res, E> Future for ResponseFuture<F, P>
 where
     F: Future<Output = Result<Res, E>>,
-    C: Classify<Res, E>,
-    E: From<Rejected>,
+    P: Classify<Res, E> + CarryGuard<Res>,
+    E: CarryRejected,
 {
-    type Output = Result<C::Response<Permit>, E>;
+    type Output = Result<P::Response<Permit>, E>;
 
     // Always, as `call` is.
     #[inline(always)]
@@ -54,29 +51,11 @@ where
         let this = self.project();
         let Some(inner) = this.inner.as_pin_mut() else {
             let refused = this.refused.take().expect("a future is not polled after it was ready");
-            return Poll::Ready(Err(Rejected::from(refused).deliver()));
+            return Poll::Ready(Err(E::from_rejected(Rejected::from(refused))));
         };
-        let before = mark();
         let permit = this.permit.as_mut().expect("a future is not polled after it was ready");
-        let polled = in_service(|| inner.poll(cx), || permit.fail());
-        if !matches!(polled, Poll::Ready(Ok(_))) {
-            *this.cause = before.cause_since_or(*this.cause);
-        }
-        let result = ready!(polled);
+        let result = ready!(in_service(|| inner.poll(cx), || permit.fail()));
         let permit = this.permit.take().expect("it was there before the service was polled");
-        match result {
-            // A layer further in refused the call: the service has no part in that.
-            Err(error) if *this.cause == Cause::Refused => {
-                permit.finish(Class::Ignored);
-                this.cause.deliver();
-                Poll::Ready(Err(error))
-            }
-            Err(error) => {
-                let settled = this.classify.settle(Err(error), permit);
-                this.cause.deliver();
-                Poll::Ready(settled)
-            }
-            result => Poll::Ready(this.classify.settle(result, permit)),
-        }
+        Poll::Ready(settle(this.protocol, result, permit, HoldUntil::Outcome))
     }
 }

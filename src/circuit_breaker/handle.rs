@@ -12,9 +12,10 @@ use super::permit::Permit;
 use super::shared::Shared;
 use super::snapshot::{Saved, Snapshot};
 use super::transition::{State, Transition};
-use crate::classify::{Classify, ErrorsAreFailures};
+use crate::classify::Outcome;
 use crate::config::InvalidConfig;
-use crate::error::Rejected;
+use crate::error::{CarryRejected, Rejected};
+use crate::protocol::{Classified, Plain};
 
 /// Inspects and controls the circuit of a [circuit breaker](super), and protects what is no service.
 ///
@@ -50,28 +51,33 @@ impl CircuitBreakerHandle {
         Permit::acquire(&self.shared).map_err(|refusal| self.shared.refuse(refusal).into())
     }
 
-    /// Runs `call` if the circuit lets it through, and counts every error as a failure. A call that is not let
-    /// through is dropped without having been polled.
+    /// Runs `call` if the circuit lets it through, and counts every error as a failure, except for a rejection by another
+    /// layer. A call that is not let through is dropped without having been polled.
     ///
     /// The circuit is asked now, and not when the future is first polled.
-    pub fn run<F, T, E>(&self, call: F) -> ResponseFuture<F, ErrorsAreFailures>
+    pub fn run<F, T, E>(&self, call: F) -> ResponseFuture<F, Plain>
     where
         F: Future<Output = Result<T, E>>,
-        E: From<Rejected>,
+        E: CarryRejected,
     {
-        self.run_with(ErrorsAreFailures, call)
+        self.run_by(Plain, call)
     }
 
-    /// Runs `call` if the circuit lets it through, and has `classify` say what its end means.
-    pub fn run_with<F, T, E, C>(&self, classify: C, call: F) -> ResponseFuture<F, C>
+    /// Runs `call` if the circuit lets it through, and has `classify` return the outcome.
+    pub fn run_with<F, T, E, O, C>(&self, classify: C, call: F) -> ResponseFuture<F, Classified<Plain, C>>
     where
         F: Future<Output = Result<T, E>>,
-        E: From<Rejected>,
-        C: Classify<T, E>,
+        E: CarryRejected,
+        C: Fn(Result<&T, &E>) -> O,
+        O: Into<Outcome>,
     {
+        self.run_by(Classified::new(Plain, classify), call)
+    }
+
+    fn run_by<F, P>(&self, protocol: P, call: F) -> ResponseFuture<F, P> {
         match Permit::acquire(&self.shared) {
-            Ok(permit) => ResponseFuture::calling(call, classify, permit),
-            Err(refusal) => ResponseFuture::refused(self.shared.refuse(refusal), classify),
+            Ok(permit) => ResponseFuture::calling(call, protocol, permit),
+            Err(refusal) => ResponseFuture::refused(self.shared.refuse(refusal), protocol),
         }
     }
 

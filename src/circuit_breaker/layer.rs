@@ -8,19 +8,20 @@ use super::handle::CircuitBreakerHandle;
 use super::service::{CircuitBreaker, Readiness};
 use super::shared::Shared;
 use super::transition::State;
-use crate::classify::ErrorsAreFailures;
+use crate::classify::Outcome;
 use crate::config::{InvalidConfig, valid};
 use crate::error::Reason;
+use crate::protocol::{Classified, Plain};
 use crate::telemetry::{Observer, Telemetry, Vocabulary};
 
 /// Puts services behind a [circuit breaker](super).
 ///
 /// The layer owns the circuit: all services it makes share it, and so do those of its clones.
-pub struct CircuitBreakerLayer<C = ErrorsAreFailures> {
+pub struct CircuitBreakerLayer<P = Plain> {
     settings: Arc<Settings>,
     name: &'static str,
     observers: Vec<Arc<dyn Observer>>,
-    classify: C,
+    protocol: P,
     readiness: Readiness,
     /// Made when it is first needed, and then by everybody: until then the layer can be given a name.
     shared: OnceLock<Arc<Shared>>,
@@ -50,27 +51,41 @@ impl CircuitBreakerLayer {
             settings: Arc::new(Settings::new(&config)?),
             name: "circuit_breaker",
             observers: Vec::new(),
-            classify: ErrorsAreFailures,
+            protocol: Plain,
             readiness: Readiness::default(),
             shared: OnceLock::new(),
         })
     }
 }
 
-impl<C> CircuitBreakerLayer<C> {
+impl<P> CircuitBreakerLayer<P> {
     crate::macros::layer_setters!();
 
-    /// Decides what a failure is. Default: every error, and no response.
+    /// Sets all that is known of requests and responses: `Http` for those of the `http` crate. Default: [`Plain`], by which
+    /// every error is a failure, and no response.
     #[must_use]
-    pub fn classify<D>(self, classify: D) -> CircuitBreakerLayer<D> {
+    pub fn protocol<Q>(self, protocol: Q) -> CircuitBreakerLayer<Q> {
         CircuitBreakerLayer {
             settings: self.settings,
             name: self.name,
             observers: self.observers,
-            classify,
+            protocol,
             readiness: self.readiness,
             shared: OnceLock::new(),
         }
+    }
+
+    /// Sets the [outcome](crate::classify) of a call by a closure, in place of the protocol. A closure may return a
+    /// [`Class`](crate::classify::Class) alone.
+    #[must_use]
+    pub fn classify<Res, E, O, F>(self, classify: F) -> CircuitBreakerLayer<Classified<P, F>>
+    where
+        F: Fn(Result<&Res, &E>) -> O,
+        O: Into<Outcome>,
+        P: Clone,
+    {
+        let protocol = Classified::new(self.protocol.clone(), classify);
+        self.protocol(protocol)
     }
 
     /// Decides what an open circuit says to `poll_ready`. Default: that it is ready, to refuse.
@@ -97,7 +112,7 @@ impl<C> CircuitBreakerLayer<C> {
     }
 }
 
-impl<C: Clone> CircuitBreakerLayer<C> {
+impl<P: Clone> CircuitBreakerLayer<P> {
     /// A layer with the same settings and observers, under the same name, and a circuit of its own: for each
     /// of many endpoints one. They share all that is not state, and count together in the metrics.
     #[must_use]
@@ -108,34 +123,34 @@ impl<C: Clone> CircuitBreakerLayer<C> {
     }
 }
 
-impl<S, C: Clone> Layer<S> for CircuitBreakerLayer<C> {
-    type Service = CircuitBreaker<S, C>;
+impl<S, P: Clone> Layer<S> for CircuitBreakerLayer<P> {
+    type Service = CircuitBreaker<S, P>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CircuitBreaker::new(inner, Arc::clone(self.shared()), self.classify.clone(), self.readiness)
+        CircuitBreaker::new(inner, Arc::clone(self.shared()), self.protocol.clone(), self.readiness)
     }
 }
 
-impl<C: Clone> Clone for CircuitBreakerLayer<C> {
+impl<P: Clone> Clone for CircuitBreakerLayer<P> {
     /// A clone shares the circuit.
     fn clone(&self) -> Self {
         Self {
             settings: Arc::clone(&self.settings),
             name: self.name,
             observers: self.observers.clone(),
-            classify: self.classify.clone(),
+            protocol: self.protocol.clone(),
             readiness: self.readiness,
             shared: OnceLock::from(Arc::clone(self.shared())),
         }
     }
 }
 
-impl<C> fmt::Debug for CircuitBreakerLayer<C> {
+impl<P> fmt::Debug for CircuitBreakerLayer<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CircuitBreakerLayer")
             .field("name", &self.name)
             .field("state", &self.shared.get().map(|shared| shared.circuit.load().state))
-            .field("classify", &std::any::type_name::<C>())
+            .field("protocol", &std::any::type_name::<P>())
             .field("readiness", &self.readiness)
             .finish_non_exhaustive()
     }

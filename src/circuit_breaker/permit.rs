@@ -1,12 +1,11 @@
 use std::mem;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::pass::{Pass, Refusal, Verdict};
 use super::shared::Shared;
-use crate::classify::{Class, Guard};
+use crate::classify::{Class, Guard, Outcome};
 use crate::clock::Now;
-use crate::telemetry::Outcome;
+use crate::telemetry::CallOutcome;
 
 /// Leave to make one call, from a [circuit breaker](super).
 ///
@@ -41,10 +40,10 @@ impl Permit {
         Self { shared: Some(Arc::clone(shared)), pass }
     }
 
-    /// Ends the call.
+    /// Ends the call with an [`Outcome`], or with a [`Class`] where that is all there is to it.
     #[inline]
-    pub fn finish(self, class: Class) {
-        self.end(class.into(), None);
+    pub fn finish(self, outcome: impl Into<Outcome>) {
+        self.end(outcome.into());
     }
 
     /// Ends the call, which has failed; nothing is left to be done with the permit.
@@ -73,23 +72,19 @@ impl Permit {
 
     // Always inlined, and without a drop at its end: a permit is not to be put into memory just to be ended.
     #[inline(always)]
-    fn end(mut self, verdict: Verdict, retry_after: Option<Duration>) {
+    fn end(mut self, outcome: Outcome) {
         let (shared, pass) = (self.shared.take(), self.pass);
         mem::forget(self);
         if let Some(shared) = shared {
-            shared.settle(pass, verdict, retry_after);
+            shared.settle(pass, outcome.class.into(), outcome.retry_after());
         }
     }
 }
 
 impl Guard for Permit {
     #[inline]
-    fn finish(self, class: Class) {
-        self.end(class.into(), None);
-    }
-
-    fn finish_and_wait(self, class: Class, retry_after: Duration) {
-        self.end(class.into(), Some(retry_after));
+    fn finish(self, outcome: Outcome) {
+        self.end(outcome);
     }
 }
 
@@ -113,7 +108,7 @@ impl From<Class> for Verdict {
     }
 }
 
-impl From<Verdict> for Outcome {
+impl From<Verdict> for CallOutcome {
     fn from(verdict: Verdict) -> Self {
         match verdict {
             Verdict::Success => Self::Success,

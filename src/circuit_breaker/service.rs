@@ -9,9 +9,9 @@ use super::pass::{Pass, Refusal, Verdict};
 use super::permit::Permit;
 use super::shared::Shared;
 use super::waiting::Waiting;
-use crate::classify::{Classify, ErrorsAreFailures, in_service};
-use crate::error::Rejected;
-use crate::mark::{Cause, mark};
+use crate::classify::{CarryGuard, Classify, in_service};
+use crate::error::CarryRejected;
+use crate::protocol::Plain;
 
 /// What a circuit that lets no call through says to `poll_ready`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,10 +27,10 @@ pub enum Readiness {
 }
 
 /// A service behind a [circuit breaker](super).
-pub struct CircuitBreaker<S, C = ErrorsAreFailures> {
+pub struct CircuitBreaker<S, P = Plain> {
     inner: S,
     shared: Arc<Shared>,
-    classify: C,
+    protocol: P,
     readiness: Readiness,
     /// `inner` has said that it is ready, and has not been called since.
     is_inner_ready: bool,
@@ -64,9 +64,9 @@ impl Drop for Failure<'_> {
     }
 }
 
-impl<S, C> CircuitBreaker<S, C> {
-    pub(super) const fn new(inner: S, shared: Arc<Shared>, classify: C, readiness: Readiness) -> Self {
-        Self { inner, shared, classify, readiness, is_inner_ready: false, refused: None, turn: None }
+impl<S, P> CircuitBreaker<S, P> {
+    pub(super) const fn new(inner: S, shared: Arc<Shared>, protocol: P, readiness: Readiness) -> Self {
+        Self { inner, shared, protocol, readiness, is_inner_ready: false, refused: None, turn: None }
     }
 
     crate::macros::inner_accessors!();
@@ -114,15 +114,15 @@ impl<S, C> CircuitBreaker<S, C> {
     }
 }
 
-impl<S, C, Req> Service<Req> for CircuitBreaker<S, C>
+impl<S, P, Req> Service<Req> for CircuitBreaker<S, P>
 where
     S: Service<Req>,
-    S::Error: From<Rejected>,
-    C: Classify<S::Response, S::Error> + Clone,
+    S::Error: CarryRejected,
+    P: Classify<S::Response, S::Error> + CarryGuard<S::Response> + Clone,
 {
-    type Response = C::Response<Permit>;
+    type Response = P::Response<Permit>;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, C>;
+    type Future = ResponseFuture<S::Future, P>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -132,12 +132,11 @@ where
         if self.is_inner_ready || self.refused.is_some() {
             return Poll::Ready(Ok(()));
         }
-        let before = mark();
         // A client that cannot connect may say so here. It is a failed call, though none was made.
         let failure = Failure { shared: &self.shared, turn: &mut self.turn };
         let polled = self.inner.poll_ready(cx);
         match &polled {
-            Poll::Ready(Err(_)) if before.cause_since() != Cause::Refused => drop(failure),
+            Poll::Ready(Err(error)) if is_failure(error) => drop(failure),
             _ => std::mem::forget(failure),
         }
         let result = ready!(polled);
@@ -151,34 +150,39 @@ where
         let pass = match self.pass() {
             Ok(pass) => pass,
             Err(refusal) => {
-                return ResponseFuture::refused(self.shared.refuse(refusal), self.classify.clone());
+                return ResponseFuture::refused(self.shared.refuse(refusal), self.protocol.clone());
             }
         };
         self.is_inner_ready = false;
         let shared = &self.shared;
-        let (inner, classify) = in_service(
-            || (self.inner.call(request), self.classify.clone()),
+        let (inner, protocol) = in_service(
+            || (self.inner.call(request), self.protocol.clone()),
             move || shared.settle(pass, Verdict::Failure, None),
         );
         // Last, and straight into its place: on the way no copy is made of the permit.
-        ResponseFuture::calling(inner, classify, Permit::new(shared, pass))
+        ResponseFuture::calling(inner, protocol, Permit::new(shared, pass))
     }
 }
 
-impl<S: Clone, C: Clone> Clone for CircuitBreaker<S, C> {
+/// Whether an error of `poll_ready` is the service's own, and not a rejection by a layer further in.
+fn is_failure<E: CarryRejected>(error: &E) -> bool {
+    error.rejected().is_none_or(|rejected| rejected.reached_service())
+}
+
+impl<S: Clone, P: Clone> Clone for CircuitBreaker<S, P> {
     /// A clone shares the circuit. It is not ready, even if this service is.
     fn clone(&self) -> Self {
-        Self::new(self.inner.clone(), Arc::clone(&self.shared), self.classify.clone(), self.readiness)
+        Self::new(self.inner.clone(), Arc::clone(&self.shared), self.protocol.clone(), self.readiness)
     }
 }
 
-impl<S: fmt::Debug, C> fmt::Debug for CircuitBreaker<S, C> {
+impl<S: fmt::Debug, P> fmt::Debug for CircuitBreaker<S, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CircuitBreaker")
             .field("inner", &self.inner)
             .field("name", &self.shared.telemetry.name())
             .field("state", &self.shared.circuit.load().state)
-            .field("classify", &std::any::type_name::<C>())
+            .field("protocol", &std::any::type_name::<P>())
             .field("readiness", &self.readiness)
             .finish_non_exhaustive()
     }

@@ -45,9 +45,9 @@ impl From<Refused> for Rejected {
     #[inline]
     fn from(refused: Refused) -> Self {
         match refused.refusal {
-            Refusal::Recovering => Self::new(Reason::Recovering, refused.by, None),
-            Refusal::Open { wait: Refusal::ENDLESS } => Self::new(Reason::CircuitOpen, refused.by, None),
-            Refusal::Open { wait } => Self::new(Reason::CircuitOpen, refused.by, Some(wait)),
+            Refusal::Recovering => Self::after(Reason::Recovering, refused.by, None),
+            Refusal::Open { wait: Refusal::ENDLESS } => Self::after(Reason::CircuitOpen, refused.by, None),
+            Refusal::Open { wait } => Self::after(Reason::CircuitOpen, refused.by, Some(wait)),
         }
     }
 }

@@ -1,116 +1,50 @@
-//! What counts as a failure.
+//! How a call ended, as one answer for every layer.
 //!
-//! A call ends as a [`Class`]: `Success`, `Failure`, or `Ignored` where its end says nothing about the service.
-//! [`Classify`] decides which, and when: a plain classifier as soon as there is a result, the one for HTTP when
-//! the response's body has ended.
+//! A [`Classify`] looks at the result of a call and returns an [`Outcome`]: whether it succeeded, whether another attempt
+//! makes sense, what the server said about that, and whether the service signals overload. A circuit breaker, a retry and a
+//! throttle that are given the same one never disagree about a response.
 //!
-//! Any closure is a classifier:
+//! Every layer takes it in two ways. `.protocol(..)` sets all that is known of requests and responses, such as
+//! `protocol::http::Http`; `.classify(..)` sets the outcome alone, by a closure:
 //!
 //! ```
-//! use stanchion::classify::Class;
-//! use stanchion::{CircuitBreakerConfig, CircuitBreakerLayer};
+//! use stanchion::classify::{Class, Outcome};
+//! use stanchion::{CircuitBreakerConfig, CircuitBreakerLayer, RetryConfig, RetryLayer};
 //!
-//! let layer = CircuitBreakerLayer::new(CircuitBreakerConfig::new()).classify(
-//!     |result: Result<&u32, &std::io::Error>| match result {
-//!         Ok(_) => Class::Success,
-//!         Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Class::Ignored,
-//!         Err(_) => Class::Failure,
-//!     },
-//! );
-//! # let _ = layer;
+//! fn outcome(result: Result<&u32, &std::io::Error>) -> Outcome {
+//!     match result {
+//!         Ok(_) => Outcome::success(),
+//!         Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Outcome::ignored(),
+//!         Err(_) => Outcome::failure(),
+//!     }
+//! }
+//!
+//! let breaker = CircuitBreakerLayer::new(CircuitBreakerConfig::new()).classify(outcome);
+//! let retry = RetryLayer::new(RetryConfig::new()).classify(outcome);
+//! // A closure may return the class alone.
+//! let by_class = RetryLayer::new(RetryConfig::new())
+//!     .classify(|result: Result<&u32, &std::io::Error>| if result.is_ok() { Class::Success } else { Class::Failure });
+//! # let _ = (breaker, retry, by_class);
 //! ```
 //!
-//! Refusals by layers of this crate further in are not put before a classifier at all: they are `Ignored`.
+//! Layers [ask the error](crate::CarryRejected) first. A call that a layer further in has rejected is not put before a
+//! classifier: its outcome is [`Ignored`](Class::Ignored) in every layer. A timeout is put before it, as an error like others.
 
-#[cfg(feature = "http")]
-pub mod http;
+mod asking;
+mod guard;
+mod outcome;
 
-use std::mem;
-use std::time::Duration;
+pub use asking::Asking;
+pub(crate) use asking::outcome_of;
+pub use guard::{CarryGuard, Guard};
+pub(crate) use guard::{HoldUntil, in_service, settle};
+pub(crate) use outcome::Cause;
+pub use outcome::{Class, Outcome, RetryHint, Retryable};
 
-/// What the end of a call says about the service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Class {
-    /// It did its job.
-    Success,
-    /// It did not.
-    Failure,
-    /// Nothing: the call was wrong, or was never made.
-    Ignored,
-}
-
-/// What a layer holds while a call is under way, waiting to be told how it ended. Dropped instead, it
-/// takes the call for cancelled.
-pub trait Guard {
-    /// Ends the call.
-    fn finish(self, class: Class);
-
-    /// Ends the call, and passes on how long the service wants to be left alone.
-    fn finish_and_wait(self, class: Class, retry_after: Duration)
-    where
-        Self: Sized,
-    {
-        let _ = retry_after;
-        self.finish(class);
-    }
-}
-
-/// Runs a part of the service, and `fail` if it panics: then the call has failed. The drop of a guard alone could not
-/// tell that from another panic, by which the future is merely dropped.
-// Always, since what it returns may be a large future.
-#[inline(always)]
-pub(crate) fn in_service<R>(part: impl FnOnce() -> R, fail: impl FnMut()) -> R {
-    struct OnPanic<F: FnMut()>(F);
-    impl<F: FnMut()> Drop for OnPanic<F> {
-        fn drop(&mut self) {
-            (self.0)();
-        }
-    }
-    let on_panic = OnPanic(fail);
-    let result = part();
-    mem::forget(on_panic);
-    result
-}
-
-/// Decides how a call ended, and what the caller receives.
+/// Finds the outcome of a call.
 ///
-/// Implemented by every closure that looks at a result and returns a [`Class`]. Implement it yourself where a
-/// call goes on after the response is there, so that the response must carry the guard with it.
+/// Implemented by [protocols](crate::protocol). A closure is given to the `classify` of a layer.
 pub trait Classify<Res, E> {
-    /// What the caller receives instead of `Res`; the same, unless it carries the guard.
-    type Response<G: Guard>;
-
-    /// Ends the call through `guard`, or hands the guard on with the response.
-    ///
-    /// # Errors
-    ///
-    /// That of `result`, as it is.
-    fn settle<G: Guard>(&self, result: Result<Res, E>, guard: G) -> Result<Self::Response<G>, E>;
-}
-
-impl<F, Res, E> Classify<Res, E> for F
-where
-    F: Fn(Result<&Res, &E>) -> Class,
-{
-    type Response<G: Guard> = Res;
-
-    #[inline]
-    fn settle<G: Guard>(&self, result: Result<Res, E>, guard: G) -> Result<Res, E> {
-        guard.finish(self(result.as_ref()));
-        result
-    }
-}
-
-/// Every error is a failure, every response a success. The default.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ErrorsAreFailures;
-
-impl<Res, E> Classify<Res, E> for ErrorsAreFailures {
-    type Response<G: Guard> = Res;
-
-    #[inline]
-    fn settle<G: Guard>(&self, result: Result<Res, E>, guard: G) -> Result<Res, E> {
-        guard.finish(if result.is_ok() { Class::Success } else { Class::Failure });
-        result
-    }
+    /// Returns the outcome of a call that ended with `result`.
+    fn classify(&self, result: Result<&Res, &E>) -> Outcome;
 }

@@ -10,16 +10,15 @@ use tower_service::Service;
 use super::answer::Answer;
 use super::failure::Failure;
 use super::keep::Keep;
-use super::rule::Rule;
 use super::shared::{Next, Shared};
-use crate::mark::Watched;
+use crate::classify::Classify;
 
 /// The future of a call that has a [fallback](super).
 ///
 /// Dropped before it is ready, it cancels the call, or that of the fallback.
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
-pub struct ResponseFuture<Req, S, A, K, R>
+pub struct ResponseFuture<Req, S, A, K, P>
 where
     S: Service<Req>,
     K: Keep<Req>,
@@ -27,7 +26,7 @@ where
 {
     #[pin]
     state: State<Req, S, A, K>,
-    shared: Arc<Shared<A, K, R>>,
+    shared: Arc<Shared<A, K, P>>,
 }
 
 #[pin_project(project = Projection)]
@@ -39,7 +38,7 @@ where
 {
     Calling {
         #[pin]
-        call: Watched<S::Future>,
+        call: S::Future,
         kept: Option<K::Kept>,
     },
     FallingBack {
@@ -49,24 +48,24 @@ where
     },
 }
 
-impl<Req, S, A, K, R> ResponseFuture<Req, S, A, K, R>
+impl<Req, S, A, K, P> ResponseFuture<Req, S, A, K, P>
 where
     S: Service<Req>,
     K: Keep<Req>,
     A: Answer<K::Kept, S::Response, S::Error>,
 {
     #[inline]
-    pub(super) const fn new(call: S::Future, kept: K::Kept, shared: Arc<Shared<A, K, R>>) -> Self {
-        Self { state: State::Calling { call: Watched::new(call), kept: Some(kept) }, shared }
+    pub(super) const fn new(call: S::Future, kept: K::Kept, shared: Arc<Shared<A, K, P>>) -> Self {
+        Self { state: State::Calling { call, kept: Some(kept) }, shared }
     }
 }
 
-impl<Req, S, A, K, R> Future for ResponseFuture<Req, S, A, K, R>
+impl<Req, S, A, K, P> Future for ResponseFuture<Req, S, A, K, P>
 where
     S: Service<Req>,
     K: Keep<Req>,
     A: Answer<K::Kept, S::Response, S::Error>,
-    R: Rule<S::Response, S::Error>,
+    P: Classify<S::Response, S::Error>,
 {
     type Output = Result<S::Response, S::Error>;
 
@@ -76,9 +75,9 @@ where
         loop {
             match this.state.as_mut().project() {
                 Projection::Calling { call, kept } => {
-                    let (result, cause) = ready!(call.poll(cx));
+                    let result = ready!(call.poll(cx));
                     let kept = kept.take().expect("a future is not polled after it was ready");
-                    match this.shared.next(kept, result, cause) {
+                    match this.shared.next(kept, result) {
                         Next::End(result) => return Poll::Ready(result),
                         // The call is gone before the fallback begins, with all that it holds.
                         Next::Wait(answer, failure) => {
@@ -96,7 +95,7 @@ where
     }
 }
 
-impl<Req, S, A, K, R> fmt::Debug for ResponseFuture<Req, S, A, K, R>
+impl<Req, S, A, K, P> fmt::Debug for ResponseFuture<Req, S, A, K, P>
 where
     S: Service<Req>,
     K: Keep<Req>,

@@ -10,24 +10,25 @@ use super::config::StaleConfig;
 use super::failure::Failure;
 use super::handle::StaleHandle;
 use super::keep::Nothing;
-use super::rule::{Judged, When};
 use super::service::Fallback;
 use super::shared::Shared;
 use super::stale::Stale;
+use super::when::When;
+use crate::classify::{Asking, Outcome};
 use crate::config::{InvalidConfig, valid};
-use crate::protocol::Plain;
+use crate::protocol::{Classified, Plain};
 use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
 
 /// [Answers failed calls otherwise](super).
 ///
 /// The layer owns the fallback: all services it makes share it, and so do those of its clones.
-pub struct FallbackLayer<A, K = Nothing, R = Judged<Plain>> {
+pub struct FallbackLayer<A, K = Nothing, P = Asking<Plain>> {
     answer: Arc<A>,
     keep: Arc<K>,
-    rule: Arc<R>,
+    protocol: Arc<P>,
     about: About,
     /// Made when it is first needed, and then by everybody: until then the layer can be given a name.
-    shared: OnceLock<Arc<Shared<A, K, R>>>,
+    shared: OnceLock<Arc<Shared<A, K, P>>>,
 }
 
 /// What there is to know of a layer besides what it calls.
@@ -52,7 +53,7 @@ impl<A, K> FallbackLayer<A, K> {
         Self {
             answer: Arc::new(answer),
             keep: Arc::new(keep),
-            rule: Arc::new(Judged(Plain)),
+            protocol: Arc::new(Asking(Plain)),
             about: About { name: "fallback", observers: Vec::new(), actions, only_refusals: false },
             shared: OnceLock::new(),
         }
@@ -106,7 +107,7 @@ impl<T> FallbackLayer<ByService<T>> {
     }
 }
 
-impl<T, K, R> FallbackLayer<ByService<T>, K, R> {
+impl<T, K, P> FallbackLayer<ByService<T>, K, P> {
     /// How long a call waits for the service that is the fallback to become ready. Default: 1 s, after which a fallback
     /// that is overloaded is better left alone.
     #[must_use]
@@ -148,13 +149,13 @@ impl<Key, Res, F> FallbackLayer<Stale<Key, Res>, F> {
     }
 }
 
-impl<Key, Res, M, K, R> FallbackLayer<Stale<Key, Res, M>, K, R> {
+impl<Key, Res, M, K, P> FallbackLayer<Stale<Key, Res, M>, K, P> {
     /// Lets `mark` change each answer that is given again, which is so old: to tell the caller. Default: it is given as
     /// it was.
     #[must_use]
-    pub fn mark<N: Fn(&mut Res, Duration)>(self, mark: N) -> FallbackLayer<Stale<Key, Res, N>, K, R> {
+    pub fn mark<N: Fn(&mut Res, Duration)>(self, mark: N) -> FallbackLayer<Stale<Key, Res, N>, K, P> {
         let answer = Arc::new(Stale { answers: Arc::clone(&self.answer.answers), mark });
-        FallbackLayer { answer, keep: self.keep, rule: self.rule, about: self.about, shared: OnceLock::new() }
+        FallbackLayer { answer, keep: self.keep, protocol: self.protocol, about: self.about, shared: OnceLock::new() }
     }
 
     /// To see and forget the answers that are held.
@@ -164,21 +165,21 @@ impl<Key, Res, M, K, R> FallbackLayer<Stale<Key, Res, M>, K, R> {
     }
 }
 
-impl<A, R> FallbackLayer<A, Nothing, R> {
+impl<A, P> FallbackLayer<A, Nothing, P> {
     /// Keeps of each request what `keep` takes from it, for the fallback. Default: nothing.
     #[must_use]
-    pub fn keep<Req, Kept, L: Fn(&Req) -> Kept>(self, keep: L) -> FallbackLayer<A, L, R> {
+    pub fn keep<Req, Kept, L: Fn(&Req) -> Kept>(self, keep: L) -> FallbackLayer<A, L, P> {
         FallbackLayer {
             answer: self.answer,
             keep: Arc::new(keep),
-            rule: self.rule,
+            protocol: self.protocol,
             about: self.about,
             shared: OnceLock::new(),
         }
     }
 }
 
-impl<A, K, R> FallbackLayer<A, K, R> {
+impl<A, K, P> FallbackLayer<A, K, P> {
     /// Names the layer, after the dependency for which there is a fallback. The name is in metrics and logs, so it must be
     /// one of few: never a URL or a key.
     ///
@@ -202,29 +203,51 @@ impl<A, K, R> FallbackLayer<A, K, R> {
         self.about(|about| about.only_refusals = false)
     }
 
-    /// Decides by `judge` which ends of the service's own are failures; refusals and timeouts are. Default: every error,
-    /// and no answer. Of `judge` and [`when`](Self::when) the last one counts.
+    /// Sets all that is known of requests and responses: `Http` for those of the `http` crate. What is not
+    /// [good](Outcome::is_good), so rejections too, needs the fallback. Default: every error, and no response. Of
+    /// `protocol`, [`classify`](Self::classify) and [`when`](Self::when) the last one counts.
     #[must_use]
-    pub fn judge<J>(self, judge: J) -> FallbackLayer<A, K, Judged<J>> {
-        self.rule(Judged(judge))
+    pub fn protocol<Q>(self, protocol: Q) -> FallbackLayer<A, K, Asking<Q>> {
+        self.by(Asking(protocol))
     }
 
-    /// Decides by `predicate` which ends are failures, refusals and timeouts among them.
+    /// Sets the [outcome](crate::classify) of a call by a closure. A closure may return a
+    /// [`Class`](crate::classify::Class) alone.
+    #[must_use]
+    pub fn classify<Res, E, O, F>(self, classify: F) -> FallbackLayer<A, K, Asking<Classified<Plain, F>>>
+    where
+        F: Fn(Result<&Res, &E>) -> O,
+        O: Into<Outcome>,
+    {
+        self.protocol(Classified::new(Plain, classify))
+    }
+
+    /// Sets the outcome as [`classify`](Self::classify) does, for an error type that does not
+    /// [carry rejections](crate::CarryRejected), such as that of a client with no other layer inside: `classify` is asked
+    /// about each end.
+    #[must_use]
+    pub fn classify_opaque<Res, E, O, F>(self, classify: F) -> FallbackLayer<A, K, Classified<Plain, F>>
+    where
+        F: Fn(Result<&Res, &E>) -> O,
+        O: Into<Outcome>,
+    {
+        self.by(Classified::new(Plain, classify))
+    }
+
+    /// Sets a predicate that returns `true` for a call that needs the fallback. Rejections and timeouts are put before it.
     #[must_use]
     pub fn when<Res, E, F>(self, predicate: F) -> FallbackLayer<A, K, When<F>>
     where
         F: Fn(Result<&Res, &E>) -> bool,
     {
-        self.rule(When(predicate))
+        self.by(When(predicate))
     }
 
-    /// Decides by a rule of your own what is a failure.
-    #[must_use]
-    pub fn rule<Q>(self, rule: Q) -> FallbackLayer<A, K, Q> {
+    fn by<Q>(self, protocol: Q) -> FallbackLayer<A, K, Q> {
         FallbackLayer {
             answer: self.answer,
             keep: self.keep,
-            rule: Arc::new(rule),
+            protocol: Arc::new(protocol),
             about: self.about,
             shared: OnceLock::new(),
         }
@@ -241,14 +264,14 @@ impl<A, K, R> FallbackLayer<A, K, R> {
         Self { shared: OnceLock::new(), ..self }
     }
 
-    fn shared(&self) -> &Arc<Shared<A, K, R>> {
+    fn shared(&self) -> &Arc<Shared<A, K, P>> {
         self.shared.get_or_init(|| {
             let About { name, observers, actions, only_refusals } = &self.about;
             let vocabulary = Vocabulary { actions, ..Vocabulary::new("fallback", &[]) };
             Arc::new(Shared {
                 answer: Arc::clone(&self.answer),
                 keep: Arc::clone(&self.keep),
-                rule: Arc::clone(&self.rule),
+                protocol: Arc::clone(&self.protocol),
                 only_refusals: *only_refusals,
                 telemetry: Telemetry::new(&vocabulary, name, observers),
             })
@@ -256,34 +279,34 @@ impl<A, K, R> FallbackLayer<A, K, R> {
     }
 }
 
-impl<S, A, K, R> Layer<S> for FallbackLayer<A, K, R> {
-    type Service = Fallback<S, A, K, R>;
+impl<S, A, K, P> Layer<S> for FallbackLayer<A, K, P> {
+    type Service = Fallback<S, A, K, P>;
 
     fn layer(&self, inner: S) -> Self::Service {
         Fallback::new(inner, Arc::clone(self.shared()))
     }
 }
 
-impl<A, K, R> Clone for FallbackLayer<A, K, R> {
+impl<A, K, P> Clone for FallbackLayer<A, K, P> {
     /// A clone has the same fallback.
     fn clone(&self) -> Self {
         Self {
             answer: Arc::clone(&self.answer),
             keep: Arc::clone(&self.keep),
-            rule: Arc::clone(&self.rule),
+            protocol: Arc::clone(&self.protocol),
             about: self.about.clone(),
             shared: OnceLock::from(Arc::clone(self.shared())),
         }
     }
 }
 
-impl<A, K, R> fmt::Debug for FallbackLayer<A, K, R> {
+impl<A, K, P> fmt::Debug for FallbackLayer<A, K, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FallbackLayer")
             .field("name", &self.about.name)
             .field("answer", &std::any::type_name::<A>())
             .field("keep", &std::any::type_name::<K>())
-            .field("rule", &std::any::type_name::<R>())
+            .field("protocol", &std::any::type_name::<P>())
             .field("only_refusals", &self.about.only_refusals)
             .finish_non_exhaustive()
     }

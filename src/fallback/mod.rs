@@ -113,11 +113,11 @@ mod future;
 mod handle;
 mod keep;
 mod layer;
-mod rule;
 mod service;
 mod shared;
 mod stale;
 mod store;
+mod when;
 
 pub use answer::{Answer, Reply, Value, With};
 pub use by_service::{ByService, Serving};
@@ -127,9 +127,9 @@ pub use future::ResponseFuture;
 pub use handle::StaleHandle;
 pub use keep::{Keep, Nothing};
 pub use layer::FallbackLayer;
-pub use rule::{Judged, Rule, When};
 pub use service::Fallback;
 pub use stale::Stale;
+pub use when::When;
 
 #[cfg(all(test, not(stanchion_loom)))]
 mod tests;

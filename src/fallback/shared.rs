@@ -4,16 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::{Answer, Reply};
-use super::failure::{Failure, Why};
-use super::rule::Rule;
-use crate::classify::Class;
-use crate::mark::Cause;
+use super::failure::Failure;
+use crate::classify::{Class, Classify};
 use crate::telemetry::{Action, Event, Telemetry};
 
-pub(super) struct Shared<A, K, R> {
+pub(super) struct Shared<A, K, P> {
     pub(super) answer: Arc<A>,
     pub(super) keep: Arc<K>,
-    pub(super) rule: Arc<R>,
+    pub(super) protocol: Arc<P>,
     pub(super) only_refusals: bool,
     pub(super) telemetry: Telemetry,
 }
@@ -26,31 +24,21 @@ pub(super) enum Next<Res, E, F> {
     Wait(F, Failure<Res, E>),
 }
 
-impl<A, K, R> Shared<A, K, R> {
+impl<A, K, P> Shared<A, K, P> {
     #[inline]
-    pub(super) fn next<Kept, Res, E>(
-        &self,
-        kept: Kept,
-        result: Result<Res, E>,
-        cause: Cause,
-    ) -> Next<Res, E, A::Future>
+    pub(super) fn next<Kept, Res, E>(&self, kept: Kept, result: Result<Res, E>) -> Next<Res, E, A::Future>
     where
         A: Answer<Kept, Res, E>,
-        R: Rule<Res, E>,
+        P: Classify<Res, E>,
     {
-        // An answer may come after the refusal of an attempt before it.
-        let cause = if result.is_ok() { Cause::Failed } else { cause };
-        let class = self.rule.decide(result.as_ref().map_err(|error| (error, Why::from(cause))));
-        match (class, result) {
-            (Class::Success, Ok(answer)) => {
-                self.answer.good(kept, &answer);
-                Next::End(Ok(answer))
-            }
-            (Class::Failure, result) if !self.only_refusals || cause == Cause::Refused => {
-                self.fall_back(kept, Failure::new(result, cause))
-            }
-            (_, result) => Next::End(Failure::new(result, cause).hand_out()),
+        let outcome = self.protocol.classify(result.as_ref());
+        if !outcome.is_good() && (!self.only_refusals || outcome.is_rejected()) {
+            return self.fall_back(kept, Failure::new(result, outcome));
         }
+        if let (Class::Success, true, Ok(answer)) = (outcome.class, outcome.is_good(), &result) {
+            self.answer.good(kept, answer);
+        }
+        Next::End(result)
     }
 
     #[cold]
@@ -78,7 +66,7 @@ impl<A, K, R> Shared<A, K, R> {
     /// The end of a call whose fallback is done with it.
     pub(super) fn end<Res, E>(&self, answer: Option<Res>, failure: Failure<Res, E>) -> Result<Res, E> {
         self.act(if answer.is_some() { Action::FellBack } else { Action::NoFallback });
-        answer.map_or_else(|| failure.hand_out(), Ok)
+        answer.map_or_else(|| failure.into_result(), Ok)
     }
 
     fn act(&self, action: Action) {

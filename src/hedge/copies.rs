@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use pin_project::pin_project;
 
-use crate::mark::{Cause, Watched};
+use crate::classify::Outcome;
 use crate::telemetry::AttemptSpan;
 
 /// The copies of a request that are under way, and the failure to hand out if none of them is answered.
@@ -13,19 +13,19 @@ pub(super) struct Copies<F, T, E> {
     failure: Option<Failure<T, E>>,
 }
 
-/// What a failed attempt ended with.
-pub(super) type Failure<T, E> = (Result<T, E>, Cause);
+/// What an attempt without a good answer ended with.
+pub(super) type Failure<T, E> = (Result<T, E>, Outcome);
 
 #[pin_project]
 struct Running<F> {
     #[pin]
-    copy: Watched<F>,
+    copy: F,
     span: AttemptSpan,
     number: u32,
 }
 
 /// The number of an attempt, zero for the original, and what it ended with.
-pub(super) type Ended<T, E> = (u32, Result<T, E>, Cause);
+pub(super) type Ended<T, E> = (u32, Result<T, E>);
 
 impl<F, T, E> Copies<F, T, E> {
     pub(super) const fn new() -> Self {
@@ -33,13 +33,13 @@ impl<F, T, E> Copies<F, T, E> {
     }
 
     pub(super) fn send(&mut self, copy: F, span: AttemptSpan, number: u32) {
-        self.running.push(Box::pin(Running { copy: Watched::new(copy), span, number }));
+        self.running.push(Box::pin(Running { copy, span, number }));
     }
 
-    /// Keeps a failure, unless there is one before it that is no refusal. Answers are dropped before another attempt, so
+    /// Keeps a failure, unless there is one before it that is no rejection. Answers are dropped before another attempt, so
     /// what is kept for long is an error.
     pub(super) fn keep(&mut self, failure: Failure<T, E>) {
-        if matches!(self.failure, None | Some((_, Cause::Refused))) {
+        if self.failure.as_ref().is_none_or(|(_, outcome)| outcome.is_rejected()) {
             self.failure = Some(failure);
         }
     }
@@ -68,7 +68,7 @@ where
         let polled = self.running.iter_mut().enumerate().find_map(|(index, running)| {
             let running = running.as_mut().project();
             match running.span.run(|| running.copy.poll(cx)) {
-                Poll::Ready((result, cause)) => Some((index, (*running.number, result, cause))),
+                Poll::Ready(result) => Some((index, (*running.number, result))),
                 Poll::Pending => None,
             }
         });

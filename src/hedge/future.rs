@@ -6,12 +6,10 @@ use std::task::{Context, Poll, ready};
 use pin_project::pin_project;
 use tower_service::Service;
 
-use super::copies::Failure;
 use super::hedging::Hedging;
 use super::shared::Stopwatch;
-use super::state::Ending;
-use crate::mark::{Cause, Watched};
-use crate::protocol::{Carry, Judge, Replay};
+use crate::classify::Classify;
+use crate::protocol::{Carry, Replay};
 use crate::telemetry::AttemptSpan;
 
 /// The future of a call that may be [hedged](super).
@@ -19,16 +17,16 @@ use crate::telemetry::AttemptSpan;
 /// Dropped before it is ready, it cancels all attempts that are under way.
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
-pub struct ResponseFuture<Req, S, P, J>
+pub struct ResponseFuture<Req, S, P>
 where
     P: Replay<Req>,
     S: Service<P::Request>,
 {
     /// `None` once it has failed, or lost.
     #[pin]
-    original: Option<Watched<S::Future>>,
+    original: Option<S::Future>,
     span: AttemptSpan,
-    judge: J,
+    protocol: P,
     stopwatch: Stopwatch,
     /// `None` if the call is not to be hedged.
     #[pin]
@@ -37,7 +35,7 @@ where
 
 type Answer<S, Req> = Result<<S as Service<Req>>::Response, <S as Service<Req>>::Error>;
 
-impl<Req, S, P, J> ResponseFuture<Req, S, P, J>
+impl<Req, S, P> ResponseFuture<Req, S, P>
 where
     P: Replay<Req>,
     S: Service<P::Request>,
@@ -46,19 +44,18 @@ where
     pub(super) const fn new(
         original: S::Future,
         span: AttemptSpan,
-        judge: J,
+        protocol: P,
         stopwatch: Stopwatch,
         hedging: Option<Hedging<Req, S, P>>,
     ) -> Self {
-        Self { original: Some(Watched::new(original)), span, judge, stopwatch, hedging }
+        Self { original: Some(original), span, protocol, stopwatch, hedging }
     }
 }
 
-impl<Req, S, P, J> Future for ResponseFuture<Req, S, P, J>
+impl<Req, S, P> Future for ResponseFuture<Req, S, P>
 where
-    P: Replay<Req> + Carry<<P as Replay<Req>>::Request>,
+    P: Replay<Req> + Carry<<P as Replay<Req>>::Request> + Classify<S::Response, S::Error>,
     S: Service<P::Request>,
-    J: Judge<S::Response, S::Error>,
 {
     type Output = Answer<S, P::Request>;
 
@@ -66,8 +63,8 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.as_mut().project();
         if let Some(original) = this.original.as_pin_mut() {
-            if let Poll::Ready((result, cause)) = this.span.run(|| original.poll(cx)) {
-                if let Some(answer) = self.as_mut().ended(0, result, cause) {
+            if let Poll::Ready(result) = this.span.run(|| original.poll(cx)) {
+                if let Some(answer) = self.as_mut().ended(0, result) {
                     return Poll::Ready(answer);
                 }
             }
@@ -75,25 +72,24 @@ where
         loop {
             let this = self.as_mut().project();
             let Some(mut hedging) = this.hedging.as_pin_mut() else { return Poll::Pending };
-            if let Some((number, result, cause)) = hedging.as_mut().poll_copies(cx) {
-                match self.as_mut().ended(number, result, cause) {
+            if let Some((number, result)) = hedging.as_mut().poll_copies(cx) {
+                match self.as_mut().ended(number, result) {
                     Some(answer) => return Poll::Ready(answer),
                     None => continue,
                 }
             }
             hedging.as_mut().begin(|| this.stopwatch.start());
-            if let Some(failure) = ready!(hedging.poll_next(cx, &this.stopwatch.shared)) {
-                return Poll::Ready(handed_out(failure));
+            if let Some((result, _)) = ready!(hedging.poll_next(cx, &this.stopwatch.shared)) {
+                return Poll::Ready(result);
             }
         }
     }
 }
 
-impl<Req, S, P, J> ResponseFuture<Req, S, P, J>
+impl<Req, S, P> ResponseFuture<Req, S, P>
 where
-    P: Replay<Req>,
+    P: Replay<Req> + Classify<S::Response, S::Error>,
     S: Service<P::Request>,
-    J: Judge<S::Response, S::Error>,
 {
     /// Takes note of the end of an attempt, the original if its number is 0. What is handed out, unless there is something
     /// to wait for.
@@ -102,13 +98,12 @@ where
         self: Pin<&mut Self>,
         number: u32,
         result: Answer<S, P::Request>,
-        cause: Cause,
     ) -> Option<Answer<S, P::Request>> {
         let mut this = self.project();
-        let ending = Ending::of(&result, cause, this.judge);
-        let is_good = matches!(ending, Ending::Good(_));
-        this.stopwatch.shared.ended(number.saturating_add(1), ending);
-        if is_good || (number == 0 && cause.is_timeout()) {
+        let outcome = this.protocol.classify(result.as_ref());
+        let is_good = outcome.is_good();
+        this.stopwatch.shared.ended(number.saturating_add(1), outcome);
+        if is_good || (number == 0 && outcome.is_timeout()) {
             this.stopwatch.stop();
         } else if number == 0 {
             this.stopwatch.forget();
@@ -121,27 +116,16 @@ where
                 this.stopwatch.shared.superseded(1);
             }
         }
-        let Some(hedging) = this.hedging.as_mut().as_pin_mut() else {
-            return Some(handed_out((result, cause)));
-        };
+        let Some(hedging) = this.hedging.as_mut().as_pin_mut() else { return Some(result) };
         if is_good {
             hedging.won(number, &this.stopwatch.shared);
-            return Some(handed_out((result, cause)));
+            return Some(result);
         }
-        hedging.failed(ending, (result, cause), &this.stopwatch.shared).map(handed_out)
+        hedging.failed((result, outcome), &this.stopwatch.shared).map(|(result, _)| result)
     }
 }
 
-/// Marks an error as what it is: others may have been seen since it came.
-#[inline]
-fn handed_out<T, E>((result, cause): Failure<T, E>) -> Result<T, E> {
-    if result.is_err() {
-        cause.deliver();
-    }
-    result
-}
-
-impl<Req, S, P, J> fmt::Debug for ResponseFuture<Req, S, P, J>
+impl<Req, S, P> fmt::Debug for ResponseFuture<Req, S, P>
 where
     P: Replay<Req>,
     S: Service<P::Request>,

@@ -7,7 +7,7 @@ use tower_service::Service;
 
 use super::copies::{Copies, Ended, Failure};
 use super::shared::Shared;
-use super::state::{Ending, Facts, Next, Plan, Race, Verdict};
+use super::state::{Facts, Next, Plan, Race, Verdict};
 use super::timer::Timer;
 use crate::clock::Timestamp;
 use crate::protocol::{Attempt, Carry, Replay};
@@ -93,15 +93,12 @@ where
     #[cold]
     pub(super) fn failed(
         self: Pin<&mut Self>,
-        ending: Ending,
         failure: FailureOf<S, P::Request>,
         shared: &Shared,
     ) -> Option<FailureOf<S, P::Request>> {
         let this = self.project();
-        let mut verdict = match ending {
-            Ending::Failed(judgement) => this.race.failed(judgement, shared.clock.now()),
-            _ => this.race.refused(),
-        };
+        let (_, outcome) = &failure;
+        let mut verdict = this.race.failed(*outcome, shared.clock.now());
         if verdict == Verdict::Waits && !this.race.is_under_way() {
             // Asked now, so that a failure that is handed out at once is put into no box before.
             match shared.may_send(*this.facts, this.spare.is_some()) {

@@ -8,20 +8,20 @@ use super::handle::HedgeHandle;
 use super::service::Hedge;
 use super::shared::Shared;
 use crate::budget::{Budget, BudgetConfig};
+use crate::classify::{Asking, Outcome};
 use crate::config::{InvalidConfig, valid};
-use crate::protocol::Plain;
+use crate::protocol::{Classified, Plain};
 use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
 
 /// [Hedges slow calls](super).
 ///
 /// The layer owns the latencies, the budget and the configuration: all services it makes share them, and so do those of its
 /// clones.
-pub struct HedgeLayer<P = Plain, J = P> {
+pub struct HedgeLayer<P = Asking<Plain>> {
     config: HedgeConfig,
     name: &'static str,
     observers: Vec<Arc<dyn Observer>>,
     protocol: P,
-    judge: J,
     budget: Budget,
     /// Made when it is first needed, and then by everybody: until then the layer can be given a name.
     shared: OnceLock<Arc<Shared>>,
@@ -51,8 +51,7 @@ impl HedgeLayer {
             config,
             name: "hedge",
             observers: Vec::new(),
-            protocol: Plain,
-            judge: Plain,
+            protocol: Asking(Plain),
             budget,
             shared: OnceLock::new(),
         })
@@ -68,7 +67,7 @@ const fn own_budget(delay: HedgeDelay) -> BudgetConfig {
     BudgetConfig::new().ratio(ratio).per_second(0.0)
 }
 
-impl<P, J> HedgeLayer<P, J> {
+impl<P> HedgeLayer<P> {
     crate::macros::layer_setters!();
 
     /// Shares `budget` with other layers that retry or hedge, each of which [deposits](Budget::deposit) for its own calls.
@@ -79,29 +78,18 @@ impl<P, J> HedgeLayer<P, J> {
         Self { budget, shared: OnceLock::new(), ..self }
     }
 
-    /// Goes by `protocol`, for requests and for their ends: `Http` for requests of the `http` crate.
+    /// Sets all that is known of requests and responses: `Http` for those of the `http` crate.
     #[must_use]
-    pub fn over<Q: Clone>(self, protocol: Q) -> HedgeLayer<Q> {
-        self.with(protocol.clone(), protocol)
+    pub fn protocol<Q>(self, protocol: Q) -> HedgeLayer<Asking<Q>> {
+        self.with(Asking(protocol))
     }
 
-    /// Decides what the end of an attempt means, in place of the protocol.
-    #[must_use]
-    pub fn judge<K>(self, judge: K) -> HedgeLayer<P, K>
-    where
-        P: Clone,
-    {
-        let protocol = self.protocol.clone();
-        self.with(protocol, judge)
-    }
-
-    fn with<Q, K>(self, protocol: Q, judge: K) -> HedgeLayer<Q, K> {
+    fn with<Q>(self, protocol: Q) -> HedgeLayer<Q> {
         HedgeLayer {
             config: self.config,
             name: self.name,
             observers: self.observers,
             protocol,
-            judge,
             budget: self.budget,
             shared: OnceLock::new(),
         }
@@ -137,15 +125,42 @@ impl<P, J> HedgeLayer<P, J> {
     }
 }
 
-impl<S, P: Clone, J: Clone> Layer<S> for HedgeLayer<P, J> {
-    type Service = Hedge<S, P, J>;
+impl<P: Clone> HedgeLayer<Asking<P>> {
+    /// Sets the [outcome](crate::classify) of an attempt by a closure, in place of the protocol. A closure may return a
+    /// [`Class`](crate::classify::Class) alone.
+    #[must_use]
+    pub fn classify<Res, E, O, F>(self, classify: F) -> HedgeLayer<Asking<Classified<P, F>>>
+    where
+        F: Fn(Result<&Res, &E>) -> O,
+        O: Into<Outcome>,
+    {
+        let protocol = Classified::new(self.protocol.0.clone(), classify);
+        self.with(Asking(protocol))
+    }
 
-    fn layer(&self, inner: S) -> Self::Service {
-        Hedge::new(inner, self.protocol.clone(), self.judge.clone(), Arc::clone(self.shared()))
+    /// Sets the outcome as [`classify`](Self::classify) does, for an error type that does not
+    /// [carry rejections](crate::CarryRejected), such as that of a client with no other layer inside: `classify` is asked
+    /// about each end.
+    #[must_use]
+    pub fn classify_opaque<Res, E, O, F>(self, classify: F) -> HedgeLayer<Classified<P, F>>
+    where
+        F: Fn(Result<&Res, &E>) -> O,
+        O: Into<Outcome>,
+    {
+        let protocol = Classified::new(self.protocol.0.clone(), classify);
+        self.with(protocol)
     }
 }
 
-impl<P: Clone, J: Clone> Clone for HedgeLayer<P, J> {
+impl<S, P: Clone> Layer<S> for HedgeLayer<P> {
+    type Service = Hedge<S, P>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Hedge::new(inner, self.protocol.clone(), Arc::clone(self.shared()))
+    }
+}
+
+impl<P: Clone> Clone for HedgeLayer<P> {
     /// A clone shares the latencies, the budget and the configuration.
     fn clone(&self) -> Self {
         Self {
@@ -153,14 +168,13 @@ impl<P: Clone, J: Clone> Clone for HedgeLayer<P, J> {
             name: self.name,
             observers: self.observers.clone(),
             protocol: self.protocol.clone(),
-            judge: self.judge.clone(),
             budget: self.budget.clone(),
             shared: OnceLock::from(Arc::clone(self.shared())),
         }
     }
 }
 
-impl<P, J> fmt::Debug for HedgeLayer<P, J> {
+impl<P> fmt::Debug for HedgeLayer<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HedgeLayer")
             .field("name", &self.name)

@@ -8,33 +8,33 @@ use super::future::ResponseFuture;
 use super::hedging::Hedging;
 use super::shared::Shared;
 use super::state::Facts;
-use crate::protocol::{Carry, Judge, Plain, Replay};
+use crate::classify::{Asking, Classify};
+use crate::protocol::{Carry, Plain, Replay};
 
 /// A service whose slow calls are [hedged](super).
-pub struct Hedge<S, P = Plain, J = P> {
+pub struct Hedge<S, P = Asking<Plain>> {
     inner: S,
     protocol: P,
-    judge: J,
     shared: Arc<Shared>,
 }
 
-impl<S, P, J> Hedge<S, P, J> {
-    pub(super) const fn new(inner: S, protocol: P, judge: J, shared: Arc<Shared>) -> Self {
-        Self { inner, protocol, judge, shared }
+impl<S, P> Hedge<S, P> {
+    pub(super) const fn new(inner: S, protocol: P, shared: Arc<Shared>) -> Self {
+        Self { inner, protocol, shared }
     }
 
     crate::macros::inner_accessors!();
 }
 
-impl<S, P, J, Req> Service<Req> for Hedge<S, P, J>
+impl<S, P, Req> Service<Req> for Hedge<S, P>
 where
-    P: Carry<Req> + Replay<Req> + Carry<<P as Replay<Req>>::Request> + Clone,
-    J: Judge<S::Response, S::Error> + Clone,
+    P: Carry<Req> + Replay<Req> + Carry<<P as Replay<Req>>::Request>,
+    P: Classify<S::Response, S::Error> + Clone,
     S: Service<<P as Replay<Req>>::Request> + Clone,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<Req, S, P, J>;
+    type Future = ResponseFuture<Req, S, P>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -58,18 +58,18 @@ where
         });
         let span = self.shared.telemetry.attempt(attempt.number.max(1), 0);
         let original = span.run(|| self.inner.call(request));
-        ResponseFuture::new(original, span, self.judge.clone(), stopwatch, hedging)
+        ResponseFuture::new(original, span, self.protocol.clone(), stopwatch, hedging)
     }
 }
 
-impl<S: Clone, P: Clone, J: Clone> Clone for Hedge<S, P, J> {
+impl<S: Clone, P: Clone> Clone for Hedge<S, P> {
     /// A clone shares the latencies, the budget and the configuration. It is not ready, even if this service is.
     fn clone(&self) -> Self {
-        Self::new(self.inner.clone(), self.protocol.clone(), self.judge.clone(), Arc::clone(&self.shared))
+        Self::new(self.inner.clone(), self.protocol.clone(), Arc::clone(&self.shared))
     }
 }
 
-impl<S: fmt::Debug, P, J> fmt::Debug for Hedge<S, P, J> {
+impl<S: fmt::Debug, P> fmt::Debug for Hedge<S, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hedge")
             .field("inner", &self.inner)

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::{HedgeConfig, HedgeDelay};
-use super::state::{Ending, Facts, Means, Plan};
+use super::state::{Facts, Means, Plan};
 use crate::budget::{Budget, Cost};
-use crate::classify::Class;
+use crate::classify::Outcome;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{InvalidConfig, Live};
 use crate::deadline::Deadline;
 use crate::latency::Latencies;
 use crate::protocol::Attempt;
-use crate::telemetry::{Action, Event, Outcome, Telemetry};
+use crate::telemetry::{Action, CallOutcome, Event, Telemetry};
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -112,24 +112,17 @@ impl Shared {
 
     /// Takes note of an attempt that has ended.
     #[inline]
-    pub(super) fn ended(&self, number: u32, ending: Ending) {
-        self.attempted(
-            number,
-            match ending {
-                Ending::Good(Class::Success) => Outcome::Success,
-                Ending::Good(_) | Ending::Refused => Outcome::Ignored,
-                Ending::Failed(_) => Outcome::Failure,
-            },
-        );
+    pub(super) fn ended(&self, number: u32, outcome: Outcome) {
+        self.attempted(number, outcome.class.into());
     }
 
     /// Takes note of an attempt that another was faster than.
     pub(super) fn superseded(&self, number: u32) {
-        self.attempted(number, Outcome::Cancelled);
+        self.attempted(number, CallOutcome::Cancelled);
     }
 
     #[inline]
-    fn attempted(&self, number: u32, outcome: Outcome) {
+    fn attempted(&self, number: u32, outcome: CallOutcome) {
         if self.telemetry.wants_calls() {
             self.telemetry.emit(&Event::Attempt { number, outcome });
         }

@@ -5,11 +5,9 @@
 
 use std::time::Duration;
 
-use crate::classify::Class;
+use crate::classify::{Outcome, RetryHint, Retryable};
 use crate::clock::Timestamp;
 use crate::deadline::Deadline;
-use crate::mark::Cause;
-use crate::protocol::{Hint, Judge, Judgement, Repeat};
 use crate::telemetry::Action;
 
 /// What a call may do, as it was configured when it began.
@@ -43,16 +41,6 @@ pub(super) enum Next {
     Never,
 }
 
-/// How an attempt ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// With an answer that is handed out.
-    Good(Class),
-    Failed(Judgement),
-    /// A layer further in kept it from the service.
-    Refused,
-}
-
 /// What an attempt's end without a good answer means for the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -60,20 +48,6 @@ pub(super) enum Verdict {
     Waits,
     /// The failure is handed out; what kept the call from another attempt, if that is worth telling.
     Lost(Option<Action>),
-}
-
-impl Ending {
-    #[inline]
-    pub(super) fn of<T, E>(result: &Result<T, E>, cause: Cause, judge: &impl Judge<T, E>) -> Self {
-        if cause == Cause::Refused {
-            return Self::Refused;
-        }
-        let judgement = judge.judge(result.as_ref());
-        match judgement.class() {
-            Class::Failure => Self::Failed(judgement),
-            class => Self::Good(class),
-        }
-    }
 }
 
 impl Race {
@@ -116,23 +90,18 @@ impl Race {
         if self.under_way == 0 { Verdict::Lost(None) } else { Verdict::Waits }
     }
 
-    /// A layer further in refused an attempt, and will refuse the next.
-    pub(super) fn refused(&mut self) -> Verdict {
+    /// An attempt ended at `now` without a good answer.
+    pub(super) fn failed(&mut self, outcome: Outcome, now: Timestamp) -> Verdict {
         self.under_way = self.under_way.saturating_sub(1);
-        self.give_up()
-    }
-
-    /// An attempt failed at `now`.
-    pub(super) fn failed(&mut self, judgement: Judgement, now: Timestamp) -> Verdict {
-        self.under_way = self.under_way.saturating_sub(1);
-        let is_stopped = match judgement.given_hint() {
-            Some(Hint::Exactly(wait) | Hint::AtLeast(wait)) => {
-                self.not_before = self.not_before.max(now.after(wait));
-                false
-            }
-            hint => hint == Some(Hint::Stop),
-        };
-        if self.next == Next::Never || judgement.repeat() == Repeat::Never {
+        // A layer further in that rejected one attempt will reject the next.
+        if outcome.is_rejected() {
+            return self.give_up();
+        }
+        if let Some(wait) = outcome.retry_after() {
+            self.not_before = self.not_before.max(now.after(wait));
+        }
+        let is_stopped = outcome.retry_hint == Some(RetryHint::Stop);
+        if self.next == Next::Never || outcome.retryable == Retryable::Never {
             return self.give_up();
         }
         if self.under_way == 0 {

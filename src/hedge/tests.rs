@@ -5,12 +5,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tower::{Layer, ServiceExt};
 
-use super::state::{Ending, Facts, Means, Next, Plan, Race, Verdict};
+use super::state::{Facts, Means, Next, Plan, Race, Verdict};
 use super::{HedgeConfig, HedgeLayer};
-use crate::classify::Class;
+use crate::classify::{Outcome, RetryHint, Retryable};
 use crate::clock::Timestamp;
-use crate::mark::Cause;
-use crate::protocol::{Hint, Judgement, Plain};
+use crate::error::{CarryRejected, Error, Reason, Rejected};
 use crate::telemetry::Action;
 
 const DELAY: u64 = 50;
@@ -48,7 +47,7 @@ fn times_and_delays_at_the_end_of_the_scale_do_no_harm() {
     let mut race = Race::new(Plan { delay: Duration::MAX, max_hedges: 1 });
     race.begin(Timestamp(u64::MAX));
     assert_eq!(
-        race.failed(Judgement::failed().hint(Hint::AtLeast(Duration::MAX)), at(0)),
+        race.failed(Outcome::failure().retry_hint(RetryHint::AtLeast(Duration::MAX)), at(0)),
         lost_to_the_server()
     );
     let mut race = Race::new(Plan { delay: Duration::ZERO, max_hedges: u32::MAX });
@@ -63,14 +62,14 @@ fn lost_to_the_server() -> Verdict {
 #[test]
 fn an_original_that_fails_before_anybody_waits_for_it_is_hedged() {
     let mut race = Race::new(Plan { delay: ms(DELAY), max_hedges: 1 });
-    assert_eq!(race.failed(Judgement::failed(), at(0)), Verdict::Waits);
+    assert_eq!(race.failed(Outcome::failure(), at(0)), Verdict::Waits);
     assert_eq!(race.next(), Next::Now);
 }
 
 #[test]
 fn a_server_that_asks_for_no_time_gets_the_copy_at_once() {
     let mut race = race(1);
-    assert_eq!(race.failed(Judgement::failed().hint(Hint::Exactly(Duration::ZERO)), at(1)), Verdict::Waits);
+    assert_eq!(race.failed(Outcome::failure().retry_hint(RetryHint::Exactly(Duration::ZERO)), at(1)), Verdict::Waits);
     assert_eq!(race.next(), Next::Now);
 }
 
@@ -79,7 +78,7 @@ fn a_copy_that_waits_for_the_service_is_given_up_if_the_server_does_not_want_it_
     let mut race = race(2);
     race.hedged(at(50));
     race.is_due();
-    assert_eq!(race.failed(Judgement::failed().hint(Hint::AtLeast(ms(30))), at(100)), Verdict::Waits);
+    assert_eq!(race.failed(Outcome::failure().retry_hint(RetryHint::AtLeast(ms(30))), at(100)), Verdict::Waits);
     assert_eq!(race.next(), Next::Never);
 }
 
@@ -96,21 +95,6 @@ fn what_is_wrong_for_ever_is_told_before_what_is_wrong_now() {
         assert_eq!(hindrance(true, true, remaining, false), Some(Action::BudgetSpent));
         assert_eq!(hindrance(true, true, remaining, true), None);
     }
-}
-
-#[test]
-fn what_is_not_a_failure_is_good_and_refusals_are_not_judged() {
-    let of = |class: Class, cause| {
-        let judge = move |_: Result<&(), &()>| class;
-        [Ending::of(&Ok(()), cause, &judge), Ending::of(&Err(()), cause, &judge)]
-    };
-    for cause in [Cause::Failed, Cause::TimedOut] {
-        assert_eq!(of(Class::Success, cause), [Ending::Good(Class::Success); 2]);
-        assert_eq!(of(Class::Ignored, cause), [Ending::Good(Class::Ignored); 2]);
-        assert_eq!(of(Class::Failure, cause), [Ending::Failed(Judgement::failed()); 2]);
-    }
-    assert_eq!(of(Class::Success, Cause::Refused), [Ending::Refused; 2]);
-    assert_eq!(Ending::of(&Ok::<_, ()>(()), Cause::Failed, &Plain), Ending::Good(Class::Success));
 }
 
 /// One thing that happens to a call.
@@ -134,14 +118,14 @@ enum Fails {
 }
 
 impl Fails {
-    fn judgement(self) -> Judgement {
-        let failed = Judgement::failed();
+    fn outcome(self) -> Outcome {
+        let failed = Outcome::failure();
         match self {
             Self::Plainly => failed,
-            Self::Fatally => failed.never(),
-            Self::Stop => failed.hint(Hint::Stop),
-            Self::Wait(wait) if wait % 2 == 0 => failed.hint(Hint::AtLeast(ms(wait))),
-            Self::Wait(wait) => failed.hint(Hint::Exactly(ms(wait))),
+            Self::Fatally => failed.retryable(Retryable::Never),
+            Self::Stop => failed.retry_hint(RetryHint::Stop),
+            Self::Wait(wait) if wait % 2 == 0 => failed.retry_hint(RetryHint::AtLeast(ms(wait))),
+            Self::Wait(wait) => failed.retry_hint(RetryHint::Exactly(ms(wait))),
         }
     }
 }
@@ -221,9 +205,9 @@ proptest! {
             }
             let verdicts = match event {
                 Happens::Fails(fails) => {
-                    Some((race.failed(fails.judgement(), at(now)), naive.end(Some(fails), now)))
+                    Some((race.failed(fails.outcome(), at(now)), naive.end(Some(fails), now)))
                 }
-                Happens::Refused => Some((race.refused(), naive.end(None, now))),
+                Happens::Refused => Some((race.failed(Outcome::rejected(), at(now)), naive.end(None, now))),
                 Happens::Sent => {
                     if let Some(due) = naive.due() {
                         now = now.max(due);
@@ -266,17 +250,19 @@ proptest! {
 /// The time it took is known, though no answer came: without it the quantile would sink as calls become slower.
 #[tokio::test(start_paused = true)]
 async fn an_original_that_ran_into_a_timeout_counts_and_one_that_failed_does_not() {
-    for (cause, is_known) in [(Cause::TimedOut, true), (Cause::Failed, false), (Cause::Refused, false)] {
+    let timeout = || Error::from_rejected(Rejected::new(Reason::AttemptTimeout, "inner"));
+    let rejected = || Error::from_rejected(Rejected::new(Reason::CircuitOpen, "inner"));
+    let cases: [(fn() -> Error<std::fmt::Error>, bool); 3] = [(timeout, true), (|| Error::Inner(std::fmt::Error), false), (rejected, false)];
+    for (error, is_known) in cases {
         let layer = HedgeLayer::new(HedgeConfig::new().min_samples(1));
         let service = layer.layer(tower::service_fn(move |()| async move {
             tokio::time::sleep(ms(70)).await;
-            cause.deliver();
-            Err::<(), _>("late")
+            Err::<(), _>(error())
         }));
-        assert_eq!(service.oneshot(()).await, Err("late"));
+        assert_eq!(service.oneshot(()).await, Err(error()));
         tokio::time::advance(ms(5_000)).await;
         let delay = layer.handle().delay();
-        assert_eq!(delay.is_some(), is_known, "{cause:?}");
+        assert_eq!(delay.is_some(), is_known, "{:?}", error());
         assert!(delay.is_none_or(|delay| delay >= ms(70)), "{delay:?}");
     }
 }

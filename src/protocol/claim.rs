@@ -139,18 +139,9 @@ impl Claim {
 }
 
 /// Tells how much a request matters, on whose behalf it is made, and by when an answer is wanted.
-///
-/// Implemented by every closure that looks at a request and returns a [`Claim`].
 pub trait Claims<Req> {
-    /// What the request says.
+    /// Returns what the request says.
     fn claim(&self, request: &Req) -> Claim;
-}
-
-impl<F: Fn(&Req) -> Claim, Req> Claims<Req> for F {
-    #[inline]
-    fn claim(&self, request: &Req) -> Claim {
-        self(request)
-    }
 }
 
 impl<Req> Claims<Req> for Plain {

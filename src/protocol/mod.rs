@@ -1,35 +1,37 @@
-//! What layers know of requests and their answers.
+//! What layers know of requests and their responses.
 //!
 //! Most layers take any request and any answer. Some do better if they know more: how long the caller is going to
 //! wait, whether a request may be sent twice and how, what an answer asks of whoever would try again. A *protocol*
-//! tells them, through five traits, most with defaults that know nothing:
+//! tells them, through six traits, most with defaults that know nothing:
 //!
 //! | trait | tells |
 //! |---|---|
 //! | [`Carry`] | what layers say to one another through a request: deadline, timeouts, number of the attempt |
 //! | [`Replay`] | how to send a request again |
-//! | [`Judge`] | whether an answer is good, and what it asks of whoever would try again |
+//! | [`Classify`](crate::classify::Classify) | the outcome of a call |
+//! | [`CarryGuard`](crate::classify::CarryGuard) | how long a call goes on after the headers of its response |
 //! | [`Claims`] | how much it matters that a request is served, and on whose behalf it is made |
-//! | [`Cover`] | what follows the head of an answer, such as a body, and how to limit the time it takes |
+//! | [`Cover`] | what follows the headers of a response, such as a body, and how to limit the time it takes |
 //!
 //! [`Plain`] is the protocol of all requests that can be cloned, where every error is a failure, and repeating is up to
 //! whoever puts the layer there. With the feature `http` there is `http::Http` for requests of the `http` crate. For requests
-//! of your own write the traits on a type of your own, or take [`copied`] and a closure for [`Judge`]:
+//! of your own write the traits on a type of your own, or take [`copied`] and a closure for the outcome:
 //!
 //! ```
-//! use stanchion::protocol::{Judgement, copied};
+//! use stanchion::classify::Outcome;
+//! use stanchion::protocol::copied;
 //! use stanchion::{RetryConfig, RetryLayer};
 //!
 //! struct Query { text: String, writes: bool }
 //!
 //! let layer = RetryLayer::new(RetryConfig::new())
-//!     .over(copied(|query: &Query| {
+//!     .protocol(copied(|query: &Query| {
 //!         (!query.writes).then(|| Query { text: query.text.clone(), writes: false })
 //!     }))
-//!     .judge(|result: Result<&Vec<u8>, &std::io::Error>| match result {
-//!         Ok(_) => Judgement::good(),
-//!         Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Judgement::failed().never(),
-//!         Err(_) => Judgement::failed(),
+//!     .classify(|result: Result<&Vec<u8>, &std::io::Error>| match result {
+//!         Ok(_) => Outcome::success(),
+//!         Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Outcome::ignored(),
+//!         Err(_) => Outcome::failure(),
 //!     });
 //! # let _ = layer;
 //! ```
@@ -37,14 +39,14 @@
 mod claim;
 #[cfg(feature = "http")]
 pub mod http;
-mod judgement;
 mod plain;
 mod watch;
+mod with;
 
 pub use claim::{Claim, Claims, Criticality, Partition, Tenant};
-pub use judgement::{Hint, Judge, Judgement, Repeat};
 pub use plain::{Copied, Plain, copied};
 pub use watch::{Cover, Watch};
+pub use with::{Claiming, Classified};
 
 use std::time::Duration;
 

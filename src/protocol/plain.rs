@@ -1,4 +1,5 @@
-use super::{Carry, Cover, Judge, Judgement, Replay, Watch};
+use super::{Carry, Cover, Replay, Watch};
+use crate::classify::{CarryGuard, Classify, Guard, Outcome};
 
 /// The protocol of all requests that can be cloned: every error is a failure, every answer is good, and any request may
 /// be repeated, since nothing is known of it.
@@ -22,10 +23,22 @@ impl<Req: Clone> Replay<Req> for Plain {
     }
 }
 
-impl<Res, E> Judge<Res, E> for Plain {
+impl<Res, E> Classify<Res, E> for Plain {
     #[inline]
-    fn judge(&self, result: Result<&Res, &E>) -> Judgement {
-        if result.is_ok() { Judgement::good() } else { Judgement::failed() }
+    fn classify(&self, result: Result<&Res, &E>) -> Outcome {
+        if result.is_ok() { Outcome::success() } else { Outcome::failure() }
+    }
+}
+
+impl<Res> CarryGuard<Res> for Plain {
+    type Response<G: Guard> = Res;
+
+    #[inline]
+    fn carry<G: Guard>(&self, response: Res, guard: Option<(G, Outcome)>) -> Res {
+        if let Some((guard, outcome)) = guard {
+            guard.finish(outcome);
+        }
+        response
     }
 }
 
@@ -64,10 +77,19 @@ impl<F: Fn(&Req) -> Option<Req>, Req> Replay<Req> for Copied<F> {
     }
 }
 
-impl<F, Res, E> Judge<Res, E> for Copied<F> {
+impl<F, Res, E> Classify<Res, E> for Copied<F> {
     #[inline]
-    fn judge(&self, result: Result<&Res, &E>) -> Judgement {
-        Plain.judge(result)
+    fn classify(&self, result: Result<&Res, &E>) -> Outcome {
+        Plain.classify(result)
+    }
+}
+
+impl<F, Res> CarryGuard<Res> for Copied<F> {
+    type Response<G: Guard> = Res;
+
+    #[inline]
+    fn carry<G: Guard>(&self, response: Res, guard: Option<(G, Outcome)>) -> Res {
+        Plain.carry(response, guard)
     }
 }
 

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use pin_project::pin_project;
 
 use super::shared::Refused;
-use crate::error::Rejected;
+use crate::error::{CarryRejected, Rejected};
 
 /// The future of a call that is [let through or refused](super).
 ///
@@ -40,7 +40,7 @@ impl<F> ResponseFuture<F> {
 impl<F, Res, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Res, E>>,
-    E: From<Rejected>,
+    E: CarryRejected,
 {
     type Output = Result<Res, E>;
 
@@ -48,7 +48,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             Projection::Calling(inner) => inner.poll(cx),
-            Projection::Refused(refused) => Poll::Ready(Err(Rejected::from(*refused).deliver())),
+            Projection::Refused(refused) => Poll::Ready(Err(E::from_rejected(Rejected::from(*refused)))),
         }
     }
 }

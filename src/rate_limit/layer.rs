@@ -119,10 +119,10 @@ impl<K, C, W, P> RateLimitLayer<K, C, W, P> {
         RateLimitLayer { waits: true, ..self.with(|cost, protocol| (cost, protocol)) }
     }
 
-    /// Goes by `protocol` to tell the deadline of a request, in a layer that [waits](Self::waits): `Http` for requests of
+    /// Sets all that is known of requests, of which the deadline is of use in a layer that [waits](Self::waits): `Http` for requests of
     /// the `http` crate. A call whose turn comes no sooner is refused at once. Default: [`Plain`], which knows of none.
     #[must_use]
-    pub fn over<Q>(self, protocol: Q) -> RateLimitLayer<K, C, W, Q> {
+    pub fn protocol<Q>(self, protocol: Q) -> RateLimitLayer<K, C, W, Q> {
         self.with(|cost, _| (cost, protocol))
     }
 

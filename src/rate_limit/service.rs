@@ -11,7 +11,7 @@ use super::scope::{Cost, Key, One, Together};
 use super::shared::{Refused, Shared};
 use super::state::{Refusal, Turn};
 use super::waiting::WaitingFuture;
-use crate::error::Rejected;
+use crate::error::CarryRejected;
 use crate::protocol::{Carry, Plain};
 
 /// A call whose turn is not now is refused. The default.
@@ -70,7 +70,7 @@ impl<S, K, C, W, P> RateLimit<S, K, C, W, P> {
 impl<S, K, C, P, Req> Service<Req> for RateLimit<S, K, C, Refuses, P>
 where
     S: Service<Req>,
-    S::Error: From<Rejected>,
+    S::Error: CarryRejected,
     K: Key<Req>,
     C: Cost<Req>,
 {
@@ -95,7 +95,7 @@ where
 impl<S, K, C, P, Req> Service<Req> for RateLimit<S, K, C, Waits, P>
 where
     S: Service<Req> + Clone,
-    S::Error: From<Rejected>,
+    S::Error: CarryRejected,
     K: Key<Req>,
     C: Cost<Req>,
     P: Carry<Req>,

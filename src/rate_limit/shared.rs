@@ -143,9 +143,9 @@ impl From<Refused> for Rejected {
     #[inline]
     fn from(Refused { refusal, name }: Refused) -> Self {
         match refusal {
-            Refusal::Wait(wait) => Self::new(Reason::RateLimited, name, Some(wait)),
-            Refusal::Never => Self::new(Reason::RateLimited, name, None),
-            Refusal::NoRoom(wait) => Self::new(Reason::TooManyKeys, name, Some(wait)),
+            Refusal::Wait(wait) => Self::after(Reason::RateLimited, name, Some(wait)),
+            Refusal::Never => Self::after(Reason::RateLimited, name, None),
+            Refusal::NoRoom(wait) => Self::after(Reason::TooManyKeys, name, Some(wait)),
             Refusal::TooLate(left) => Self::timeout(Reason::DeadlineExceeded, name, left, false),
         }
     }

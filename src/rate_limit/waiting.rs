@@ -12,7 +12,7 @@ use super::quotas::Ask;
 use super::shared::{Refused, Shared};
 use super::state::Turn;
 use crate::clock::Timestamp;
-use crate::error::Rejected;
+use crate::error::{CarryRejected, Rejected};
 
 /// The future of a call that [waits for its turn](super), if that is not now.
 ///
@@ -83,7 +83,7 @@ impl<Req, S: Service<Req>> WaitingFuture<Req, S> {
 impl<Req, S> Future for WaitingFuture<Req, S>
 where
     S: Service<Req>,
-    S::Error: From<Rejected>,
+    S::Error: CarryRejected,
 {
     type Output = Result<S::Response, S::Error>;
 
@@ -94,7 +94,7 @@ where
             let inner = match state.as_mut().project() {
                 Projection::Calling(inner) => return inner.poll(cx),
                 Projection::Refused(refused) => {
-                    return Poll::Ready(Err(Rejected::from(*refused).deliver()));
+                    return Poll::Ready(Err(S::Error::from_rejected(Rejected::from(*refused))));
                 }
                 Projection::Waiting { timer, waiter } => {
                     if !timer.is_elapsed() {

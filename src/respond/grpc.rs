@@ -83,6 +83,22 @@ pub const fn grpc_status(reason: Reason) -> i32 {
     }
 }
 
+/// The code is that of [`grpc_status`], and the rejection is the status's
+/// [`source`](std::error::Error::source), which does not cross the network. Making a status from one allocates.
+#[cfg(feature = "grpc")]
+impl crate::error::CarryRejected for tonic::Status {
+    fn from_rejected(rejected: Rejected) -> Self {
+        let code = tonic::Code::from_i32(grpc_status(rejected.reason()));
+        let mut status = Self::new(code, rejected.to_string());
+        status.set_source(std::sync::Arc::new(rejected));
+        status
+    }
+
+    fn rejected(&self) -> Option<Rejected> {
+        Rejected::find(std::error::Error::source(self)?)
+    }
+}
+
 /// Whole ones, not fewer than there are.
 fn millis(wait: Duration) -> i32 {
     i32::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX).max(1)

@@ -11,7 +11,7 @@ const MILLISECOND: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLISECOND;
 
 fn refused(wait: Option<u64>) -> Rejected {
-    Rejected::new(Reason::RateLimited, "tenants", wait)
+    Rejected::after(Reason::RateLimited, "tenants", wait)
 }
 
 fn is_about_time(reason: Reason) -> bool {
@@ -23,14 +23,14 @@ fn is_about_time(reason: Reason) -> bool {
 
 #[test]
 fn each_reason_has_its_status_of_http() {
-    for reason in Reason::ALL {
+    for reason in Reason::ALL.iter().copied() {
         let status = match reason {
             Reason::RateLimited => 429,
             _ if is_about_time(reason) => 504,
             _ => 503,
         };
         assert_eq!(http_status(reason).as_u16(), status, "{reason:?}");
-        let response: Response<String> = http_response(Rejected::new(reason, "orders", None));
+        let response: Response<String> = http_response(Rejected::after(reason, "orders", None));
         assert_eq!((response.status().as_u16(), response.body().as_str()), (status, ""), "{reason:?}");
         let soon = ["bulkhead", "limit"].iter().any(|limit| reason.as_str().starts_with(limit));
         let retry_after = response.headers().get(RETRY_AFTER).map(HeaderValue::as_bytes);
@@ -40,14 +40,14 @@ fn each_reason_has_its_status_of_http() {
 
 #[test]
 fn each_reason_has_its_status_of_grpc() {
-    for reason in Reason::ALL {
+    for reason in Reason::ALL.iter().copied() {
         let status = match reason {
             Reason::CircuitOpen | Reason::Recovering | Reason::NotReady | Reason::Throttled => 14,
             _ if is_about_time(reason) => 4,
             _ => 8,
         };
         assert_eq!(grpc_status(reason), status, "{reason:?}");
-        let rejected = Rejected::new(reason, "orders", None);
+        let rejected = Rejected::after(reason, "orders", None);
         let response: Response<String> = grpc_response(rejected.clone());
         assert_eq!((response.status(), response.body().as_str()), (StatusCode::OK, ""), "{reason:?}");
         let headers = response.headers();
@@ -92,7 +92,7 @@ fn any_name_of_a_layer_is_a_message() {
     for (name, text) in
         [("größe", "gr%C3%B6%C3%9Fe"), ("100%", "100%25"), ("a\r\nb\0", "a%0D%0Ab%00"), ("~ ", "~ ")]
     {
-        let response: Response<()> = grpc_response(Rejected::new(Reason::CircuitOpen, name, None));
+        let response: Response<()> = grpc_response(Rejected::new(Reason::CircuitOpen, name));
         assert_eq!(response.headers()["grpc-message"], format!("rejected by {text}: circuit is open"));
     }
 }

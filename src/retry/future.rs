@@ -12,10 +12,8 @@ use super::pause::{Pause, Waited};
 use super::policy::{Attempts, RetryPolicy};
 use super::shared::Shared;
 use super::state::{Ended, Progress};
-use crate::classify::Class;
-use crate::error::Rejected;
-use crate::mark::{Cause, Watched, mark};
-use crate::protocol::Judgement;
+use crate::classify::{Cause, Outcome, Retryable};
+use crate::error::CarryRejected;
 use crate::telemetry::AttemptSpan;
 
 /// The future of a call that may be [tried again](super).
@@ -30,7 +28,7 @@ where
 {
     /// The attempt under way; none between two of them.
     #[pin]
-    attempt: Option<Watched<S::Future>>,
+    attempt: Option<S::Future>,
     inner: S,
     policy: P,
     kept: P::Kept,
@@ -57,7 +55,7 @@ where
         is_repeatable: bool,
     ) -> Self {
         Self {
-            attempt: Some(Watched::new(attempt)),
+            attempt: Some(attempt),
             inner,
             policy,
             kept,
@@ -71,32 +69,28 @@ where
 
 type Between<Req, P, Res, E> =
     Pin<Box<Pause<<P as RetryPolicy<Req, Res, E>>::Wait, <P as Attempts<Req>>::Request, E>>>;
-type Outcome<S, Req> = Result<<S as Service<Req>>::Response, <S as Service<Req>>::Error>;
+type ResultOf<S, Req> = Result<<S as Service<Req>>::Response, <S as Service<Req>>::Error>;
 
 impl<Req, S, P> Future for ResponseFuture<Req, S, P>
 where
     P: RetryPolicy<Req, S::Response, S::Error>,
     S: Service<<P as Attempts<Req>>::Request>,
-    S::Error: From<Rejected>,
+    S::Error: CarryRejected,
 {
-    type Output = Outcome<S, P::Request>;
+    type Output = ResultOf<S, P::Request>;
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             let mut this = self.as_mut().project();
             if let Some(attempt) = this.attempt.as_mut().as_pin_mut() {
-                let (mut result, cause) = ready!(this.span.run(|| attempt.poll(cx)));
-                let judgement = match cause {
-                    Cause::Refused => Judgement::refused(),
-                    _ => this.policy.judge(this.kept, &mut result),
-                };
-                let class = judgement.class();
-                this.shared.ended(this.progress.attempts().saturating_add(1), class);
-                if result.is_ok() && class != Class::Failure {
+                let mut result = ready!(this.span.run(|| attempt.poll(cx)));
+                let outcome = outcome_by(this.policy, this.kept, &mut result);
+                this.shared.ended(this.progress.attempts().saturating_add(1), outcome.class);
+                if result.is_ok() && outcome.retryable == Retryable::Never {
                     return Poll::Ready(result);
                 }
-                let ended = Ended { judgement, cause, is_idempotent: true };
+                let ended = Ended { outcome, is_idempotent: true };
                 match self.as_mut().repeat(ended, result) {
                     Some(result) => return Poll::Ready(result),
                     None => continue,
@@ -113,15 +107,15 @@ impl<Req, S, P> ResponseFuture<Req, S, P>
 where
     P: RetryPolicy<Req, S::Response, S::Error>,
     S: Service<<P as Attempts<Req>>::Request>,
-    S::Error: From<Rejected>,
+    S::Error: CarryRejected,
 {
     /// Prepares another attempt, or gives back what is to be handed out.
     #[cold]
     fn repeat(
         self: Pin<&mut Self>,
         ended: Ended,
-        result: Outcome<S, P::Request>,
-    ) -> Option<Outcome<S, P::Request>> {
+        result: ResultOf<S, P::Request>,
+    ) -> Option<ResultOf<S, P::Request>> {
         let mut this = self.project();
         // Gone before the request is made again: what it holds of it, such as a half-sent body, comes back with that.
         this.attempt.set(None);
@@ -136,19 +130,14 @@ where
         match next.zip(request) {
             Some((wait, request)) => {
                 // The answer is dropped now, with its connection, and not after the wait.
-                let last = result.err().map(|error| (error, ended.cause));
+                let last = result.err();
                 let own = this.policy.wait(this.kept);
                 let limits = this.shared.limits(facts.deadline);
                 let pause = Pause::new(request, own, wait, limits, last);
                 *this.pause = Some(Box::pin(pause));
                 None
             }
-            None => {
-                if result.is_err() {
-                    ended.cause.deliver();
-                }
-                Some(result)
-            }
+            None => Some(result),
         }
     }
 
@@ -157,7 +146,6 @@ where
     fn poll_pause(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         let mut this = self.project();
         let pause = this.pause.as_mut().expect("a future is not polled after it was ready");
-        let before = mark();
         let waited = ready!(pause.as_mut().poll(cx, |cx| this.inner.poll_ready(cx)));
         *this.pause = None;
         let ended = this.progress.attempts();
@@ -166,24 +154,28 @@ where
                 this.policy.start(this.kept, &mut request);
                 *this.span = this.shared.telemetry.attempt(ended.saturating_add(1), 0);
                 let attempt = this.span.run(|| this.inner.call(request));
-                this.attempt.set(Some(Watched::new(attempt)));
+                this.attempt.set(Some(attempt));
                 Poll::Ready(Ok(()))
             }
-            Waited::Failed(error) => {
-                before.cause_since().deliver();
-                Poll::Ready(Err(error))
-            }
+            Waited::Failed(error) => Poll::Ready(Err(error)),
             Waited::TooLong(action, last) => {
                 this.shared.telemetry.act(action, ended, Duration::ZERO);
-                Poll::Ready(Err(match last {
-                    Some((error, cause)) => {
-                        cause.deliver();
-                        error
-                    }
-                    None => this.shared.give_up().deliver(),
-                }))
+                Poll::Ready(Err(last.unwrap_or_else(|| S::Error::from_rejected(this.shared.give_up()))))
             }
         }
+    }
+}
+
+/// The outcome of an attempt: a rejection is what it says it is, all else is what the policy makes of it.
+#[inline]
+fn outcome_by<Req, P, Res, E>(policy: &P, kept: &mut P::Kept, result: &mut Result<Res, E>) -> Outcome
+where
+    P: RetryPolicy<Req, Res, E>,
+    E: CarryRejected,
+{
+    match Cause::of(result.as_ref()) {
+        Cause::Rejected => Outcome::rejected(),
+        cause => Outcome { cause, ..policy.classify(kept, result) },
     }
 }
 

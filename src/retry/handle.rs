@@ -8,10 +8,10 @@ use super::policy::{Facts, Standard};
 use super::shared::Shared;
 use super::state::{Ended, Progress};
 use crate::budget::Budget;
+use crate::classify::{Asking, Classify};
 use crate::clock::{instant, instant_after, sleep_until};
 use crate::config::InvalidConfig;
-use crate::mark::{Cause, Watched};
-use crate::protocol::{Judge, Judgement};
+use crate::error::CarryRejected;
 
 /// Changes what a [retry](super) layer does, and retries what is no service.
 pub struct RetryHandle<P> {
@@ -46,14 +46,29 @@ impl<P> RetryHandle<P> {
     }
 }
 
-impl<P, J> RetryHandle<Standard<P, J>> {
+impl<P> RetryHandle<Standard<P>> {
     /// Runs `attempt` until it succeeds, or as often as the layer allows: a query, a publish, anything that is no
     /// service. It counts towards the same budget as the layer's calls.
     ///
-    /// A refusal within, by a circuit breaker's [`run`](crate::CircuitBreakerHandle::run) for instance, is handed out at
-    /// once. One by `try_acquire` is an error like any other here: whoever asked for a permit may have gone on without.
+    /// A rejection within, by a circuit breaker's [`run`](crate::CircuitBreakerHandle::run) for instance, is handed out at
+    /// once. Of an error type that cannot be asked what it is, use [`run_opaque`](Self::run_opaque).
     ///
     /// Dropping the future cancels the attempt under way.
+    ///
+    /// # Errors
+    ///
+    /// That of the last attempt.
+    pub async fn run<F, Fut, T, E>(&self, attempt: F) -> Result<T, E>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        P: Classify<T, E> + Clone,
+        E: CarryRejected,
+    {
+        self.run_by(&Asking(self.policy.protocol().clone()), attempt).await
+    }
+
+    /// Runs `attempt` as [`run`](Self::run) does, and takes each of its errors for the service's own.
     ///
     /// # Errors
     ///
@@ -66,7 +81,7 @@ impl<P, J> RetryHandle<Standard<P, J>> {
     /// let retry = RetryLayer::new(RetryConfig::new()).name("orders").handle();
     /// let mut attempts = 0;
     /// let answer = retry
-    ///     .run(|| {
+    ///     .run_opaque(|| {
     ///         attempts += 1;
     ///         let answer = if attempts < 3 { Err("connection reset") } else { Ok(42) };
     ///         async move { answer }
@@ -75,31 +90,34 @@ impl<P, J> RetryHandle<Standard<P, J>> {
     /// assert_eq!((answer, attempts), (Ok(42), 3));
     /// # }
     /// ```
-    pub async fn run<F, Fut, T, E>(&self, mut attempt: F) -> Result<T, E>
+    pub async fn run_opaque<F, Fut, T, E>(&self, attempt: F) -> Result<T, E>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, E>>,
-        J: Judge<T, E>,
+        P: Classify<T, E>,
+    {
+        self.run_by(self.policy.protocol(), attempt).await
+    }
+
+    async fn run_by<C, F, Fut, T, E>(&self, classify: &C, mut attempt: F) -> Result<T, E>
+    where
+        C: Classify<T, E>,
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
     {
         self.shared.begin();
         let mut progress = Progress::default();
         loop {
             let number = progress.attempts().saturating_add(1);
-            let (result, cause) = {
+            let result = {
                 let span = self.shared.telemetry.attempt(number, 0);
-                let mut attempt = pin!(Watched::new(span.run(&mut attempt)));
+                let mut attempt = pin!(span.run(&mut attempt));
                 poll_fn(|cx| span.run(|| attempt.as_mut().poll(cx))).await
             };
-            let judgement = match cause {
-                Cause::Refused => Judgement::refused(),
-                _ => self.policy.judge().judge(result.as_ref()),
-            };
-            self.shared.ended(number, judgement.class());
-            let ended = Ended { judgement, cause, is_idempotent: true };
+            let outcome = classify.classify(result.as_ref());
+            self.shared.ended(number, outcome.class);
+            let ended = Ended { outcome, is_idempotent: true };
             let Some(wait) = self.shared.next(&mut progress, ended, Facts::default(), |_| true) else {
-                if result.is_err() {
-                    cause.deliver();
-                }
                 return result;
             };
             drop(result);

@@ -9,9 +9,10 @@ use super::policy::Standard;
 use super::service::Retry;
 use super::shared::Shared;
 use crate::budget::{Budget, BudgetConfig};
+use crate::classify::Outcome;
 use crate::config::{InvalidConfig, valid};
 use crate::error::Reason;
-use crate::protocol::Plain;
+use crate::protocol::{Classified, Plain};
 use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
 
 /// [Tries failed calls again](super).
@@ -51,7 +52,7 @@ impl RetryLayer {
             config: Arc::new(config),
             name: "retry",
             observers: Vec::new(),
-            policy: Standard::new(Plain, Plain),
+            policy: Standard::new(Plain),
             budget: Budget::new(BudgetConfig::new()),
             shared: OnceLock::new(),
         })
@@ -67,13 +68,13 @@ impl<P> RetryLayer<P> {
         Self { budget, shared: OnceLock::new(), ..self }
     }
 
-    /// Goes by `protocol`, for requests and for their ends: `Http` for requests of the `http` crate.
+    /// Sets all that is known of requests and responses: `Http` for those of the `http` crate.
     #[must_use]
-    pub fn over<Q: Clone>(self, protocol: Q) -> RetryLayer<Standard<Q>> {
-        self.policy(Standard::new(protocol.clone(), protocol))
+    pub fn protocol<Q>(self, protocol: Q) -> RetryLayer<Standard<Q>> {
+        self.policy(Standard::new(protocol))
     }
 
-    /// Decides everything that depends on requests and their ends.
+    /// Sets a policy that decides everything that depends on requests and their outcomes.
     #[must_use]
     pub fn policy<Q>(self, policy: Q) -> RetryLayer<Q> {
         RetryLayer {
@@ -110,15 +111,18 @@ impl<P> RetryLayer<P> {
     }
 }
 
-impl<P, J> RetryLayer<Standard<P, J>> {
-    /// Decides what the end of an attempt means, in place of the protocol.
+impl<P> RetryLayer<Standard<P>> {
+    /// Sets the [outcome](crate::classify) of an attempt by a closure, in place of the protocol. A closure may return a
+    /// [`Class`](crate::classify::Class) alone.
     #[must_use]
-    pub fn judge<K>(self, judge: K) -> RetryLayer<Standard<P, K>>
+    pub fn classify<Res, E, O, F>(self, classify: F) -> RetryLayer<Standard<Classified<P, F>>>
     where
-        Standard<P, J>: Clone,
+        F: Fn(Result<&Res, &E>) -> O,
+        O: Into<Outcome>,
+        P: Clone,
     {
-        let policy = self.policy.clone().with_judge(judge);
-        self.policy(policy)
+        let protocol = self.policy.clone().into_protocol();
+        self.protocol(Classified::new(protocol, classify))
     }
 }
 

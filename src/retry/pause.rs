@@ -7,7 +7,6 @@ use pin_project::pin_project;
 use tokio::time::{Instant, Sleep};
 
 use crate::clock::{arm, instant, instant_after, poll_elapsed, sleep_until};
-use crate::mark::Cause;
 use crate::telemetry::Action;
 
 /// The time between two attempts: a wait, and then the service's readiness.
@@ -23,7 +22,7 @@ pub(super) struct Pause<W, Req, E> {
     limits: Limits,
     request: Option<Req>,
     /// How the attempt before failed, if with an error.
-    last: Option<(E, Cause)>,
+    last: Option<E>,
 }
 
 /// What the next attempt must not wait beyond.
@@ -42,7 +41,7 @@ pub(super) enum Waited<Req, E> {
     /// The service will never be ready.
     Failed(E),
     /// It took too long, and for what; how the last attempt failed.
-    TooLong(Action, Option<(E, Cause)>),
+    TooLong(Action, Option<E>),
 }
 
 impl<W: Future<Output = ()>, Req, E> Pause<W, Req, E> {
@@ -51,7 +50,7 @@ impl<W: Future<Output = ()>, Req, E> Pause<W, Req, E> {
         own: Option<W>,
         wait: Duration,
         limits: Limits,
-        last: Option<(E, Cause)>,
+        last: Option<E>,
     ) -> Self {
         let is_timed = own.is_none() && !wait.is_zero();
         let timer = is_timed.then(|| sleep_until(instant_after(instant(), wait)));

@@ -1,7 +1,8 @@
 use std::future::{Future, Ready};
 
+use crate::classify::{Classify, Outcome};
 use crate::deadline::Deadline;
-use crate::protocol::{Attempt, Carry, Judge, Judgement, Replay};
+use crate::protocol::{Attempt, Carry, Replay};
 
 /// What a retry layer needs to know of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,9 +58,9 @@ pub trait RetryPolicy<Req, Res, E>: Attempts<Req> {
     /// A wait of the policy's own.
     type Wait: Future<Output = ()>;
 
-    /// What the end of an attempt means; it may change what is handed out. Refusals by layers of this crate further in
-    /// are not put before it.
-    fn judge(&self, kept: &mut Self::Kept, result: &mut Result<Res, E>) -> Judgement;
+    /// Returns the outcome of an attempt; it may change what is handed out. Rejections by layers of this crate further in
+    /// are not put before it. Another attempt is made only if the outcome is [`retryable`](Outcome::retryable).
+    fn classify(&self, kept: &mut Self::Kept, result: &mut Result<Res, E>) -> Outcome;
 
     /// The wait before another attempt, if it is not to be the one that is configured or that a server asked for.
     /// Asked when everything else allows the attempt. It is cut off by the deadline.
@@ -69,25 +70,22 @@ pub trait RetryPolicy<Req, Res, E>: Attempts<Req> {
     }
 }
 
-/// The policy that goes by a [protocol](crate::protocol): `P` for requests, `J` for their ends.
+/// The policy that goes by a [protocol](crate::protocol).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standard<P, J = P> {
-    protocol: P,
-    judge: J,
-}
+pub struct Standard<P>(P);
 
-impl<P, J> Standard<P, J> {
-    /// By `protocol`, with `judge` for the ends of attempts.
-    pub const fn new(protocol: P, judge: J) -> Self {
-        Self { protocol, judge }
+impl<P> Standard<P> {
+    /// Creates the policy that goes by `protocol`.
+    pub const fn new(protocol: P) -> Self {
+        Self(protocol)
     }
 
-    pub(super) fn with_judge<K>(self, judge: K) -> Standard<P, K> {
-        Standard { protocol: self.protocol, judge }
+    pub(super) const fn protocol(&self) -> &P {
+        &self.0
     }
 
-    pub(super) const fn judge(&self) -> &J {
-        &self.judge
+    pub(super) fn into_protocol(self) -> P {
+        self.0
     }
 }
 
@@ -98,7 +96,7 @@ pub struct Kept<K> {
     facts: Facts,
 }
 
-impl<P, J, Req> Attempts<Req> for Standard<P, J>
+impl<P, Req> Attempts<Req> for Standard<P>
 where
     P: Carry<Req> + Replay<Req> + Carry<<P as Replay<Req>>::Request>,
 {
@@ -108,14 +106,14 @@ where
     #[inline]
     fn begin(&self, request: Req, is_repeatable: bool) -> (Self::Request, Self::Kept) {
         let facts = Facts {
-            deadline: self.protocol.deadline(&request),
-            is_idempotent: self.protocol.is_idempotent(&request),
-            is_nested: self.protocol.attempt(&request).is_some_and(|attempt| attempt.number > 0),
+            deadline: self.0.deadline(&request),
+            is_idempotent: self.0.is_idempotent(&request),
+            is_nested: self.0.attempt(&request).is_some_and(|attempt| attempt.number > 0),
         };
-        let (mut request, kept) = self.protocol.keep(request, is_repeatable);
-        self.protocol.set_attempt(&mut request, Attempt::numbered(1));
+        let (mut request, kept) = self.0.keep(request, is_repeatable);
+        self.0.set_attempt(&mut request, Attempt::numbered(1));
         if let Some(deadline) = facts.deadline {
-            self.protocol.set_deadline(&mut request, deadline);
+            self.0.set_deadline(&mut request, deadline);
         }
         (request, Kept { request: kept, facts })
     }
@@ -125,28 +123,28 @@ where
     }
 
     fn again(&self, kept: &mut Self::Kept, number: u32) -> Option<Self::Request> {
-        let mut request = self.protocol.again(kept.request.as_mut()?)?;
-        self.protocol.set_attempt(&mut request, Attempt::numbered(number));
+        let mut request = self.0.again(kept.request.as_mut()?)?;
+        self.0.set_attempt(&mut request, Attempt::numbered(number));
         Some(request)
     }
 
     fn start(&self, kept: &Self::Kept, request: &mut Self::Request) {
         if let Some(deadline) = kept.facts.deadline {
-            self.protocol.set_deadline(request, deadline);
+            self.0.set_deadline(request, deadline);
         }
     }
 }
 
-impl<P, J, Req, Res, E> RetryPolicy<Req, Res, E> for Standard<P, J>
+impl<P, Req, Res, E> RetryPolicy<Req, Res, E> for Standard<P>
 where
     Self: Attempts<Req>,
-    J: Judge<Res, E>,
+    P: Classify<Res, E>,
 {
     type Wait = Ready<()>;
 
     #[inline]
-    fn judge(&self, _: &mut Self::Kept, result: &mut Result<Res, E>) -> Judgement {
+    fn classify(&self, _: &mut Self::Kept, result: &mut Result<Res, E>) -> Outcome {
         let result: &Result<Res, E> = result;
-        self.judge.judge(result.as_ref())
+        self.0.classify(result.as_ref())
     }
 }

@@ -8,7 +8,7 @@ use tower_service::Service;
 use super::future::ResponseFuture;
 use super::policy::{Attempts, RetryPolicy, Standard};
 use super::shared::Shared;
-use crate::error::Rejected;
+use crate::error::CarryRejected;
 use crate::protocol::Plain;
 
 /// A service whose failed calls are [tried again](super).
@@ -30,7 +30,7 @@ impl<S, P, Req> Service<Req> for Retry<S, P>
 where
     P: RetryPolicy<Req, S::Response, S::Error> + Clone,
     S: Service<<P as Attempts<Req>>::Request> + Clone,
-    S::Error: From<Rejected>,
+    S::Error: CarryRejected,
 {
     type Response = S::Response;
     type Error = S::Error;

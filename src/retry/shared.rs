@@ -12,9 +12,9 @@ use crate::classify::Class;
 use crate::clock::instant;
 use crate::config::{InvalidConfig, Live};
 use crate::deadline::Deadline;
-use crate::error::Rejected;
+use crate::error::{Reason, Rejected};
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
-use crate::telemetry::{Action, Event, Outcome, Telemetry};
+use crate::telemetry::{Action, Event, Telemetry};
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -71,12 +71,7 @@ impl Shared {
     #[inline]
     pub(super) fn ended(&self, number: u32, class: Class) {
         if self.telemetry.wants_calls() {
-            let outcome = match class {
-                Class::Success => Outcome::Success,
-                Class::Failure => Outcome::Failure,
-                Class::Ignored => Outcome::Ignored,
-            };
-            self.telemetry.emit(&Event::Attempt { number, outcome });
+            self.telemetry.emit(&Event::Attempt { number, outcome: class.into() });
         }
     }
 
@@ -112,7 +107,7 @@ impl Shared {
     /// The end of a call whose last attempt left nothing to hand out.
     #[cold]
     pub(super) fn give_up(&self) -> Rejected {
-        let rejected = Rejected::not_ready(self.telemetry.name());
+        let rejected = Rejected::new(Reason::NotReady, self.telemetry.name());
         self.telemetry.emit(&Event::Rejected(&rejected));
         rejected
     }

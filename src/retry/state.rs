@@ -7,9 +7,7 @@ use std::time::Duration;
 use super::config::RetryConfig;
 use crate::backoff::Delays;
 use crate::budget::Cost;
-use crate::classify::Class;
-use crate::mark::Cause;
-use crate::protocol::{Hint, Judgement, Repeat};
+use crate::classify::{Outcome, RetryHint, Retryable};
 use crate::telemetry::Action;
 
 /// How far a call has come.
@@ -27,8 +25,7 @@ pub(super) struct Progress {
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ended {
-    pub(super) judgement: Judgement,
-    pub(super) cause: Cause,
+    pub(super) outcome: Outcome,
     pub(super) is_idempotent: bool,
 }
 
@@ -61,15 +58,15 @@ impl Progress {
         means: &mut impl Means,
     ) -> Result<Duration, Option<Action>> {
         self.attempts = self.attempts.saturating_add(1);
-        let Ended { judgement, cause, is_idempotent } = ended;
-        if cause == Cause::Refused {
+        let Ended { outcome, is_idempotent } = ended;
+        if outcome.is_rejected() {
             // It was kept from the service, so it is safe to repeat; whether it is of use only the user knows.
             if !config.retry_refusals {
                 return Err(None);
             }
-        } else if judgement.class() != Class::Failure || judgement.repeat() == Repeat::Never {
+        } else if outcome.retryable == Retryable::Never {
             return Err(None);
-        } else if !is_idempotent && (judgement.repeat() != Repeat::Always || self.trusted) {
+        } else if !is_idempotent && (outcome.retryable != Retryable::Always || self.trusted) {
             return Err(Some(Action::NotIdempotent));
         } else {
             self.trusted |= !is_idempotent;
@@ -77,7 +74,7 @@ impl Progress {
         if self.is_single || self.attempts >= config.max_attempts {
             return Err(Some(Action::Exhausted));
         }
-        let wait = self.wait(config, judgement.given_hint()).ok_or(Action::PushedBack)?;
+        let wait = self.wait(config, outcome.retry_hint).ok_or(Action::PushedBack)?;
         let needed = wait.saturating_add(config.min_remaining);
         if means.remaining().is_some_and(|remaining| remaining <= needed) {
             return Err(Some(Action::NoTime));
@@ -85,21 +82,21 @@ impl Progress {
         if !means.can_replay() {
             return Err(Some(Action::NotReplayable));
         }
-        let cost = if cause.is_timeout() { Cost::Timeout } else { Cost::Retry };
+        let cost = if outcome.is_timeout() { Cost::Timeout } else { Cost::Retry };
         if means.pay(cost) { Ok(wait) } else { Err(Some(Action::BudgetSpent)) }
     }
 
     /// `None` if the server does not want another attempt, or not in time.
-    fn wait(&mut self, config: &RetryConfig, hint: Option<Hint>) -> Option<Duration> {
+    fn wait(&mut self, config: &RetryConfig, hint: Option<RetryHint>) -> Option<Duration> {
         let asked = match hint {
-            Some(Hint::Stop) => return None,
-            Some(Hint::Exactly(wait) | Hint::AtLeast(wait)) => wait,
+            Some(RetryHint::Stop) => return None,
+            Some(RetryHint::Exactly(wait) | RetryHint::AtLeast(wait)) => wait,
             None => Duration::ZERO,
         };
         if asked > config.max_server_wait {
             return None;
         }
-        if let Some(Hint::Exactly(wait)) = hint {
+        if let Some(RetryHint::Exactly(wait)) = hint {
             // As gRPC has it: the backoff begins anew after that.
             self.delays = None;
             return Some(wait);

@@ -10,9 +10,7 @@ use super::config::RetryConfig;
 use super::state::{Ended, Means, Progress};
 use crate::backoff::{Backoff, Jitter};
 use crate::budget::Cost;
-use crate::classify::Class;
-use crate::mark::Cause;
-use crate::protocol::{Hint, Judgement};
+use crate::classify::{Cause, Class, Outcome, RetryHint, Retryable};
 use crate::telemetry::Action;
 
 const MS: Duration = Duration::from_millis(1);
@@ -63,15 +61,15 @@ fn config() -> RetryConfig {
     RetryConfig::new().max_attempts(10).backoff(backoff)
 }
 
-const fn failed(judgement: Judgement) -> Ended {
-    Ended { judgement, cause: Cause::Failed, is_idempotent: true }
+const fn failed(outcome: Outcome) -> Ended {
+    Ended { outcome, is_idempotent: true }
 }
 
-const FAILED: Ended = failed(Judgement::failed());
-const REFUSED: Ended = Ended { cause: Cause::Refused, ..FAILED };
+const FAILED: Ended = failed(Outcome::failure());
+const REFUSED: Ended = failed(Outcome::rejected());
 
-fn posted(judgement: Judgement) -> Ended {
-    Ended { is_idempotent: false, ..failed(judgement) }
+fn posted(outcome: Outcome) -> Ended {
+    Ended { is_idempotent: false, ..failed(outcome) }
 }
 
 fn first(config: &RetryConfig, ended: Ended, world: &mut World) -> Result<Duration, Option<Action>> {
@@ -83,15 +81,15 @@ fn nothing_is_asked_for_that_an_earlier_check_makes_needless() {
     use Asked::{Pay, Remaining, Replay};
     let lacking = World { remaining: Some(Duration::ZERO), can_replay: false, can_pay: false, asked: vec![] };
     let once = config().max_attempts(1);
-    let stop = failed(Judgement::failed().hint(Hint::Stop));
-    let post = posted(Judgement::failed());
+    let stop = failed(Outcome::failure().retry_hint(RetryHint::Stop));
+    let post = posted(Outcome::failure());
     let none = Vec::new();
     let mut world = lacking.clone();
     for (config, ended, why) in [
         (&config(), REFUSED, None),
-        (&config(), failed(Judgement::good()), None),
+        (&config(), failed(Outcome::success()), None),
         (&config(), failed(Class::Ignored.into()), None),
-        (&config(), failed(Judgement::failed().never()), None),
+        (&config(), failed(Outcome::failure().retryable(Retryable::Never)), None),
         (&config(), post, Some(Action::NotIdempotent)),
         (&once, FAILED, Some(Action::Exhausted)),
         (&config(), stop, Some(Action::PushedBack)),
@@ -116,9 +114,9 @@ fn nothing_is_asked_for_that_an_earlier_check_makes_needless() {
 
 #[test]
 fn an_attempt_that_timed_out_costs_more() {
-    for (cause, cost) in [(Cause::Failed, Cost::Retry), (Cause::TimedOut, Cost::Timeout)] {
+    for (cause, cost) in [(Cause::Service, Cost::Retry), (Cause::TimedOut, Cost::Timeout)] {
         let mut world = World::plenty();
-        assert_eq!(first(&config(), Ended { cause, ..FAILED }, &mut world), Ok(100 * MS));
+        assert_eq!(first(&config(), failed(Outcome { cause, ..Outcome::failure() }), &mut world), Ok(100 * MS));
         assert_eq!(world.asked.last(), Some(&Asked::Pay(cost)));
     }
 }
@@ -132,7 +130,7 @@ fn a_refusal_is_repeated_only_if_that_is_asked_for_and_then_whatever_the_request
         assert_eq!(progress.next(&config, refused, &mut World::plenty()), Ok(wait * MS));
     }
     // It has no part in what the server is trusted with.
-    let unprocessed = posted(Judgement::unprocessed());
+    let unprocessed = posted(Outcome::unprocessed());
     assert_eq!(progress.next(&config, unprocessed, &mut World::plenty()), Ok(800 * MS));
     assert_eq!(progress.next(&config, refused, &mut World::plenty()), Ok(1_000 * MS));
     let again = progress.next(&config, unprocessed, &mut World::plenty());
@@ -142,14 +140,14 @@ fn a_refusal_is_repeated_only_if_that_is_asked_for_and_then_whatever_the_request
 #[test]
 fn a_server_is_trusted_once_that_it_did_nothing() {
     let mut progress = Progress::default();
-    let unprocessed = posted(Judgement::unprocessed());
+    let unprocessed = posted(Outcome::unprocessed());
     assert_eq!(progress.next(&config(), unprocessed, &mut World::plenty()), Ok(100 * MS));
     let again = progress.next(&config(), unprocessed, &mut World::plenty());
     assert_eq!(again, Err(Some(Action::NotIdempotent)));
     // What may be executed twice needs no trust.
     let mut progress = Progress::default();
     for wait in [100, 200, 400] {
-        let ended = failed(Judgement::unprocessed());
+        let ended = failed(Outcome::unprocessed());
         assert_eq!(progress.next(&config(), ended, &mut World::plenty()), Ok(wait * MS));
     }
 }
@@ -157,7 +155,7 @@ fn a_server_is_trusted_once_that_it_did_nothing() {
 #[test]
 fn trust_is_not_given_anew_by_an_attempt_that_needed_none() {
     let mut progress = Progress::default();
-    let unprocessed = posted(Judgement::unprocessed());
+    let unprocessed = posted(Outcome::unprocessed());
     assert_eq!(progress.next(&config(), unprocessed, &mut World::plenty()), Ok(100 * MS));
     assert_eq!(progress.next(&config(), FAILED, &mut World::plenty()), Ok(200 * MS));
     let again = progress.next(&config(), unprocessed, &mut World::plenty());
@@ -169,7 +167,7 @@ fn jitter_may_only_lengthen_what_was_asked_for() {
     let config = config().backoff(Backoff::exponential(100 * MS));
     // Of 200 draws from 0 to 100 none is above 90 once in a billion runs.
     for wait in [0, 1, 50, 90, 100, 5_000] {
-        let asked = failed(Judgement::failed().hint(Hint::AtLeast(wait * MS)));
+        let asked = failed(Outcome::failure().retry_hint(RetryHint::AtLeast(wait * MS)));
         let mut longer = 0;
         for _ in 0..200 {
             let waited = first(&config, asked, &mut World::plenty()).unwrap();
@@ -183,31 +181,31 @@ fn jitter_may_only_lengthen_what_was_asked_for() {
 #[test]
 fn pushback_is_exact_and_the_backoff_begins_anew_after_it() {
     let mut progress = Progress::default();
-    let mut next = |hint: Option<Hint>| {
-        let judgement = Judgement::failed();
-        let judgement = hint.map_or(judgement, |hint| judgement.hint(hint));
-        progress.next(&config(), failed(judgement), &mut World::plenty())
+    let mut next = |hint: Option<RetryHint>| {
+        let outcome = Outcome::failure();
+        let outcome = hint.map_or(outcome, |hint| outcome.retry_hint(hint));
+        progress.next(&config(), failed(outcome), &mut World::plenty())
     };
     assert_eq!([next(None), next(None)], [Ok(100 * MS), Ok(200 * MS)]);
-    assert_eq!(next(Some(Hint::AtLeast(MS))), Ok(400 * MS), "which is longer");
-    assert_eq!(next(Some(Hint::Exactly(MS))), Ok(MS));
+    assert_eq!(next(Some(RetryHint::AtLeast(MS))), Ok(400 * MS), "which is longer");
+    assert_eq!(next(Some(RetryHint::Exactly(MS))), Ok(MS));
     assert_eq!([next(None), next(None)], [Ok(100 * MS), Ok(200 * MS)]);
-    assert_eq!(next(Some(Hint::Exactly(Duration::ZERO))), Ok(Duration::ZERO));
-    assert_eq!(next(Some(Hint::Stop)), Err(Some(Action::PushedBack)));
+    assert_eq!(next(Some(RetryHint::Exactly(Duration::ZERO))), Ok(Duration::ZERO));
+    assert_eq!(next(Some(RetryHint::Stop)), Err(Some(Action::PushedBack)));
 }
 
 #[test]
 fn a_server_that_asks_for_too_long_a_wait_is_left_alone() {
     let config = config().max_server_wait(7 * MS);
-    for hint in [Hint::AtLeast, Hint::Exactly] {
-        let ask = |wait| first(&config, failed(Judgement::failed().hint(hint(wait))), &mut World::plenty());
+    for hint in [RetryHint::AtLeast, RetryHint::Exactly] {
+        let ask = |wait| first(&config, failed(Outcome::failure().retry_hint(hint(wait))), &mut World::plenty());
         assert!(ask(7 * MS).is_ok());
         for wait in [7 * MS + Duration::from_nanos(1), Duration::MAX] {
             assert_eq!(ask(wait), Err(Some(Action::PushedBack)));
         }
     }
     let patient = config.max_server_wait(Duration::MAX);
-    let asked = failed(Judgement::failed().hint(Hint::AtLeast(Duration::MAX)));
+    let asked = failed(Outcome::failure().retry_hint(RetryHint::AtLeast(Duration::MAX)));
     assert_eq!(first(&patient, asked, &mut World::plenty()), Ok(Duration::MAX));
     let mut world = World { remaining: Some(Duration::MAX), ..World::plenty() };
     assert_eq!(first(&patient, asked, &mut world), Err(Some(Action::NoTime)), "not even then");

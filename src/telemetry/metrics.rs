@@ -5,7 +5,7 @@ use metrics::{
     histogram,
 };
 
-use super::{Action, Event, Load, Observer, Outcome, Source, Vocabulary};
+use super::{Action, Event, Load, Observer, CallOutcome, Source, Vocabulary};
 use crate::error::Reason;
 
 /// Handles by what they stand for. There are few, so looking through all is the fastest way.
@@ -13,10 +13,10 @@ type By<K, H> = Box<[(K, H)]>;
 
 /// The handles of one layer, taken once: looking one up by name costs more than all the rest of a call.
 pub(super) struct Metrics {
-    calls: By<Outcome, Counter>,
+    calls: By<CallOutcome, Counter>,
     slow: Option<Counter>,
-    durations: By<Outcome, Histogram>,
-    attempts: By<Outcome, Counter>,
+    durations: By<CallOutcome, Histogram>,
+    attempts: By<CallOutcome, Counter>,
     rejections: By<Reason, Counter>,
     actions: By<Action, Counter>,
     states: By<&'static str, Gauge>,
@@ -74,11 +74,11 @@ impl Registry {
             .collect()
     }
 
-    fn durations(&self, outcomes: &[Outcome]) -> By<Outcome, Histogram> {
+    fn durations(&self, outcomes: &[CallOutcome]) -> By<CallOutcome, Histogram> {
         if !outcomes.is_empty() {
             describe_histogram!(self.name("call_duration_seconds"), Unit::Seconds, "How long calls took.");
         }
-        let histogram = |outcome: &Outcome| {
+        let histogram = |outcome: &CallOutcome| {
             let metric = self.name("call_duration_seconds");
             histogram!(metric, "name" => self.source.name, "outcome" => outcome.as_str())
         };
@@ -123,19 +123,19 @@ impl Registry {
 impl Metrics {
     /// Registers every series but those of transitions, at zero.
     pub(super) fn register(source: Source, vocabulary: &Vocabulary<'_>) -> Self {
-        const NONE: &[Outcome] = &[];
+        const NONE: &[CallOutcome] = &[];
         // How long a call took that was cancelled, or says nothing, says nothing.
-        const MEASURED: &[Outcome] = &[Outcome::Success, Outcome::Failure];
+        const MEASURED: &[CallOutcome] = &[CallOutcome::Success, CallOutcome::Failure];
         let Vocabulary { states, reasons, actions, calls, attempts, budget, keys, load, .. } = vocabulary;
         let registry = Registry { source };
-        let outcomes = |wanted: bool| if wanted { Outcome::ALL.as_slice() } else { NONE };
+        let outcomes = |wanted: bool| if wanted { CallOutcome::ALL.as_slice() } else { NONE };
         Self {
             calls: registry.counters(
                 "calls_total",
                 "Calls that were let through, by how they ended.",
                 "outcome",
                 outcomes(*calls),
-                Outcome::as_str,
+                CallOutcome::as_str,
             ),
             slow: calls.then(|| registry.slow()),
             durations: registry.durations(if *calls { MEASURED } else { NONE }),
@@ -144,7 +144,7 @@ impl Metrics {
                 "Attempts at calls, by how they ended.",
                 "outcome",
                 outcomes(*attempts),
-                Outcome::as_str,
+                CallOutcome::as_str,
             ),
             rejections: registry.counters(
                 "rejections_total",

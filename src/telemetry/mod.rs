@@ -48,6 +48,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::classify::Class;
 use crate::budget::Budget;
 use crate::error::{Reason, Rejected};
 use crate::sync::{AtomicU64, Ordering};
@@ -65,7 +66,7 @@ pub struct Source {
 /// How a call ended for the layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Outcome {
+pub enum CallOutcome {
     /// The service did its job.
     Success,
     /// It did not.
@@ -76,7 +77,7 @@ pub enum Outcome {
     Cancelled,
 }
 
-impl Outcome {
+impl CallOutcome {
     /// Every outcome, in the order of their numbers.
     pub const ALL: [Self; 4] = [Self::Success, Self::Failure, Self::Ignored, Self::Cancelled];
 
@@ -88,6 +89,17 @@ impl Outcome {
             Self::Failure => "failure",
             Self::Ignored => "ignored",
             Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl From<Class> for CallOutcome {
+    #[inline]
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Success => Self::Success,
+            Class::Failure => Self::Failure,
+            Class::Ignored => Self::Ignored,
         }
     }
 }
@@ -126,7 +138,7 @@ pub enum Event<'a> {
     /// A call ended.
     Call {
         /// How.
-        outcome: Outcome,
+        outcome: CallOutcome,
         /// Whether it took longer than it should.
         slow: bool,
         /// How long it took.
@@ -139,7 +151,7 @@ pub enum Event<'a> {
         /// Which one, counted from 1.
         number: u32,
         /// How.
-        outcome: Outcome,
+        outcome: CallOutcome,
     },
     /// A layer did something about a call, or could not.
     Action {

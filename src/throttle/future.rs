@@ -6,9 +6,8 @@ use pin_project::pin_project;
 
 use super::shared::Ticket;
 use super::state::End;
-use crate::error::Rejected;
-use crate::mark::{Cause, Watched};
-use crate::protocol::Judge;
+use crate::classify::{Classify, outcome_of};
+use crate::error::{CarryRejected, Rejected};
 
 /// The future of a call through a [throttle](super).
 ///
@@ -16,32 +15,32 @@ use crate::protocol::Judge;
 #[pin_project]
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
-pub struct ResponseFuture<F, J> {
+pub struct ResponseFuture<F, P> {
     /// The service at work; none if the call was not sent.
     #[pin]
-    inner: Option<Watched<F>>,
-    judge: J,
+    inner: Option<F>,
+    protocol: P,
     ticket: Option<Ticket>,
     refused: Option<Rejected>,
 }
 
-impl<F, J> ResponseFuture<F, J> {
+impl<F, P> ResponseFuture<F, P> {
     #[inline]
-    pub(super) const fn sent(inner: F, judge: J, ticket: Ticket) -> Self {
-        Self { inner: Some(Watched::new(inner)), judge, ticket: Some(ticket), refused: None }
+    pub(super) const fn sent(inner: F, protocol: P, ticket: Ticket) -> Self {
+        Self { inner: Some(inner), protocol, ticket: Some(ticket), refused: None }
     }
 
     #[inline]
-    pub(super) const fn refused(rejected: Rejected, judge: J) -> Self {
-        Self { inner: None, judge, ticket: None, refused: Some(rejected) }
+    pub(super) const fn refused(rejected: Rejected, protocol: P) -> Self {
+        Self { inner: None, protocol, ticket: None, refused: Some(rejected) }
     }
 }
 
-impl<F, J, Res, E> Future for ResponseFuture<F, J>
+impl<F, P, Res, E> Future for ResponseFuture<F, P>
 where
     F: Future<Output = Result<Res, E>>,
-    J: Judge<Res, E>,
-    E: From<Rejected>,
+    P: Classify<Res, E>,
+    E: CarryRejected,
 {
     type Output = Result<Res, E>;
 
@@ -50,20 +49,17 @@ where
         let this = self.project();
         let Some(inner) = this.inner.as_pin_mut() else {
             let rejected = this.refused.take().expect("a future is not polled after it was ready");
-            return Poll::Ready(Err(rejected.deliver()));
+            return Poll::Ready(Err(E::from_rejected(rejected)));
         };
-        let (result, cause) = ready!(inner.poll(cx));
-        let end = match &result {
-            Err(_) if cause == Cause::Refused => End::NotSent,
-            Err(_) if cause.is_timeout() => End::Rejected,
-            _ if this.judge.judge(result.as_ref()).is_accepted() => End::Accepted,
-            _ => End::Rejected,
+        let result = ready!(inner.poll(cx));
+        let outcome = outcome_of(this.protocol, result.as_ref());
+        let end = match outcome.overload {
+            _ if outcome.is_rejected() => End::NotSent,
+            true => End::Rejected,
+            false => End::Accepted,
         };
         if let Some(ticket) = this.ticket.take() {
             ticket.end(end);
-        }
-        if result.is_err() {
-            cause.deliver();
         }
         Poll::Ready(result)
     }

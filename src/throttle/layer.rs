@@ -7,20 +7,21 @@ use super::config::ThrottleConfig;
 use super::handle::ThrottleHandle;
 use super::service::Throttle;
 use super::shared::Shared;
+use crate::classify::Outcome;
 use crate::config::{InvalidConfig, valid};
 use crate::error::Reason;
-use crate::protocol::Plain;
+use crate::protocol::{Classified, Plain};
 use crate::telemetry::{Observer, Telemetry, Vocabulary};
 
 /// Refuses a share of the calls to a service that accepts few: see [throttles](super).
 ///
 /// The layer owns the configuration and the counts: all services it makes share them, and so do those of its
 /// clones.
-pub struct ThrottleLayer<J = Plain> {
+pub struct ThrottleLayer<P = Plain> {
     config: ThrottleConfig,
     name: &'static str,
     observers: Vec<Arc<dyn Observer>>,
-    judge: J,
+    protocol: P,
     /// Made when it is first needed, and then by everybody: until then the layer can be given a name.
     shared: OnceLock<Arc<Shared>>,
 }
@@ -44,25 +45,37 @@ impl ThrottleLayer {
     /// If `config` is not valid.
     pub fn try_new(config: ThrottleConfig) -> Result<Self, InvalidConfig> {
         config.validate()?;
-        Ok(Self { config, name: "throttle", observers: Vec::new(), judge: Plain, shared: OnceLock::new() })
+        Ok(Self { config, name: "throttle", observers: Vec::new(), protocol: Plain, shared: OnceLock::new() })
     }
 }
 
-impl<J> ThrottleLayer<J> {
+impl<P> ThrottleLayer<P> {
     crate::macros::layer_setters!();
 
-    /// Decides which answers are those of a service that did not accept the request: `Http` for the `http` crate and
-    /// gRPC, any [`Judge`](crate::protocol::Judge), or a closure. What counts is
-    /// [`is_accepted`](crate::protocol::Judgement::is_accepted) of its judgement.
+    /// Sets all that is known of requests and responses: `Http` for those of the `http` crate and gRPC. What counts of an
+    /// outcome is [`overload`](Outcome::overload).
     #[must_use]
-    pub fn judge<K>(self, judge: K) -> ThrottleLayer<K> {
+    pub fn protocol<Q>(self, protocol: Q) -> ThrottleLayer<Q> {
         ThrottleLayer {
             config: self.config,
             name: self.name,
             observers: self.observers,
-            judge,
+            protocol,
             shared: OnceLock::new(),
         }
+    }
+
+    /// Sets the [outcome](crate::classify) of a call by a closure, in place of the protocol. A closure may return a
+    /// [`Class`](crate::classify::Class) alone; a failure is an overload then.
+    #[must_use]
+    pub fn classify<Res, E, O, F>(self, classify: F) -> ThrottleLayer<Classified<P, F>>
+    where
+        F: Fn(Result<&Res, &E>) -> O,
+        O: Into<Outcome>,
+        P: Clone,
+    {
+        let protocol = Classified::new(self.protocol.clone(), classify);
+        self.protocol(protocol)
     }
 
     /// To look at the counts, and to change the configuration.
@@ -80,33 +93,33 @@ impl<J> ThrottleLayer<J> {
     }
 }
 
-impl<S, J: Clone> Layer<S> for ThrottleLayer<J> {
-    type Service = Throttle<S, J>;
+impl<S, P: Clone> Layer<S> for ThrottleLayer<P> {
+    type Service = Throttle<S, P>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Throttle::new(inner, self.judge.clone(), Arc::clone(self.shared()))
+        Throttle::new(inner, self.protocol.clone(), Arc::clone(self.shared()))
     }
 }
 
-impl<J: Clone> Clone for ThrottleLayer<J> {
+impl<P: Clone> Clone for ThrottleLayer<P> {
     /// A clone shares the configuration and the counts.
     fn clone(&self) -> Self {
         Self {
             config: self.config.clone(),
             name: self.name,
             observers: self.observers.clone(),
-            judge: self.judge.clone(),
+            protocol: self.protocol.clone(),
             shared: OnceLock::from(Arc::clone(self.shared())),
         }
     }
 }
 
-impl<J> fmt::Debug for ThrottleLayer<J> {
+impl<P> fmt::Debug for ThrottleLayer<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ThrottleLayer")
             .field("name", &self.name)
             .field("config", &self.config)
-            .field("judge", &std::any::type_name::<J>())
+            .field("protocol", &std::any::type_name::<P>())
             .finish_non_exhaustive()
     }
 }

@@ -6,33 +6,34 @@ use tower_service::Service;
 
 use super::future::ResponseFuture;
 use super::shared::Shared;
-use crate::error::Rejected;
-use crate::protocol::{Judge, Plain};
+use crate::classify::Classify;
+use crate::error::CarryRejected;
+use crate::protocol::Plain;
 
 /// A service that is sent less when it accepts less: see [throttles](super).
-pub struct Throttle<S, J = Plain> {
+pub struct Throttle<S, P = Plain> {
     inner: S,
-    judge: J,
+    protocol: P,
     shared: Arc<Shared>,
 }
 
-impl<S, J> Throttle<S, J> {
-    pub(super) const fn new(inner: S, judge: J, shared: Arc<Shared>) -> Self {
-        Self { inner, judge, shared }
+impl<S, P> Throttle<S, P> {
+    pub(super) const fn new(inner: S, protocol: P, shared: Arc<Shared>) -> Self {
+        Self { inner, protocol, shared }
     }
 
     crate::macros::inner_accessors!();
 }
 
-impl<S, J, Req> Service<Req> for Throttle<S, J>
+impl<S, P, Req> Service<Req> for Throttle<S, P>
 where
     S: Service<Req>,
-    S::Error: From<Rejected>,
-    J: Judge<S::Response, S::Error> + Clone,
+    S::Error: CarryRejected,
+    P: Classify<S::Response, S::Error> + Clone,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, J>;
+    type Future = ResponseFuture<S::Future, P>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -43,26 +44,26 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         match self.shared.admit() {
             // The ticket first: should the service panic, it is given back.
-            Ok(ticket) => ResponseFuture::sent(self.inner.call(request), self.judge.clone(), ticket),
-            Err(rejected) => ResponseFuture::refused(rejected, self.judge.clone()),
+            Ok(ticket) => ResponseFuture::sent(self.inner.call(request), self.protocol.clone(), ticket),
+            Err(rejected) => ResponseFuture::refused(rejected, self.protocol.clone()),
         }
     }
 }
 
-impl<S: Clone, J: Clone> Clone for Throttle<S, J> {
+impl<S: Clone, P: Clone> Clone for Throttle<S, P> {
     /// A clone shares the configuration and the counts.
     fn clone(&self) -> Self {
-        Self::new(self.inner.clone(), self.judge.clone(), Arc::clone(&self.shared))
+        Self::new(self.inner.clone(), self.protocol.clone(), Arc::clone(&self.shared))
     }
 }
 
-impl<S: fmt::Debug, J> fmt::Debug for Throttle<S, J> {
+impl<S: fmt::Debug, P> fmt::Debug for Throttle<S, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Throttle")
             .field("inner", &self.inner)
             .field("name", &self.shared.telemetry.name())
             .field("config", &self.shared.config())
-            .field("judge", &std::any::type_name::<J>())
+            .field("protocol", &std::any::type_name::<P>())
             .finish_non_exhaustive()
     }
 }

@@ -99,7 +99,7 @@ impl Shared {
 
     #[cold]
     fn refuse(&self) -> Rejected {
-        let rejected = Rejected::new(Reason::Throttled, self.telemetry.name(), None);
+        let rejected = Rejected::new(Reason::Throttled, self.telemetry.name());
         self.telemetry.emit(&Event::Rejected(&rejected));
         rejected
     }

@@ -11,8 +11,7 @@ use super::config::Covers;
 use super::shared::Shared;
 use super::state::Bound;
 use crate::clock::{arm, instant, instant_after, poll_elapsed, sleep_until};
-use crate::error::{Reason, Rejected};
-use crate::mark::{Cause, Mark, mark};
+use crate::error::{CarryRejected, Reason, Rejected};
 use crate::protocol::{Cover, Watch};
 
 /// The future of a call that ends by a [timeout](super), if not before.
@@ -98,7 +97,7 @@ impl<F, P, Res, E> Future for ResponseFuture<F, P>
 where
     F: Future<Output = Result<Res, E>>,
     P: Cover<Res>,
-    E: From<Rejected>,
+    E: CarryRejected,
 {
     type Output = Result<P::Covered, E>;
 
@@ -107,7 +106,6 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.as_mut().project();
         if let Some(inner) = this.inner.as_mut().as_pin_mut() {
-            let before = mark();
             // The service first: an answer that is there is not too late.
             match inner.poll(cx) {
                 Poll::Ready(Ok(answer)) => {
@@ -119,11 +117,11 @@ where
                         _ => this.protocol.cover(answer, None),
                     }));
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.named(before, error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.named(error))),
                 Poll::Pending => {}
             }
         }
-        self.poll_rejected(cx).map(|rejected| Err(rejected.deliver()))
+        self.poll_rejected(cx).map(|rejected| Err(E::from_rejected(rejected)))
     }
 }
 
@@ -131,16 +129,16 @@ impl<F, P> ResponseFuture<F, P> {
     /// The error of a layer further in that gave up at the end of this one's limit, which it knew as a deadline, is this
     /// one's: the limit that was set says more than what was left of it in there.
     #[cold]
-    fn named<E: From<Rejected>>(self: Pin<&mut Self>, before: Mark, error: E) -> E {
+    fn named<E: CarryRejected>(self: Pin<&mut Self>, error: E) -> E {
         let this = self.project();
         let limit = this.call.filter(|call| call.reason != Reason::DeadlineExceeded);
-        match limit.filter(|_| before.cause_since() == Cause::PastDeadline) {
+        match limit.filter(|_| error.rejected().is_some_and(is_past_deadline)) {
             Some(call) if instant() >= call.end => {
                 let rejected = call.rejected(this.name, true);
                 if let Some(shared) = this.shared {
                     shared.given_up(&call, &rejected);
                 }
-                rejected.deliver()
+                E::from_rejected(rejected)
             }
             _ => error,
         }
@@ -172,6 +170,11 @@ impl<F, P> ResponseFuture<F, P> {
         }
         Poll::Ready(rejected)
     }
+}
+
+/// Whether a layer gave up a call because its deadline had passed.
+fn is_past_deadline(rejected: Rejected) -> bool {
+    rejected.reason() == Reason::DeadlineExceeded && rejected.reached_service()
 }
 
 impl Shared {

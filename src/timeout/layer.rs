@@ -74,10 +74,10 @@ impl TimeoutLayer {
 impl<P> TimeoutLayer<P> {
     crate::macros::layer_setters!();
 
-    /// Goes by `protocol`: `Http` for requests of the `http` crate. It is what tells the deadline and the timeouts of a
-    /// request, and what follows the head of an answer.
+    /// Sets all that is known of requests and responses: `Http` for those of the `http` crate. The deadline and the timeouts of
+    /// a request are of use here, and what follows the headers of a response.
     #[must_use]
-    pub fn over<Q>(self, protocol: Q) -> TimeoutLayer<Q> {
+    pub fn protocol<Q>(self, protocol: Q) -> TimeoutLayer<Q> {
         TimeoutLayer {
             config: self.config,
             name: self.name,

@@ -15,7 +15,7 @@ use super::shared::{Settings, Shared};
 use super::state::{Bound, bind};
 use crate::clock::{arm, instant, instant_after, nanos, poll_elapsed, sleep_until};
 use crate::deadline::Deadline;
-use crate::error::Rejected;
+use crate::error::CarryRejected;
 use crate::protocol::{Carry, Cover, Plain, Timeouts};
 
 /// A service whose calls end by a [timeout](super), if not before.
@@ -152,7 +152,7 @@ impl<S, P> Timeout<S, P> {
 impl<S, P, Req> Service<Req> for Timeout<S, P>
 where
     S: Service<Req>,
-    S::Error: From<Rejected>,
+    S::Error: CarryRejected,
     P: Carry<Req> + Cover<S::Response> + Clone,
 {
     type Response = P::Covered;

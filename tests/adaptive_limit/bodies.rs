@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use ::http::{Request, Response};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use stanchion::classify::http::{BodyEnd, HttpClassifier};
+use stanchion::protocol::http::Http;
 use tower::service_fn;
 
 use super::*;
@@ -17,7 +17,7 @@ async fn answer(request: Request<u16>) -> Result<Response<Full<Bytes>>, Error<In
 #[tokio::test(start_paused = true)]
 async fn a_call_lasts_until_its_body_has_ended() {
     let notes = Notes::new();
-    let layer = AdaptiveLimitLayer::new(notes.config()).classify(HttpClassifier::new());
+    let layer = AdaptiveLimitLayer::new(notes.config()).protocol(Http::new());
     let handle = layer.handle();
     let call = async |status| layer.layer(service_fn(answer)).oneshot(Request::new(status)).await.unwrap();
     let (read, dropped) = (call(200).await, call(200).await);
@@ -38,7 +38,7 @@ async fn a_call_lasts_until_its_body_has_ended() {
 #[tokio::test(start_paused = true)]
 async fn a_status_says_how_a_call_ended_and_its_body_does_not_matter_then() {
     let notes = Notes::new();
-    let layer = AdaptiveLimitLayer::new(notes.config()).classify(HttpClassifier::new());
+    let layer = AdaptiveLimitLayer::new(notes.config()).protocol(Http::new());
     for status in [500, 503, 404, 429] {
         let response = layer.layer(service_fn(answer)).oneshot(Request::new(status)).await.unwrap();
         assert_eq!(layer.handle().snapshot().in_flight, u32::from(status < 500));
@@ -52,7 +52,7 @@ async fn a_status_says_how_a_call_ended_and_its_body_does_not_matter_then() {
 #[tokio::test(start_paused = true)]
 async fn by_the_end_of_bodies_alone_each_is_a_success() {
     let notes = Notes::new();
-    let layer = AdaptiveLimitLayer::new(notes.config()).classify(BodyEnd);
+    let layer = AdaptiveLimitLayer::new(notes.config()).protocol(Http::new());
     let response = layer.layer(service_fn(answer)).oneshot(Request::new(503)).await.unwrap();
     assert_eq!(layer.handle().snapshot().in_flight, 1);
     response.into_body().collect().await.unwrap();

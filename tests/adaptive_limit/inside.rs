@@ -54,19 +54,18 @@ impl<F: Future<Output = Result<T, E>>, T, E> Future for LateCall<F, E> {
     }
 }
 
-/// An error that tells nobody what it is.
+/// An error type of an application.
 #[derive(Debug, PartialEq)]
-struct Opaque;
-
-impl From<Rejected> for Opaque {
-    fn from(_: Rejected) -> Self {
-        Self
-    }
+enum Own {
+    Failed,
+    Rejected(Rejected),
 }
 
-impl From<Failure> for Opaque {
-    fn from(_: Failure) -> Self {
-        Self
+stanchion::carry_rejected!(Own, Rejected);
+
+impl From<Failure> for Own {
+    fn from(failure: Failure) -> Self {
+        failure.rejected().map_or(Self::Failed, Self::Rejected)
     }
 }
 
@@ -75,7 +74,7 @@ async fn refusals_do_not_count<L, E>(layer: L, stop: impl FnOnce())
 where
     L: Layer<Backend>,
     L::Service: Service<Ask, Response = (), Error = Failure> + Clone,
-    E: From<Rejected> + From<Failure> + Debug,
+    E: CarryRejected + From<Failure> + Debug,
 {
     let (notes, late_notes) = (Notes::new(), Notes::new());
     let limit = |notes: &Notes| AdaptiveLimitLayer::new(notes.config().initial_limit(3));
@@ -96,24 +95,24 @@ where
 
 #[tokio::test(start_paused = true)]
 async fn refusals_by_a_full_bulkhead_further_in_do_not_count() {
-    async fn check<E: From<Rejected> + From<Failure> + Debug>() {
+    async fn check<E: CarryRejected + From<Failure> + Debug>() {
         let layer = BulkheadLayer::new(BulkheadConfig::new().max_in_flight(1));
         let full = layer.handle().try_acquire().unwrap();
         refusals_do_not_count::<_, E>(layer, || drop(full)).await;
     }
-    check::<Opaque>().await;
+    check::<Own>().await;
     check::<BoxError>().await;
     check::<Failure>().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn refusals_by_an_open_breaker_further_in_do_not_count() {
-    async fn check<E: From<Rejected> + From<Failure> + Debug>() {
+    async fn check<E: CarryRejected + From<Failure> + Debug>() {
         let layer = CircuitBreakerLayer::new(CircuitBreakerConfig::new());
         layer.handle().force_open();
         refusals_do_not_count::<_, E>(layer, || {}).await;
     }
-    check::<Opaque>().await;
+    check::<Own>().await;
     check::<BoxError>().await;
     check::<Failure>().await;
 }
@@ -123,9 +122,10 @@ async fn refusals_by_an_open_breaker_further_in_do_not_count() {
 async fn a_timeout_further_in_is_a_failure() {
     let notes = Notes::new();
     let layer = AdaptiveLimitLayer::new(notes.config());
-    let service = layer.layer(TimeoutLayer::after(20 * MS).layer(Backend).map_err(|_: Failure| Opaque));
+    let service = layer.layer(TimeoutLayer::after(20 * MS).layer(Backend).map_err(Own::from));
     for _ in 0..3 {
-        assert_eq!(service.clone().oneshot(Ask::Hang).await, Err(Opaque));
+        let Err(Own::Rejected(rejected)) = service.clone().oneshot(Ask::Hang).await else { panic!("no timeout") };
+        assert!(rejected.reached_service());
     }
     assert_eq!(notes.calls(), (3, 3));
 }

@@ -1,5 +1,6 @@
 //! Who waits while the limit is reached, and what becomes of them when it changes.
 
+use crate::fault::Fault;
 use stanchion::admission::MinRemaining;
 use stanchion::{Claim, Criticality, Deadline, Discipline, Partition, Rejected};
 use tokio::sync::oneshot;
@@ -38,7 +39,7 @@ impl Queue {
         let call = self.handle.run_for(claim, async move {
             let (sender, receiver) = oneshot::channel();
             calls.lock().unwrap().push((number, sender));
-            receiver.await.map_err(|_| Error::Inner("gone"))?;
+            receiver.await.map_err(|_| Error::Inner(Fault("gone")))?;
             Ok(number)
         });
         let mut call: task::Spawn<Waiting> = task::spawn(Box::pin(call));
@@ -183,7 +184,7 @@ async fn a_call_that_finds_no_room_is_told_so() {
     let handle = layer.handle();
     let _held = handle.try_acquire().unwrap();
     let refused = handle.try_acquire().unwrap_err();
-    assert_eq!((refused.reason(), refused.policy()), (Reason::LimitReached, "search"));
+    assert_eq!((refused.reason(), refused.layer()), (Reason::LimitReached, "search"));
     assert_eq!((refused.retry_after(), refused.limit(), refused.reached_service()), (None, None, false));
     assert_eq!(refused.to_string(), "rejected by search: limit is reached");
     let refused = layer.layer(Backend).oneshot(Ask::Hang).await.unwrap_err();

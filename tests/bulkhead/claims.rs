@@ -2,6 +2,7 @@
 
 use stanchion::admission::MinRemaining;
 use stanchion::classify::Class;
+use stanchion::protocol::{Claiming, Plain};
 use stanchion::{Claim, Criticality, Deadline, Discipline, Headroom, Tenant};
 
 use super::*;
@@ -21,24 +22,24 @@ fn claim(request: &u32) -> Claim {
     }
 }
 
-type Claiming = Bulkhead<Backend, ErrorsAreFailures, Wait, fn(&u32) -> Claim>;
+type Queued = Bulkhead<Backend, Wait, Claiming<Plain, fn(&u32) -> Claim>>;
 
 /// A layer in which calls wait.
 struct Setup {
     handle: BulkheadHandle,
     backend: Backend,
-    service: Claiming,
+    service: Queued,
 }
 
 fn waiting(config: BulkheadConfig) -> Setup {
-    let layer = BulkheadLayer::waiting(config).over(claim as fn(&u32) -> Claim).name("orders");
+    let layer = BulkheadLayer::waiting(config).claims(claim as fn(&u32) -> Claim).name("orders");
     let backend = Backend::default();
     Setup { handle: layer.handle(), service: layer.layer(backend.clone()), backend }
 }
 
 impl Setup {
     /// Answers the first call that is under way, of these: which ones are then.
-    fn next(&mut self, calls: &mut [Spawn<<Claiming as Service<u32>>::Future>]) -> Vec<u32> {
+    fn next(&mut self, calls: &mut [Spawn<<Queued as Service<u32>>::Future>]) -> Vec<u32> {
         let first = self.backend.requests()[0];
         self.backend.answer(first);
         while let Some(call) = calls.iter_mut().find(|call| call.is_woken()) {
@@ -51,7 +52,7 @@ impl Setup {
 #[tokio::test(start_paused = true)]
 async fn less_critical_calls_leave_room_for_others() {
     let config = config(10).headroom(Headroom::USUAL);
-    let layer = BulkheadLayer::new(config).over(claim);
+    let layer = BulkheadLayer::new(config).claims(claim);
     let mut service = layer.layer(Backend::default());
     let mut calls = Vec::new();
     for (requests, next) in [(200..205, 205), (0..3, 4), (100..102, 103)] {
@@ -114,7 +115,7 @@ async fn a_full_queue_has_a_place_for_a_tenant_that_has_none() {
     assert!(displaced.is_woken() && many.iter().all(|call| !call.is_woken()));
     let rejected = rejected(assert_ready!(displaced.poll()));
     assert_eq!((rejected.reason(), rejected.reached_service()), (Reason::BulkheadFull, false));
-    assert_eq!((rejected.limit(), rejected.policy()), (None, "orders"));
+    assert_eq!((rejected.limit(), rejected.layer()), (None, "orders"));
     assert_counts(&setup.handle, 1, 50);
     assert_eq!(setup.next(&mut many), [1001]);
     assert_eq!(setup.next(&mut many), [0_u32; 0], "the polite one is not polled here");
@@ -139,7 +140,7 @@ async fn a_call_whose_deadline_has_passed_does_not_reach_the_service() {
 
 #[tokio::test(start_paused = true)]
 async fn with_backpressure_the_permit_of_a_late_call_goes_to_another() {
-    let layer = BulkheadLayer::backpressure(config(1)).over(claim);
+    let layer = BulkheadLayer::backpressure(config(1)).claims(claim);
     let mut service = layer.layer(Backend::default());
     service.ready().await.unwrap();
     assert_counts(&layer.handle(), 1, 0);
@@ -289,10 +290,10 @@ mod http {
 
     #[tokio::test(start_paused = true)]
     async fn what_a_request_claims_is_in_its_extensions() {
-        type Answer = Result<(), Error<Infallible>>;
+        type Answer = Result<http::Response<http_body_util::Empty<bytes::Bytes>>, Error<Infallible>>;
         let slow = service_fn(|_: Request<()>| pending::<Answer>());
         let headroom = Headroom::NONE.default(0.5).sheddable(0.25);
-        let layer = BulkheadLayer::waiting(config(4).max_queued(3).headroom(headroom)).over(Http::new());
+        let layer = BulkheadLayer::waiting(config(4).max_queued(3).headroom(headroom)).protocol(Http::new());
         let (handle, mut service) = (layer.handle(), layer.layer(slow));
         let mut call = |request: Request<()>| {
             let mut call = task::spawn(service.call(request));

@@ -161,7 +161,7 @@ async fn gauges_come_back_to_zero_whatever_becomes_of_calls() {
     let gauges = Gauges::default();
     let hears = gauges.clone();
     let layer = BulkheadLayer::waiting(config(2).max_queued(3).discipline(Discipline::adaptive_lifo()))
-        .over(|request: &u32| match request % 10 {
+        .claims(|request: &u32| match request % 10 {
             0 => Claim::new().deadline(Deadline::after(SECOND / 10)),
             1 => Claim::new().criticality(stanchion::Criticality::CRITICAL),
             _ => Claim::new(),
@@ -224,7 +224,7 @@ async fn a_call_that_overtakes_is_not_told_to_have_waited() {
 fn calling_back(
     config: BulkheadConfig,
     back: fn(&BulkheadHandle, &Event<'_>),
-) -> BulkheadLayer<ErrorsAreFailures, Wait> {
+) -> BulkheadLayer<Wait> {
     let handle = Arc::new(OnceLock::<BulkheadHandle>::new());
     let given = Arc::clone(&handle);
     let is_inside = Mutex::new(false);

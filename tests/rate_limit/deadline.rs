@@ -36,7 +36,7 @@ fn patient() -> RateLimitConfig {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_would_not_end_before_the_deadline_is_refused_at_once() {
-    let layer = RateLimitLayer::new(patient()).waits().over(Asked::default());
+    let layer = RateLimitLayer::new(patient()).waits().protocol(Asked::default());
     let mut service = layer.layer(service_fn(answer));
     assert!(call(&mut service, Due(None)).await.is_ok());
     for left in [100 * MS, 60 * MS, Duration::ZERO] {
@@ -50,7 +50,7 @@ async fn a_wait_that_would_not_end_before_the_deadline_is_refused_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_refused_for_its_deadline_takes_nothing_of_the_quota() {
-    let layer = RateLimitLayer::new(patient()).waits().over(Asked::default());
+    let layer = RateLimitLayer::new(patient()).waits().protocol(Asked::default());
     let mut service = layer.layer(service_fn(answer));
     assert!(call(&mut service, Due(None)).await.is_ok());
     for _ in 0..10 {
@@ -63,7 +63,7 @@ async fn a_call_refused_for_its_deadline_takes_nothing_of_the_quota() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_ends_before_the_deadline_is_waited_for() {
-    let mut service = RateLimitLayer::new(patient()).waits().over(Asked::default()).layer(service_fn(answer));
+    let mut service = RateLimitLayer::new(patient()).waits().protocol(Asked::default()).layer(service_fn(answer));
     assert!(call(&mut service, Due(None)).await.is_ok());
     let began = Instant::now();
     assert!(call(&mut service, within(101 * MS)).await.is_ok());
@@ -73,7 +73,7 @@ async fn a_wait_that_ends_before_the_deadline_is_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_is_too_long_without_a_deadline_is_told_as_such() {
     let config = patient().max_wait(50 * MS);
-    let mut service = RateLimitLayer::new(config).waits().over(Asked::default()).layer(service_fn(answer));
+    let mut service = RateLimitLayer::new(config).waits().protocol(Asked::default()).layer(service_fn(answer));
     assert!(call(&mut service, Due(None)).await.is_ok());
     let rejected = refusal(&mut service, within(20 * MS)).await;
     assert_eq!((rejected.reason(), rejected.retry_after()), (Reason::RateLimited, Some(100 * MS)));
@@ -83,7 +83,7 @@ async fn a_wait_that_is_too_long_without_a_deadline_is_told_as_such() {
 async fn a_deadline_is_looked_up_only_for_a_call_that_would_wait() {
     let asked = Asked::default();
     let lookups = || asked.0.load(Ordering::Relaxed);
-    let layer = RateLimitLayer::new(ten_per_second(2)).over(asked.clone()).cost(|_: &Due| 1);
+    let layer = RateLimitLayer::new(ten_per_second(2)).protocol(asked.clone()).cost(|_: &Due| 1);
     let mut refuses = layer.layer(service_fn(answer));
     let mut waits = layer.waits().layer(service_fn(answer));
     for service in [&mut refuses as &mut dyn Calls, &mut waits] {
@@ -95,7 +95,7 @@ async fn a_deadline_is_looked_up_only_for_a_call_that_would_wait() {
     assert!(!waits.made(within(Duration::ZERO)));
     assert_eq!(lookups(), 1);
     let hopeless = RateLimitConfig::new(ten_per_second(1)).max_wait(Duration::ZERO);
-    let mut hopeless = RateLimitLayer::new(hopeless).waits().over(asked.clone()).layer(service_fn(answer));
+    let mut hopeless = RateLimitLayer::new(hopeless).waits().protocol(asked.clone()).layer(service_fn(answer));
     assert!(hopeless.made(within(SECOND)) && !hopeless.made(within(SECOND)));
     assert_eq!(lookups(), 1, "no deadline makes it shorter");
 }
@@ -115,7 +115,7 @@ impl<S: Service<Due, Error = Failure>> Calls for S {
 #[tokio::test(start_paused = true)]
 async fn a_key_that_waits_has_a_deadline_as_well() {
     let layer = RateLimitLayer::keyed(patient(), |due: &Due| Some(due.0.is_some())).waits();
-    let mut service = layer.over(Asked::default()).layer(service_fn(answer));
+    let mut service = layer.protocol(Asked::default()).layer(service_fn(answer));
     assert!(call(&mut service, within(MS)).await.is_ok());
     assert_eq!(refusal(&mut service, within(MS)).await.reason(), Reason::DeadlineExceeded);
     let began = Instant::now();
@@ -143,7 +143,7 @@ impl Carry<Due> for Interrupted {
 #[tokio::test(start_paused = true)]
 async fn a_turn_that_another_call_has_taken_meanwhile_is_not_blamed_on_the_deadline() {
     let config = patient().max_wait(100 * MS);
-    let mut service = RateLimitLayer::new(config).waits().over(Interrupted).layer(service_fn(answer));
+    let mut service = RateLimitLayer::new(config).waits().protocol(Interrupted).layer(service_fn(answer));
     assert!(call(&mut service, Due(None)).await.is_ok());
     let mut other = service.clone();
     MEANWHILE.set(Some(Box::new(move || std::mem::forget(other.call(Due(None))))));
@@ -162,7 +162,7 @@ async fn http_requests_bring_their_deadline_along() {
         request
     };
     let inner = service_fn(|_: http::Request<()>| ready(Ok::<_, Failure>(())));
-    let mut service = RateLimitLayer::new(patient()).waits().over(Http::new()).layer(inner);
+    let mut service = RateLimitLayer::new(patient()).waits().protocol(Http::new()).layer(inner);
     assert!(call(&mut service, request(MS)).await.is_ok());
     assert_eq!(refusal(&mut service, request(99 * MS)).await.reason(), Reason::DeadlineExceeded);
     assert!(call(&mut service, request(SECOND)).await.is_ok());
@@ -172,7 +172,7 @@ async fn http_requests_bring_their_deadline_along() {
 #[tokio::test]
 async fn the_quota_is_kept_by_threads_whose_calls_have_deadlines() {
     let config = RateLimitConfig::new(Quota::per(1, SECOND).burst(1)).max_wait(1_000 * SECOND);
-    let layer = RateLimitLayer::new(config).waits().over(Asked::default());
+    let layer = RateLimitLayer::new(config).waits().protocol(Asked::default());
     let service = layer.layer(service_fn(answer));
     let far = Deadline::after(100 * SECOND);
     let waiting: usize = std::thread::scope(|scope| {

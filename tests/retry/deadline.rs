@@ -1,7 +1,9 @@
 //! What a request says about itself, and first of all by when an answer is wanted.
 
+use crate::fault::Fault;
 use stanchion::Deadline;
-use stanchion::protocol::{Attempt, Carry, Hint, Judge, Replay};
+use stanchion::classify::{Classify, Outcome, RetryHint, Retryable};
+use stanchion::protocol::{Attempt, Carry, Replay};
 use stanchion::retry::{Attempts, Facts, RetryPolicy, Standard};
 use tokio::time::advance;
 
@@ -59,13 +61,13 @@ impl Replay<Order> for Orders {
     }
 }
 
-impl<Res> Judge<Res, Failure> for Orders {
-    fn judge(&self, result: Result<&Res, &Failure>) -> Judgement {
+impl<Res> Classify<Res, Failure> for Orders {
+    fn classify(&self, result: Result<&Res, &Failure>) -> Outcome {
         match result {
-            Ok(_) => Judgement::good(),
-            Err(Error::Inner("unprocessed")) => Judgement::unprocessed(),
-            Err(Error::Inner("busy")) => Judgement::failed().hint(Hint::AtLeast(300 * MS)),
-            Err(_) => Judgement::failed(),
+            Ok(_) => Outcome::success(),
+            Err(Error::Inner(Fault("unprocessed"))) => Outcome::unprocessed(),
+            Err(Error::Inner(Fault("busy"))) => Outcome::failure().retry_hint(RetryHint::AtLeast(300 * MS)),
+            Err(_) => Outcome::failure(),
         }
     }
 }
@@ -75,7 +77,7 @@ async fn no_wait_goes_past_the_deadline_and_the_failure_is_handed_out_at_once() 
     for (within, attempts) in [(100, &[0][..]), (101, &[0, 100]), (300, &[0, 100]), (301, &[0, 100, 300])] {
         let heard = Heard::default();
         let (service, starts) = backend(|_| async { FAILED });
-        let service = heard.by(layer().over(Orders)).layer(service);
+        let service = heard.by(layer().protocol(Orders)).layer(service);
         let answer = service.oneshot(Order::within(within * MS)).await;
         assert_eq!(answer, FAILED);
         starts.assert_at(attempts);
@@ -89,7 +91,7 @@ async fn no_wait_goes_past_the_deadline_and_the_failure_is_handed_out_at_once() 
 async fn what_is_refused_for_want_of_time_costs_nothing() {
     let budget = two_tokens();
     let (service, starts) = backend(|_| async { FAILED });
-    let service = layer().over(Orders).budget(budget.clone()).layer(service);
+    let service = layer().protocol(Orders).budget(budget.clone()).layer(service);
     assert_eq!(service.oneshot(Order::within(50 * MS)).await, FAILED);
     assert_eq!((starts.count(), budget.balance()), (1, 2.0));
 }
@@ -99,7 +101,7 @@ async fn no_attempt_begins_with_less_time_than_it_needs() {
     let config = config().min_remaining(SECOND);
     for (within, attempts) in [(1_100, 1), (1_101, 2), (1_300, 2), (1_301, 3)] {
         let (service, starts) = backend(|_| async { FAILED });
-        let service = RetryLayer::new(config.clone()).over(Orders).layer(service);
+        let service = RetryLayer::new(config.clone()).protocol(Orders).layer(service);
         assert_eq!(service.oneshot(Order::within(within * MS)).await, FAILED);
         assert_eq!(starts.count(), attempts);
     }
@@ -112,7 +114,7 @@ async fn no_attempt_begins_after_the_deadline_though_its_timer_fires_late() {
     let nano = Duration::from_nanos(1);
     let backoff = Backoff::constant(10 * MS + nano);
     let (service, starts) = backend(|_| async { FAILED });
-    let layer = heard.by(RetryLayer::new(config().backoff(backoff)).over(Orders));
+    let layer = heard.by(RetryLayer::new(config().backoff(backoff)).protocol(Orders));
     let service = layer.layer(service);
     assert_eq!(service.clone().oneshot(Order::within(10 * MS + 3 * nano)).await, FAILED);
     assert_eq!(starts.count(), 1);
@@ -128,8 +130,8 @@ async fn no_attempt_begins_after_the_deadline_though_its_timer_fires_late() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_asks_for_a_wait_past_the_deadline_is_not_called_again() {
-    let (service, starts) = backend(|_| async { Err::<(), _>(Error::Inner("busy")) });
-    let service = layer().over(Orders).layer(service);
+    let (service, starts) = backend(|_| async { Err::<(), _>(Error::Inner(Fault("busy"))) });
+    let service = layer().protocol(Orders).layer(service);
     let _ = service.clone().oneshot(Order::within(299 * MS)).await;
     starts.assert_at(&[0]);
     let _ = service.oneshot(Order::within(SECOND)).await;
@@ -146,7 +148,7 @@ async fn each_attempt_knows_its_number_and_the_deadline_of_the_call() {
     });
     let order = Order::within(9 * SECOND);
     let deadline = order.deadline;
-    assert_eq!(layer().over(Orders).layer(service).oneshot(order).await, FAILED);
+    assert_eq!(layer().protocol(Orders).layer(service).oneshot(order).await, FAILED);
     assert_eq!(*seen.lock().unwrap(), [(1, deadline), (2, deadline), (3, deadline)]);
 }
 
@@ -157,7 +159,7 @@ async fn what_must_not_be_executed_twice_is_repeated_once_and_only_if_it_was_not
         let (service, starts) =
             backend(move |attempt| async move { Err::<(), _>(Error::Inner(errors[attempt as usize - 1])) });
         let order = Order { is_not_idempotent: true, ..Order::default() };
-        let _ = heard.by(layer().over(Orders)).layer(service).oneshot(order).await;
+        let _ = heard.by(layer().protocol(Orders)).layer(service).oneshot(order).await;
         (starts.count(), heard.count("not_idempotent"))
     };
     assert_eq!(attempts(["failed", "", ""]).await, (1, 1));
@@ -171,8 +173,8 @@ async fn a_layer_tells_that_another_one_further_out_retries_as_well() {
     let (outer, inner) = (Heard::default(), Heard::default());
     let (service, starts) = backend(|_| async { FAILED });
     let services = ServiceBuilder::new()
-        .layer(outer.by(layer().over(Orders)))
-        .layer(inner.by(layer().over(Orders)))
+        .layer(outer.by(layer().protocol(Orders)))
+        .layer(inner.by(layer().protocol(Orders)))
         .service(service);
     assert_eq!(services.oneshot(Order::default()).await, FAILED);
     assert_eq!(starts.count(), 9);
@@ -206,8 +208,8 @@ impl Attempts<Order> for Sleepy {
 impl<Res> RetryPolicy<Order, Res, Failure> for Sleepy {
     type Wait = tokio::time::Sleep;
 
-    fn judge(&self, _: &mut Self::Kept, result: &mut Result<Res, Failure>) -> Judgement {
-        if result.is_ok() { Judgement::good() } else { Judgement::failed() }
+    fn classify(&self, _: &mut Self::Kept, result: &mut Result<Res, Failure>) -> Outcome {
+        if result.is_ok() { Outcome::success() } else { Outcome::failure() }
     }
 
     fn wait(&self, (_, waits): &mut Self::Kept) -> Option<Self::Wait> {
@@ -238,7 +240,7 @@ async fn a_wait_of_the_policys_own_does_not_go_past_the_deadline_either() {
 #[tokio::test(start_paused = true)]
 async fn a_protocol_and_another_judge_make_a_policy() {
     let (service, starts) = backend(|_| async { FAILED });
-    let never = |_: Result<&u32, &Failure>| Judgement::failed().never();
+    let never = |_: Result<&u32, &Failure>| Outcome::failure().retryable(Retryable::Never);
     let layer = layer().policy(Standard::new(Orders, never));
     assert_eq!(layer.layer(service).oneshot(Order::default()).await, FAILED);
     assert_eq!(starts.count(), 1);

@@ -57,10 +57,10 @@ async fn each_run_pays_into_the_budget_once() {
 #[tokio::test(start_paused = true)]
 async fn the_judge_of_the_layer_says_what_the_ends_mean() {
     let handle = layer()
-        .judge(|result: Result<&u32, &&str>| match result {
-            Ok(503) => Judgement::failed(),
-            Ok(_) => Judgement::good(),
-            Err(_) => Judgement::failed().never(),
+        .classify(|result: Result<&u32, &&str>| match result {
+            Ok(503) => Outcome::failure(),
+            Ok(_) => Outcome::success(),
+            Err(_) => Outcome::failure().retryable(stanchion::classify::Retryable::Never),
         })
         .handle();
     let starts = Starts::new();
@@ -81,7 +81,7 @@ async fn the_judge_of_the_layer_says_what_the_ends_mean() {
 #[tokio::test(start_paused = true)]
 async fn what_is_discarded_is_dropped_before_the_wait() {
     let alive = Arc::new(());
-    let handle = layer().judge(|_: Result<&Arc<()>, &Failure>| Class::Failure).handle();
+    let handle = layer().classify(|_: Result<&Arc<()>, &Failure>| Class::Failure).handle();
     let mut run = task::spawn(handle.run(|| {
         let held = Arc::clone(&alive);
         async move { Ok(Arc::clone(&held)) }

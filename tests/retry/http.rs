@@ -71,7 +71,7 @@ fn with(method: Method) -> Request<Empty<Bytes>> {
 }
 
 async fn send(layer: RetryLayer, server: &Server, request: Request<Empty<Bytes>>) -> StatusCode {
-    layer.over(Http::new()).layer(server.clone()).oneshot(request).await.unwrap().status()
+    layer.protocol(Http::new()).layer(server.clone()).oneshot(request).await.unwrap().status()
 }
 
 // What servers ask for.
@@ -220,7 +220,7 @@ async fn a_post_that_did_not_get_through_is_repeated_once() {
             let error = if cut { std::io::ErrorKind::ConnectionReset.into() } else { refused() };
             async move { Err::<Response<()>, _>(BoxError::from(error)) }
         });
-        let service = layer().over(Http::new()).layer(client);
+        let service = layer().protocol(Http::new()).layer(client);
         service.clone().oneshot(with(Method::POST)).await.unwrap_err();
         assert_eq!(starts.count(), attempts);
         service.oneshot(get()).await.unwrap_err();
@@ -239,8 +239,8 @@ async fn a_post_that_timed_out_is_not_repeated() {
             pending::<Result<Response<Empty<Bytes>>>>()
         });
         let service = ServiceBuilder::new()
-            .layer(layer().over(Http::new()))
-            .layer(TimeoutLayer::per_attempt(SECOND).over(Http::new()))
+            .layer(layer().protocol(Http::new()))
+            .layer(TimeoutLayer::per_attempt(SECOND).protocol(Http::new()))
             .service(client);
         service.oneshot(with(method)).await.map(drop).unwrap_err();
         assert_eq!(starts.count(), attempts);
@@ -317,8 +317,8 @@ async fn a_retry_within_a_retry_is_found_by_the_number_in_the_request() {
     let (outer, inner) = (Heard::default(), Heard::default());
     let server = Server::new([answer(503, &[])]);
     let services = ServiceBuilder::new()
-        .layer(outer.by(layer().over(Http::new())))
-        .layer(inner.by(layer().over(Http::new())))
+        .layer(outer.by(layer().protocol(Http::new())))
+        .layer(inner.by(layer().protocol(Http::new())))
         .map_request(|request: Request<ReplayBody<ReplayBody<Empty<Bytes>>>>| request)
         .service(server.clone());
     services.oneshot(get()).await.unwrap();
@@ -351,7 +351,7 @@ where
             Ok::<_, BoxError>(answer(503, &[]))
         }
     });
-    layer.over(Http::new().max_replayed(10)).layer(server).oneshot(request).await.unwrap();
+    layer.protocol(Http::new().max_replayed(10)).layer(server).oneshot(request).await.unwrap();
     Arc::into_inner(read).map_or_else(Vec::new, |read| read.into_inner().unwrap())
 }
 
@@ -420,7 +420,7 @@ async fn a_body_that_is_still_being_read_is_not_sent_beside_itself() {
         log.lock().unwrap().push(request.into_body());
         async { Ok::<_, BoxError>(answer(503, &[])) }
     });
-    let service = heard.by(layer().over(Http::new())).layer(server);
+    let service = heard.by(layer().protocol(Http::new())).layer(server);
     let mut call = task::spawn(service.oneshot(put(Full::new(Bytes::from("hello")))));
     assert!(assert_ready!(call.poll()).is_ok());
     assert_eq!(bodies.lock().unwrap().len(), 1);

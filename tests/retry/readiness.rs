@@ -2,6 +2,7 @@
 
 use std::task::Waker;
 
+use crate::fault::Fault;
 use stanchion::CircuitBreakerHandle;
 use stanchion::classify::Class;
 use tokio::sync::watch;
@@ -79,7 +80,7 @@ impl<R> Service<R> for Strict {
                 self.waiting.lock().unwrap().push(cx.waker().clone());
                 Poll::Pending
             }
-            Mood::Broken => Poll::Ready(Err(Error::Inner("broken"))),
+            Mood::Broken => Poll::Ready(Err(Error::Inner(Fault("broken")))),
         }
     }
 
@@ -135,10 +136,10 @@ async fn a_service_that_does_not_get_ready_is_given_up_with_the_last_error() {
 #[tokio::test(start_paused = true)]
 async fn if_the_last_end_was_an_answer_that_is_gone_the_call_is_given_up() {
     let heard = Heard::default();
-    let layer = heard.by(layer().judge(|_: Result<&u32, &Failure>| Class::Failure));
+    let layer = heard.by(layer().classify(|_: Result<&u32, &Failure>| Class::Failure));
     let (answer, _) = busy_until(&layer, 7, 9 * SECOND, Ok(503)).await;
     let Err(Error::Rejected(rejected)) = answer else { panic!("{answer:?}") };
-    assert_eq!((rejected.reason(), rejected.policy()), (Reason::NotReady, "orders"));
+    assert_eq!((rejected.reason(), rejected.layer()), (Reason::NotReady, "orders"));
     assert!(rejected.reached_service(), "an attempt before did");
     assert_eq!(rejected.to_string(), "given up by orders: service is not ready to be tried again");
     assert_eq!(heard.take()[3..], ["not_ready after 1", "rejected: not_ready"]);
@@ -147,7 +148,7 @@ async fn if_the_last_end_was_an_answer_that_is_gone_the_call_is_given_up() {
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_readiness_past_the_deadline_or_until_too_little_time_is_left() {
     for (min_remaining, given_up_at) in [(0, 400), (150, 250)] {
-        let layer = RetryLayer::new(config().min_remaining(min_remaining * MS)).over(Orders);
+        let layer = RetryLayer::new(config().min_remaining(min_remaining * MS)).protocol(Orders);
         let order = Order::within(400 * MS);
         let (answer, starts) = busy_until(&layer, order, 390 * MS, FAILED).await;
         assert_eq!(answer, FAILED);
@@ -170,7 +171,7 @@ async fn a_service_that_breaks_between_two_attempts_says_so_itself() {
     let mut service = layer().layer(inner.clone());
     let call = ServiceExt::<u32>::ready(&mut service).await.unwrap().call(7);
     inner.set(Mood::Broken);
-    assert_eq!(call.await, Err(Error::Inner("broken")));
+    assert_eq!(call.await, Err(Error::Inner(Fault("broken"))));
     assert_eq!(inner.starts.count(), 1);
 }
 

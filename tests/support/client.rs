@@ -10,7 +10,6 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use stanchion::classify::http::HttpClassifier;
 use stanchion::fallback::{Failure, Why};
 use stanchion::protocol::http::Http;
 use stanchion::replay_body::ReplayBody;
@@ -108,7 +107,7 @@ impl Stack {
             }
         };
         let (retry, hedge) = (RetryLayer::new(setup.retry), HedgeLayer::new(setup.hedge));
-        let breaker = CircuitBreakerLayer::new(setup.breaker).name("shop").classify(HttpClassifier::new());
+        let breaker = CircuitBreakerLayer::new(setup.breaker).name("shop").protocol(Http::new());
         let handle = breaker.handle();
         let fallback =
             FallbackLayer::with(move |(), failure: &Failure<Answer, BoxError>| match setup.fallback {
@@ -120,11 +119,11 @@ impl Stack {
         let service = ServiceBuilder::new()
             .layer(fallback)
             .map_response(boxed)
-            .layer(TimeoutLayer::new(setup.total).over(Http::new()))
-            .layer(retry.over(Http::new()).budget(setup.budget.clone()).observer(observer.clone()))
-            .layer(hedge.over(Http::new()).budget(setup.budget).observer(observer))
+            .layer(TimeoutLayer::new(setup.total).protocol(Http::new()))
+            .layer(retry.protocol(Http::new()).budget(setup.budget.clone()).observer(observer.clone()))
+            .layer(hedge.protocol(Http::new()).budget(setup.budget).observer(observer))
             .layer(breaker)
-            .layer(TimeoutLayer::new(setup.attempt).over(Http::new()))
+            .layer(TimeoutLayer::new(setup.attempt).protocol(Http::new()))
             .service(bottom);
         Self { service: BoxCloneSyncService::new(service), breaker: handle, actions }
     }

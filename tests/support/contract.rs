@@ -30,6 +30,8 @@ const OFTEN: usize = 5;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Failed(pub(crate) u32);
 
+impl std::error::Error for Failed {}
+
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "failed with {}", self.0)
@@ -630,7 +632,7 @@ where
         Poll::Ready(Ok(())) => match soon(service.call(Request::new(End::Answer(1)))).await {
             Err(Error::Rejected(rejected)) => {
                 assert!(!rejected.reached_service());
-                assert!(!rejected.policy().is_empty());
+                assert!(!rejected.layer().is_empty());
                 Refusal::Told
             }
             answer => panic!("let through: {answer:?}"),

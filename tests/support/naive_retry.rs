@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::fault::Fault;
 use stanchion::Error;
 use tokio::time::{sleep, timeout};
 use tower::Service;
@@ -34,7 +35,7 @@ where
 
     fn call(&mut self, request: Request) -> Answering {
         let attempt = timeout(self.1, self.0.call(request));
-        Box::pin(async { attempt.await.unwrap_or(Err(Error::Inner("timed out"))) })
+        Box::pin(async { attempt.await.unwrap_or(Err(Error::Inner(Fault("timed out")))) })
     }
 }
 

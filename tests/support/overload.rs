@@ -16,8 +16,9 @@ use std::slice::from_ref;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::fault::Fault;
 use stanchion::bulkhead::Wait;
-use stanchion::classify::ErrorsAreFailures;
+use stanchion::protocol::{Claiming, Plain};
 use stanchion::{Bulkhead, BulkheadConfig, BulkheadLayer, Claim, Deadline, Error};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
@@ -31,7 +32,7 @@ use crate::virtual_server::{
 pub(crate) const CAPACITY: u32 = 1_000;
 /// So long callers wait.
 pub(crate) const DEADLINE: Duration = Duration::from_millis(100);
-pub(crate) const LEFT: Failed = Error::Inner("the caller has left");
+pub(crate) const LEFT: Failed = Error::Inner(Fault("the caller has left"));
 
 /// Callers of one kind that leave after [`DEADLINE`], which the server does not notice.
 #[derive(Clone)]
@@ -78,10 +79,10 @@ where
 }
 
 /// A bulkhead in which calls wait, and that is told of them.
-pub(crate) type Queued<S> = Bulkhead<S, ErrorsAreFailures, Wait, fn(&Request) -> Claim>;
+pub(crate) type Queued<S> = Bulkhead<S, Wait, Claiming<Plain, fn(&Request) -> Claim>>;
 
 pub(crate) fn behind<S>(config: BulkheadConfig, claim: fn(&Request) -> Claim) -> impl Fn(S) -> Queued<S> {
-    move |server| BulkheadLayer::waiting(config.clone()).over(claim).layer(server)
+    move |server| BulkheadLayer::waiting(config.clone()).claims(claim).layer(server)
 }
 
 /// Calls say nothing but when their callers leave.

@@ -11,8 +11,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::fault::Fault;
 use stanchion::hedge::HedgeDelay;
-use stanchion::protocol::{Attempt, Carry, Hint, Judge, Judgement, Replay};
+use stanchion::classify::{Classify, Outcome, RetryHint, Retryable};
+use stanchion::protocol::{Attempt, Carry, Replay};
 use stanchion::{Budget, BudgetConfig, Deadline, Error, HedgeConfig, HedgeLayer};
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceExt};
@@ -21,7 +23,7 @@ pub(crate) const MS: Duration = Duration::from_millis(1);
 pub(crate) const DELAY: Duration = Duration::from_millis(50);
 pub(crate) const LONG: Duration = Duration::from_secs(10);
 
-pub(crate) type Answer = Result<&'static str, Error<&'static str>>;
+pub(crate) type Answer = Result<&'static str, Error<Fault>>;
 
 /// An inner service whose attempts take so long and end so, one after another.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +78,7 @@ impl Script {
 
 impl Service<Request> for Script {
     type Response = &'static str;
-    type Error = Error<&'static str>;
+    type Error = Error<Fault>;
     type Future = Pin<Box<dyn Future<Output = Answer> + Send + Sync>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -143,16 +145,16 @@ impl Replay<Request> for Protocol {
 }
 
 /// `Ok("503")` is a failure, and errors say what they want.
-impl Judge<&'static str, Error<&'static str>> for Protocol {
-    fn judge(&self, result: Result<&&'static str, &Error<&'static str>>) -> Judgement {
+impl Classify<&'static str, Error<Fault>> for Protocol {
+    fn classify(&self, result: Result<&&'static str, &Error<Fault>>) -> Outcome {
         match result {
-            Ok(&"503") => Judgement::failed(),
-            Ok(_) => Judgement::good(),
-            Err(Error::Inner("not found")) => stanchion::classify::Class::Ignored.into(),
-            Err(Error::Inner("fatal")) => Judgement::failed().never(),
-            Err(Error::Inner("stop")) => Judgement::failed().hint(Hint::Stop),
-            Err(Error::Inner("later")) => Judgement::failed().hint(Hint::AtLeast(4 * DELAY)),
-            Err(_) => Judgement::failed(),
+            Ok(&"503") => Outcome::failure(),
+            Ok(_) => Outcome::success(),
+            Err(Error::Inner(Fault("not found"))) => stanchion::classify::Class::Ignored.into(),
+            Err(Error::Inner(Fault("fatal"))) => Outcome::failure().retryable(Retryable::Never),
+            Err(Error::Inner(Fault("stop"))) => Outcome::failure().retry_hint(RetryHint::Stop),
+            Err(Error::Inner(Fault("later"))) => Outcome::failure().retry_hint(RetryHint::AtLeast(4 * DELAY)),
+            Err(_) => Outcome::failure(),
         }
     }
 }
@@ -166,13 +168,13 @@ pub(crate) fn layer() -> HedgeLayer<Protocol> {
 }
 
 pub(crate) fn with(config: HedgeConfig) -> HedgeLayer<Protocol> {
-    HedgeLayer::new(config).over(Protocol)
+    HedgeLayer::new(config).protocol(Protocol)
 }
 
 /// The answer, and after how long it came.
 pub(crate) async fn call<S>(service: &mut S, request: Request) -> (Answer, Duration)
 where
-    S: Service<Request, Response = &'static str, Error = Error<&'static str>>,
+    S: Service<Request, Response = &'static str, Error = Error<Fault>>,
 {
     let start = Instant::now();
     let answer = service.ready().await.unwrap().call(request).await;

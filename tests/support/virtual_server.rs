@@ -22,6 +22,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use crate::fault::Fault;
 use stanchion::Error;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep_until};
@@ -35,7 +36,7 @@ use workers::{Job, State};
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
 
-pub(crate) type Failed = Error<&'static str>;
+pub(crate) type Failed = Error<Fault>;
 
 /// Runs a simulation to its end. A [`Server`] is made inside.
 pub(crate) fn simulate<T>(simulation: impl Future<Output = T>) -> T {

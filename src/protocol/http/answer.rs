@@ -1,42 +1,51 @@
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Body;
 
-use super::{Http, TimedBody, Unprocessed};
+use super::{GuardedBody, Http, TimedBody, Unprocessed};
+use crate::classify::{CarryGuard, Class, Classify, Guard, Outcome, RetryHint, Retryable};
 use crate::clock;
 use crate::headers::{Pushback, grpc_retry_pushback, retry_after_by};
-use crate::protocol::{Cover, Hint, Judge, Judgement, Watch};
+use crate::protocol::{Cover, Watch};
 
-impl<F, B, E> Judge<Response<B>, E> for Http<F>
+impl<F, B, E> Classify<Response<B>, E> for Http<F>
 where
     F: Unprocessed<E>,
 {
-    fn judge(&self, result: Result<&Response<B>, &E>) -> Judgement {
+    fn classify(&self, result: Result<&Response<B>, &E>) -> Outcome {
         match result {
             Ok(response) => match grpc_status(response.headers()) {
                 Some(status) => of_grpc(status, response.headers()),
-                None => of_status(response.status(), response.headers()),
+                None => self.of_status(response.status(), response.headers()),
             },
-            Err(error) if self.unprocessed.is_unprocessed(error) => Judgement::unprocessed(),
-            Err(_) => Judgement::failed(),
+            Err(error) if self.unprocessed.is_unprocessed(error) => Outcome::unprocessed(),
+            Err(_) => Outcome::failure(),
         }
     }
 }
 
-fn of_status(status: StatusCode, headers: &HeaderMap) -> Judgement {
-    match status.as_u16() {
-        status @ (408 | 425 | 429 | 500 | 502..=504) => {
-            // These two are no sign of load: a mistake in the server, and a request that came too early.
-            let failed = match status {
-                425 | 500 => Judgement::failed().accepted(),
-                _ => Judgement::failed(),
-            };
-            match retry_after_by(headers, clock::wall) {
-                Some(wait) => failed.hint(Hint::AtLeast(wait)),
-                None => failed,
-            }
+impl<F> Http<F> {
+    fn of_status(&self, status: StatusCode, headers: &HeaderMap) -> Outcome {
+        let code = status.as_u16();
+        let class = match code {
+            429 => self.too_many_requests,
+            503 => self.service_unavailable,
+            500.. => Class::Failure,
+            _ => Class::Success,
+        };
+        let retryable = match code {
+            408 | 425 | 429 | 500 | 502..=504 => Retryable::IfIdempotent,
+            _ => Retryable::Never,
+        };
+        // A mistake in the server, and a request that came too early, are no sign of load.
+        let overload = matches!(code, 408 | 429 | 502..=504);
+        let outcome = Outcome::from(class).retryable(retryable).overload(overload);
+        if outcome.is_good() {
+            return outcome;
         }
-        500.. => Judgement::failed().never().accepted(),
-        _ => Judgement::good(),
+        match retry_after_by(headers, clock::wall) {
+            Some(wait) => outcome.retry_hint(RetryHint::AtLeast(wait)),
+            None => outcome,
+        }
     }
 }
 
@@ -50,7 +59,7 @@ fn grpc_status(headers: &HeaderMap) -> Option<u32> {
     Some(status.filter(|status| *status <= LAST).unwrap_or(UNKNOWN))
 }
 
-fn of_grpc(status: u32, headers: &HeaderMap) -> Judgement {
+fn of_grpc(status: u32, headers: &HeaderMap) -> Outcome {
     const DEADLINE_EXCEEDED: u32 = 4;
     const RESOURCE_EXHAUSTED: u32 = 8;
     const ABORTED: u32 = 10;
@@ -58,20 +67,26 @@ fn of_grpc(status: u32, headers: &HeaderMap) -> Judgement {
     const INTERNAL: u32 = 13;
     const UNAVAILABLE: u32 = 14;
     const DATA_LOSS: u32 = 15;
-    let pushback = grpc_retry_pushback(headers);
-    let failed = match status {
-        RESOURCE_EXHAUSTED | UNAVAILABLE | DEADLINE_EXCEEDED => Judgement::failed(),
-        _ => Judgement::failed().accepted(),
-    };
+    let overload = matches!(status, RESOURCE_EXHAUSTED | UNAVAILABLE | DEADLINE_EXCEEDED);
+    let failure = Outcome::failure().overload(overload);
     match status {
         RESOURCE_EXHAUSTED | UNAVAILABLE | UNKNOWN | DEADLINE_EXCEEDED | ABORTED | UNIMPLEMENTED
-        | INTERNAL | DATA_LOSS => match pushback {
-            Some(Pushback::After(wait)) => failed.hint(Hint::Exactly(wait)),
-            Some(Pushback::Stop) => failed.hint(Hint::Stop),
-            None if matches!(status, RESOURCE_EXHAUSTED | UNAVAILABLE) => failed,
-            None => failed.never(),
+        | INTERNAL | DATA_LOSS => match grpc_retry_pushback(headers) {
+            Some(Pushback::After(wait)) => failure.retry_hint(RetryHint::Exactly(wait)),
+            Some(Pushback::Stop) => failure.retry_hint(RetryHint::Stop),
+            None if matches!(status, RESOURCE_EXHAUSTED | UNAVAILABLE) => failure,
+            None => failure.retryable(Retryable::Never),
         },
-        _ => Judgement::good(),
+        _ => Outcome::success(),
+    }
+}
+
+impl<F, B: Body> CarryGuard<Response<B>> for Http<F> {
+    type Response<G: Guard> = Response<GuardedBody<B, G>>;
+
+    #[inline]
+    fn carry<G: Guard>(&self, response: Response<B>, guard: Option<(G, Outcome)>) -> Self::Response<G> {
+        response.map(|body| GuardedBody::new(body, guard))
     }
 }
 

@@ -1,12 +1,12 @@
-//! HTTP, and gRPC over it: which requests may be repeated and how, and what answers say.
+//! HTTP, and gRPC over it: which requests may be repeated and how, and the outcomes of calls.
 //!
-//! [`Http`] is given to a layer with `over`:
+//! [`Http`] is given to a layer with `protocol`:
 //!
 //! ```
 //! use stanchion::protocol::http::Http;
 //! use stanchion::{RetryConfig, RetryLayer};
 //!
-//! let layer = RetryLayer::new(RetryConfig::new()).over(Http::new());
+//! let layer = RetryLayer::new(RetryConfig::new()).protocol(Http::new());
 //! # let _ = layer;
 //! ```
 //!
@@ -31,23 +31,31 @@
 //! For requests of gRPC (by their `content-type`) the time that is left is written to `grpc-timeout`, and the number
 //! of attempts before to `grpc-previous-rpc-attempts`.
 //!
-//! # Answers
+//! # Outcomes
 //!
-//! | answer | is | tried again |
-//! |---|---|---|
-//! | 408, 425, 429, 500, 502, 503, 504 | a failure | if idempotent; not before `Retry-After` |
-//! | another 5xx | a failure | no |
-//! | any other status | good | |
-//! | `grpc-status` in the head: 8, 14 | a failure | if idempotent; as `grpc-retry-pushback-ms` has it |
-//! | 2, 4, 10, 12, 13, 15, or none that is known | a failure | no, unless pushback asks for it |
-//! | any other `grpc-status` | good: the call was wrong | |
-//! | an error | a failure | if idempotent |
-//! | an error that says it was [not processed](is_unprocessed) | a failure | once, whatever the request |
+//! | end of the call | class | tried again | overload |
+//! |---|---|---|---|
+//! | 408, 429 | success, of 429 [configurable](Http::too_many_requests) | if idempotent; not before `Retry-After` | yes |
+//! | 425 | success | the same | no |
+//! | 502, 503, 504 | failure, of 503 [configurable](Http::service_unavailable) | the same | yes |
+//! | 500 | failure | the same | no |
+//! | another 5xx | failure | no | no |
+//! | any other status | success | | |
+//! | `grpc-status` in the headers: 8, 14 | failure | if idempotent; as `grpc-retry-pushback-ms` has it | yes |
+//! | 4 | failure | no, unless pushback asks for it | yes |
+//! | 2, 10, 12, 13, 15, or none that is known | failure | the same | no |
+//! | any other `grpc-status` | success: the call was wrong | | |
+//! | an error | failure | if idempotent | yes |
+//! | an error that says it was [not processed](is_unprocessed) | failure | once, whatever the request | yes |
 //!
-//! What ends a call of gRPC after its head is in the trailers, and is not judged.
+//! A 429 is an answer of a service that works: no failure for a breaker. The caller has not got what it asked for: a retry tries
+//! again, a fallback takes its place, a throttle sends less, and an adaptive limit falls.
 //!
-//! Answers with 429 are failures here and not for [`HttpClassifier`](crate::classify::http::HttpClassifier): for the
-//! caller it has failed, though the service works.
+//! What ends a call of gRPC after its headers is in the trailers, and is not looked at.
+//!
+//! In a circuit breaker and an adaptive limit a call goes on until the body of a good response has ended, as a
+//! [`GuardedBody`]: one that breaks or is cut off is a failure when that happens, and one that is dropped half-read was
+//! cancelled. All other outcomes are there with the headers.
 //!
 //! # Errors of clients
 //!
@@ -89,9 +97,11 @@
 //! repeats, or attempts multiply.
 
 mod answer;
+mod guarded_body;
 mod timed_body;
 mod unprocessed;
 
+pub use guarded_body::GuardedBody;
 pub use timed_body::TimedBody;
 pub use unprocessed::{ByChain, Unprocessed, is_unprocessed};
 
@@ -101,6 +111,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use http_body::Body;
 
 use super::{Attempt, Carry, Claim, Claims, Replay, Timeouts};
+use crate::classify::Class;
 use crate::deadline::Deadline;
 use crate::headers::{grpc_timeout, write_grpc_timeout};
 use crate::replay_body::{self, ReplayBody, Replayable};
@@ -111,6 +122,8 @@ use crate::replay_body::{self, ReplayBody, Replayable};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Http<F = ByChain> {
     max_replayed: usize,
+    too_many_requests: Class,
+    service_unavailable: Class,
     unprocessed: F,
 }
 
@@ -119,10 +132,15 @@ pub struct Http<F = ByChain> {
 pub struct Idempotent(pub bool);
 
 impl Http {
-    /// Bodies of up to 64 KiB are sent again, and errors are judged by [their chain](ByChain).
+    /// Bodies of up to 64 KiB are sent again, and errors are classified by [their chain](ByChain).
     #[must_use]
     pub const fn new() -> Self {
-        Self { max_replayed: 64 * 1024, unprocessed: ByChain }
+        Self {
+            max_replayed: 64 * 1024,
+            too_many_requests: Class::Success,
+            service_unavailable: Class::Failure,
+            unprocessed: ByChain,
+        }
     }
 }
 
@@ -140,11 +158,25 @@ impl<F> Http<F> {
         Self { max_replayed: bytes, ..self }
     }
 
+    /// Sets what a 429 says about the service. Default: success, it works and only this caller is too eager. It is an
+    /// overload, and may be tried again, in any case.
+    #[must_use]
+    pub fn too_many_requests(self, class: Class) -> Self {
+        Self { too_many_requests: class, ..self }
+    }
+
+    /// Sets what a 503 says about the service. Default: failure. It is an overload, and may be tried again, in any case.
+    #[must_use]
+    pub fn service_unavailable(self, class: Class) -> Self {
+        Self { service_unavailable: class, ..self }
+    }
+
     /// Sets which errors say that a request was not processed, so that any may be repeated. For errors of a known type,
     /// such as those of a client: `.unprocessed(|error: &Error<reqwest::Error>| ..)`.
     #[must_use]
     pub fn unprocessed<G>(self, unprocessed: G) -> Http<G> {
-        Http { max_replayed: self.max_replayed, unprocessed }
+        let Self { max_replayed, too_many_requests, service_unavailable, .. } = self;
+        Http { max_replayed, too_many_requests, service_unavailable, unprocessed }
     }
 }
 

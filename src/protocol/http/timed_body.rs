@@ -4,10 +4,13 @@ use std::task::{Context, Poll};
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
-use crate::error::{Error, Rejected};
+use crate::error::Rejected;
 use crate::protocol::Watch;
 
-/// The body of a response to a call with a [timeout](crate::timeout), which ends in an error when that is over.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of a response to a call with a [timeout](crate::timeout), which ends in an error when that is over: a
+/// [`Rejected`] in a box.
 ///
 /// Then the body inside is dropped at once.
 #[pin_project]
@@ -39,9 +42,12 @@ impl<B: Default> Default for TimedBody<B> {
     }
 }
 
-impl<B: Body> Body for TimedBody<B> {
+impl<B> Body for TimedBody<B>
+where
+    B: Body<Error: Into<BoxError>>,
+{
     type Data = B::Data;
-    type Error = Error<B::Error>;
+    type Error = BoxError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
@@ -63,9 +69,9 @@ impl<B: Body> Body for TimedBody<B> {
         if let Some(rejected) = expired {
             this.inner.set(None);
             *this.watch = None;
-            return Poll::Ready(Some(Err(Error::Rejected(rejected))));
+            return Poll::Ready(Some(Err(rejected.into())));
         }
-        polled.map_err(Error::Inner)
+        polled.map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {

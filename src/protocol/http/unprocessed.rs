@@ -20,7 +20,7 @@ impl<F: Fn(&E) -> bool, E> Unprocessed<E> for F {
     }
 }
 
-/// Looks for what [`is_unprocessed`] knows, in boxed errors and those of `std::io`, also in [`Error`]. Of another type it
+/// Looks for what [`is_unprocessed`] knows, in boxed errors and those of `std::io`, also in an [`Error`]. Of another type it
 /// can tell nothing: give [`Http::unprocessed`](super::Http::unprocessed) a closure, as [there](super#errors-of-clients).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByChain;
@@ -28,11 +28,7 @@ pub struct ByChain;
 impl<E: 'static> Unprocessed<E> for ByChain {
     fn is_unprocessed(&self, error: &E) -> bool {
         let error: &dyn Any = error;
-        let boxed = error.downcast_ref::<BoxError>().or_else(|| match error.downcast_ref() {
-            Some(Error::<BoxError>::Inner(boxed)) => Some(boxed),
-            _ => None,
-        });
-        if let Some(boxed) = boxed {
+        if let Some(boxed) = error.downcast_ref::<BoxError>() {
             return is_unprocessed(&**boxed);
         }
         let io = error.downcast_ref::<io::Error>().or_else(|| match error.downcast_ref() {

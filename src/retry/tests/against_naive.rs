@@ -7,9 +7,7 @@ use proptest::prelude::*;
 use super::{Asked, MS, World};
 use crate::backoff::{Backoff, Jitter};
 use crate::budget::Cost;
-use crate::classify::Class;
-use crate::mark::Cause;
-use crate::protocol::{Hint, Judgement, Repeat};
+use crate::classify::{Cause, Outcome, RetryHint, Retryable};
 use crate::retry::config::RetryConfig;
 use crate::retry::state::{Ended, Progress};
 use crate::telemetry::Action;
@@ -30,24 +28,23 @@ impl Naive {
         ended: Ended,
         world: &mut World,
     ) -> Result<Duration, Option<Action>> {
-        let Ended { judgement, cause, is_idempotent } = ended;
+        let Ended { outcome, is_idempotent } = ended;
         self.attempts += 1;
-        let is_refused = cause == Cause::Refused;
+        let is_refused = outcome.is_rejected();
         let needs_trust = !is_refused && !is_idempotent;
-        let is_untrusted = judgement.repeat() != Repeat::Always || self.was_trusted;
+        let is_untrusted = outcome.retryable != Retryable::Always || self.was_trusted;
         let own = (config.backoff.base * 2_u32.pow(self.waits)).min(config.backoff.cap);
-        let (wait, asked) = match judgement.given_hint() {
+        let (wait, asked) = match outcome.retry_hint {
             None => (own, Duration::ZERO),
-            Some(Hint::AtLeast(wait)) => (own.max(wait), wait),
-            Some(Hint::Exactly(wait)) => (wait, wait),
-            Some(Hint::Stop) => (own, Duration::ZERO),
+            Some(RetryHint::AtLeast(wait)) => (own.max(wait), wait),
+            Some(RetryHint::Exactly(wait)) => (wait, wait),
+            Some(RetryHint::Stop) => (own, Duration::ZERO),
         };
-        let is_unwanted = judgement.given_hint() == Some(Hint::Stop);
+        let is_unwanted = outcome.retry_hint == Some(RetryHint::Stop);
         let latest = world.remaining.map(|left| left.saturating_sub(config.min_remaining));
         let checks = [
             (is_refused && !config.retry_refusals, None),
-            (!is_refused && judgement.class() != Class::Failure, None),
-            (!is_refused && judgement.repeat() == Repeat::Never, None),
+            (!is_refused && outcome.retryable == Retryable::Never, None),
             (needs_trust && is_untrusted, Some(Action::NotIdempotent)),
             (self.attempts >= config.max_attempts, Some(Action::Exhausted)),
             (is_unwanted || asked > config.max_server_wait, Some(Action::PushedBack)),
@@ -56,11 +53,11 @@ impl Naive {
             (!world.can_pay, Some(Action::BudgetSpent)),
         ];
         let failed = checks.iter().position(|(fails, _)| *fails).unwrap_or(checks.len());
-        let cost = if cause == Cause::TimedOut { Cost::Timeout } else { Cost::Retry };
+        let cost = if outcome.is_timeout() { Cost::Timeout } else { Cost::Retry };
         let asked = [(6, Asked::Remaining), (7, Asked::Replay), (8, Asked::Pay(cost))];
         world.asked.extend(asked.iter().filter(|(check, _)| failed >= *check).map(|(_, asked)| *asked));
         self.was_trusted |= needs_trust;
-        let is_exact = matches!(judgement.given_hint(), Some(Hint::Exactly(_)));
+        let is_exact = matches!(outcome.retry_hint, Some(RetryHint::Exactly(_)));
         self.waits = if is_exact { 0 } else { self.waits + 1 };
         checks.get(failed).map_or(Ok(wait), |(_, why)| Err(*why))
     }
@@ -73,37 +70,37 @@ fn durations() -> impl Strategy<Value = Duration> {
     ]
 }
 
-fn hints() -> impl Strategy<Value = Option<Hint>> {
+fn hints() -> impl Strategy<Value = Option<RetryHint>> {
     prop_oneof![
         4 => Just(None),
-        1 => Just(Some(Hint::Stop)),
-        2 => durations().prop_map(|wait| Some(Hint::AtLeast(wait))),
-        2 => durations().prop_map(|wait| Some(Hint::Exactly(wait))),
+        1 => Just(Some(RetryHint::Stop)),
+        2 => durations().prop_map(|wait| Some(RetryHint::AtLeast(wait))),
+        2 => durations().prop_map(|wait| Some(RetryHint::Exactly(wait))),
     ]
 }
 
-fn judgements() -> impl Strategy<Value = Judgement> {
+fn outcomes() -> impl Strategy<Value = Outcome> {
     let plain = prop::sample::select(vec![
-        Judgement::good(),
-        Class::Ignored.into(),
-        Judgement::failed().never(),
-        Judgement::unprocessed().never(),
-        Judgement::failed(),
-        Judgement::failed(),
-        Judgement::failed(),
-        Judgement::unprocessed(),
-        Judgement::unprocessed(),
+        Outcome::success(),
+        Outcome::ignored(),
+        Outcome::failure().retryable(Retryable::Never),
+        Outcome::unprocessed().retryable(Retryable::Never),
+        Outcome::failure(),
+        Outcome::failure(),
+        Outcome::failure(),
+        Outcome::unprocessed(),
+        Outcome::unprocessed(),
     ]);
-    (plain, hints()).prop_map(|(judgement, hint)| hint.map_or(judgement, |hint| judgement.hint(hint)))
+    (plain, hints()).prop_map(|(outcome, hint)| hint.map_or(outcome, |hint| outcome.retry_hint(hint)))
 }
 
 prop_compose! {
     fn ends()(
-        judgement in judgements(),
-        cause in prop::sample::select(vec![Cause::Failed, Cause::Failed, Cause::TimedOut, Cause::Refused]),
+        outcome in outcomes(),
+        cause in prop::sample::select(vec![Cause::Service, Cause::Service, Cause::TimedOut, Cause::Rejected]),
         is_idempotent in any::<bool>(),
     ) -> Ended {
-        Ended { judgement, cause, is_idempotent }
+        Ended { outcome: Outcome { cause, ..outcome }, is_idempotent }
     }
 }
 

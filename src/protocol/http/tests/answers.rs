@@ -6,12 +6,11 @@ use http::{HeaderValue, Response, StatusCode};
 use httpdate::HttpDate;
 
 use super::{HTTP, SECOND};
-use crate::classify::Class;
+use crate::classify::{Class, Classify, Outcome, RetryHint, Retryable};
 use crate::clock::wall;
-use crate::protocol::{Hint, Judge, Judgement, Repeat};
 
-fn judge(response: &Response<()>) -> Judgement {
-    Judge::<_, io::Error>::judge(&HTTP, Ok(response))
+fn outcome(response: &Response<()>) -> Outcome {
+    Classify::<_, io::Error>::classify(&HTTP, Ok(response))
 }
 
 fn status(status: u16) -> Response<()> {
@@ -29,15 +28,18 @@ fn ended(status: &str, pushback: Option<&str>) -> Response<()> {
 }
 
 #[test]
-fn every_status_is_judged() {
+fn every_status_has_its_outcome() {
     for code in 100..=999 {
         let expected = match code {
-            408 | 429 | 502 | 503 | 504 => Judgement::failed(),
-            425 | 500 => Judgement::failed().accepted(),
-            _ if code >= 500 => Judgement::failed().never().accepted(),
-            _ => Judgement::good(),
+            502 | 503 | 504 => Outcome::failure(),
+            500 => Outcome::failure().overload(false),
+            // They say nothing against the service, and the caller has got no answer.
+            408 | 429 => Outcome::success().retryable(Retryable::IfIdempotent).overload(true),
+            425 => Outcome::success().retryable(Retryable::IfIdempotent),
+            _ if code >= 500 => Outcome::failure().retryable(Retryable::Never).overload(false),
+            _ => Outcome::success(),
         };
-        assert_eq!(judge(&status(code)), expected, "{code}");
+        assert_eq!(outcome(&status(code)), expected, "{code}");
     }
 }
 
@@ -47,11 +49,11 @@ fn retry_after_is_heeded_where_another_attempt_may_help() {
         let mut response = status(code);
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("7"));
         let hint = match code {
-            408 | 425 | 429 | 500 | 502 | 503 | 504 => Some(Hint::AtLeast(7 * SECOND)),
+            408 | 425 | 429 | 500..=599 => Some(RetryHint::AtLeast(7 * SECOND)),
             _ => None,
         };
-        assert_eq!(judge(&response).given_hint(), hint, "{code}");
-        assert_eq!(judge(&response).repeat(), judge(&status(code)).repeat());
+        assert_eq!(outcome(&response).retry_hint, hint, "{code}");
+        assert_eq!(outcome(&response).retryable, outcome(&status(code)).retryable);
     }
 }
 
@@ -72,9 +74,9 @@ fn retry_after_has_two_forms_and_all_else_says_nothing() {
     for (value, wait) in cases {
         let mut response = status(503);
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_bytes(value).unwrap());
-        let judged = judge(&response);
-        assert_eq!(judged.given_hint(), wait.map(Hint::AtLeast), "{:?}", String::from_utf8_lossy(value));
-        assert_eq!((judged.class(), judged.repeat()), (Class::Failure, Repeat::IfIdempotent));
+        let found = outcome(&response);
+        assert_eq!(found.retry_hint, wait.map(RetryHint::AtLeast), "{:?}", String::from_utf8_lossy(value));
+        assert_eq!((found.class, found.retryable), (Class::Failure, Retryable::IfIdempotent));
     }
 }
 
@@ -84,20 +86,20 @@ fn a_date_is_measured_by_the_calendar_of_this_machine() {
     let date = HttpDate::from(wall() + 3_600 * SECOND).to_string();
     let mut response = status(503);
     response.headers_mut().insert(RETRY_AFTER, date.parse().unwrap());
-    let Some(Hint::AtLeast(wait)) = judge(&response).given_hint() else { panic!("no hint") };
+    let Some(RetryHint::AtLeast(wait)) = outcome(&response).retry_hint else { panic!("no hint") };
     assert!((3_000 * SECOND..=3_600 * SECOND).contains(&wait), "{wait:?}");
 }
 
 #[test]
-fn every_grpc_status_is_judged() {
+fn every_grpc_status_has_its_outcome() {
     for code in 0..=20 {
         let expected = match code {
-            8 | 14 => Judgement::failed(),
-            4 => Judgement::failed().never(),
-            2 | 10 | 12 | 13 | 15 | 17.. => Judgement::failed().never().accepted(),
-            _ => Judgement::good(),
+            8 | 14 => Outcome::failure(),
+            4 => Outcome::failure().retryable(Retryable::Never),
+            2 | 10 | 12 | 13 | 15 | 17.. => Outcome::failure().retryable(Retryable::Never).overload(false),
+            _ => Outcome::success(),
         };
-        assert_eq!(judge(&ended(&code.to_string(), None)), expected, "{code}");
+        assert_eq!(outcome(&ended(&code.to_string(), None)), expected, "{code}");
     }
 }
 
@@ -105,28 +107,28 @@ fn every_grpc_status_is_judged() {
 #[test]
 fn a_grpc_status_that_cannot_be_read_is_an_unknown_failure() {
     for status in ["", "-1", "14.0", "UNAVAILABLE", "99999999999999999999"] {
-        assert_eq!(judge(&ended(status, None)), Judgement::failed().never().accepted(), "{status:?}");
+        assert_eq!(outcome(&ended(status, None)), Outcome::failure().retryable(Retryable::Never).overload(false), "{status:?}");
     }
     let mut response = Response::new(());
     response.headers_mut().insert("grpc-status", HeaderValue::from_bytes(b"\xff").unwrap());
-    assert_eq!(judge(&response), Judgement::failed().never().accepted());
+    assert_eq!(outcome(&response), Outcome::failure().retryable(Retryable::Never).overload(false));
 }
 
 #[test]
 fn pushback_asks_for_another_attempt_after_any_failure() {
     for code in 0..=16 {
         let code = code.to_string();
-        let plain = judge(&ended(&code, None));
-        let (after, stop) = if plain.class() == Class::Failure {
+        let plain = outcome(&ended(&code, None));
+        let (after, stop) = if plain.class == Class::Failure {
             let failed =
-                if plain.is_accepted() { Judgement::failed().accepted() } else { Judgement::failed() };
-            (failed.hint(Hint::Exactly(Duration::from_millis(250))), failed.hint(Hint::Stop))
+                Outcome::failure().overload(plain.overload);
+            (failed.retry_hint(RetryHint::Exactly(Duration::from_millis(250))), failed.retry_hint(RetryHint::Stop))
         } else {
-            (Judgement::good(), Judgement::good())
+            (Outcome::success(), Outcome::success())
         };
-        assert_eq!(judge(&ended(&code, Some("250"))), after, "{code}");
+        assert_eq!(outcome(&ended(&code, Some("250"))), after, "{code}");
         for pushback in ["-1", "soon", "2147483648"] {
-            assert_eq!(judge(&ended(&code, Some(pushback))), stop, "{code}, {pushback}");
+            assert_eq!(outcome(&ended(&code, Some(pushback))), stop, "{code}, {pushback}");
         }
     }
 }
@@ -136,11 +138,11 @@ fn a_grpc_status_counts_before_that_of_http() {
     let mut response = ended("5", None);
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("7"));
-    assert_eq!(judge(&response), Judgement::good());
+    assert_eq!(outcome(&response), Outcome::success());
 }
 
 #[test]
 fn an_error_is_a_failure_that_may_have_had_an_effect() {
     let error = io::Error::from(io::ErrorKind::ConnectionReset);
-    assert_eq!(Judge::<Response<()>, _>::judge(&HTTP, Err(&error)), Judgement::failed());
+    assert_eq!(Classify::<Response<()>, _>::classify(&HTTP, Err(&error)), Outcome::failure());
 }

@@ -5,9 +5,9 @@ use std::io::{self, ErrorKind};
 use http::Response;
 
 use super::HTTP;
+use crate::classify::{Classify, Retryable};
 use crate::error::{Error, Reason, Rejected};
 use crate::protocol::http::{ByChain, Http, Unprocessed, is_unprocessed};
-use crate::protocol::{Judge, Repeat};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -36,8 +36,8 @@ fn deep(kind: ErrorKind) -> BoxError {
     Box::new(Wrapped(Box::new(Wrapped(Box::new(io(kind))))))
 }
 
-fn repeat<F: Unprocessed<E>, E>(http: &Http<F>, error: &E) -> Repeat {
-    Judge::<Response<()>, E>::judge(http, Err(error)).repeat()
+fn retryable<F: Unprocessed<E>, E>(http: &Http<F>, error: &E) -> Retryable {
+    Classify::<Response<()>, E>::classify(http, Err(error)).retryable
 }
 
 #[test]
@@ -72,19 +72,19 @@ fn what_a_connection_in_use_may_end_in_says_nothing() {
 fn a_chain_is_looked_through_in_each_type_that_is_known() {
     let refused = || io(ErrorKind::ConnectionRefused);
     let boxed = || deep(ErrorKind::ConnectionRefused);
-    assert_eq!(repeat(&HTTP, &refused()), Repeat::Always);
-    assert_eq!(repeat(&HTTP, &boxed()), Repeat::Always);
-    assert_eq!(repeat(&HTTP, &Error::Inner(refused())), Repeat::Always);
-    assert_eq!(repeat(&HTTP, &Error::Inner(boxed())), Repeat::Always);
+    assert_eq!(retryable(&HTTP, &refused()), Retryable::Always);
+    assert_eq!(retryable(&HTTP, &boxed()), Retryable::Always);
+    assert_eq!(retryable(&HTTP, &Error::Inner(refused())), Retryable::Always);
+    assert_eq!(retryable(&HTTP, &Error::Inner(boxed())), Retryable::Always);
     // Of other types nothing is known.
-    assert_eq!(repeat(&HTTP, &Wrapped(boxed())), Repeat::IfIdempotent);
-    assert_eq!(repeat(&HTTP, &Error::Inner(Wrapped(boxed()))), Repeat::IfIdempotent);
-    assert_eq!(repeat(&HTTP, &"connection refused"), Repeat::IfIdempotent);
+    assert_eq!(retryable(&HTTP, &Wrapped(boxed())), Retryable::IfIdempotent);
+    assert_eq!(retryable(&HTTP, &Error::Inner(Wrapped(boxed()))), Retryable::IfIdempotent);
+    assert_eq!(retryable(&HTTP, &"connection refused"), Retryable::IfIdempotent);
 }
 
 #[test]
 fn a_refusal_is_no_word_of_the_server() {
-    let refused = || Rejected::new(Reason::CircuitOpen, "orders", None);
+    let refused = || Rejected::new(Reason::CircuitOpen, "orders");
     assert!(!ByChain.is_unprocessed(&Error::<io::Error>::Rejected(refused())));
     assert!(!ByChain.is_unprocessed(&Error::<BoxError>::Rejected(refused())));
     assert!(!ByChain.is_unprocessed(&BoxError::from(refused())));
@@ -94,8 +94,8 @@ fn a_refusal_is_no_word_of_the_server() {
 fn a_closure_tells_of_errors_of_any_type() {
     let http =
         HTTP.unprocessed(|error: &Error<Wrapped>| error.inner().is_some_and(|error| is_unprocessed(error)));
-    assert_eq!(repeat(&http, &Error::Inner(Wrapped(deep(ErrorKind::ConnectionRefused)))), Repeat::Always);
-    assert_eq!(repeat(&http, &Error::Inner(Wrapped(deep(ErrorKind::BrokenPipe)))), Repeat::IfIdempotent);
+    assert_eq!(retryable(&http, &Error::Inner(Wrapped(deep(ErrorKind::ConnectionRefused)))), Retryable::Always);
+    assert_eq!(retryable(&http, &Error::Inner(Wrapped(deep(ErrorKind::BrokenPipe)))), Retryable::IfIdempotent);
     assert_eq!(http.max_replayed(7).max_replayed, 7);
     assert_eq!(HTTP.max_replayed(7).unprocessed(http.unprocessed).max_replayed, 7);
 }

@@ -1,0 +1,214 @@
+use std::time::Duration;
+
+use crate::error::CarryRejected;
+
+/// What the end of a call says about the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// The service did its job.
+    Success,
+    /// The service did not do its job.
+    Failure,
+    /// Nothing: the call was wrong, or was never made.
+    Ignored,
+}
+
+/// Whether a call may be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Retryable {
+    /// No: there is nothing to mend, or it would fail again.
+    Never,
+    /// Yes, if executing the request twice does no harm: it may have been executed.
+    IfIdempotent,
+    /// Yes, whatever the request: it was surely not executed. A request that is not idempotent is repeated once
+    /// for this reason, since a server that is wrong about it once is not to be trusted twice.
+    Always,
+}
+
+/// What the server said about another attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RetryHint {
+    /// Not before this time has passed: an HTTP `Retry-After`.
+    AtLeast(Duration),
+    /// After exactly this time: gRPC's pushback.
+    Exactly(Duration),
+    /// No other attempt.
+    Stop,
+}
+
+/// The outcome of a call: one answer for every layer.
+///
+/// | layer | looks at |
+/// |---|---|
+/// | circuit breaker | `class`, and the wait in `retry_hint` of a failure |
+/// | retry, hedge | `retryable`, `retry_hint` |
+/// | throttle | `overload` |
+/// | adaptive limit | `class`; an `overload` counts as a failure |
+/// | fallback | [`is_good`](Self::is_good), `class` |
+///
+/// So "may be tried again, and is no sign of ill health", as a response 429 is, is one value:
+///
+/// ```
+/// use stanchion::classify::{Outcome, Retryable};
+///
+/// let too_many_requests = Outcome::success().retryable(Retryable::IfIdempotent).overload(true);
+/// assert!(!too_many_requests.is_good());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// What the end says about the service.
+    pub class: Class,
+    /// Whether the call may be tried again.
+    pub retryable: Retryable,
+    /// What the server said about another attempt.
+    pub retry_hint: Option<RetryHint>,
+    /// Whether the service may have had too much to do. A [throttle](crate::throttle) sends less then.
+    pub overload: bool,
+    /// What the error was when it was asked.
+    pub(crate) cause: Cause,
+}
+
+/// What an error says of itself, whatever a classifier makes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Cause {
+    /// It is the service's own, or there is none.
+    Service,
+    /// A layer of this crate gave up waiting for the service.
+    TimedOut,
+    /// A layer of this crate kept the call from the service.
+    Rejected,
+}
+
+impl Outcome {
+    /// Creates the outcome of a call that the service did as asked. Not to be tried again.
+    #[must_use]
+    pub const fn success() -> Self {
+        Self {
+            class: Class::Success,
+            retryable: Retryable::Never,
+            retry_hint: None,
+            overload: false,
+            cause: Cause::Service,
+        }
+    }
+
+    /// Creates the outcome of a call that failed. It may be tried again if it is idempotent, and may have failed from
+    /// overload, as far as is known.
+    #[must_use]
+    pub const fn failure() -> Self {
+        let success = Self::success();
+        Self { class: Class::Failure, retryable: Retryable::IfIdempotent, overload: true, ..success }
+    }
+
+    /// Creates the outcome of a call whose end says nothing about the service, such as one that was wrong. Not to be
+    /// tried again.
+    #[must_use]
+    pub const fn ignored() -> Self {
+        Self { class: Class::Ignored, ..Self::success() }
+    }
+
+    /// Creates the outcome of a call that was surely not executed: connection refused, stream refused, server going away.
+    /// It is a failure, and any request may be tried again.
+    #[must_use]
+    pub const fn unprocessed() -> Self {
+        Self { retryable: Retryable::Always, ..Self::failure() }
+    }
+
+    /// Creates the outcome of a call that a layer of this crate kept from the service.
+    pub(crate) const fn rejected() -> Self {
+        let ignored = Self::ignored();
+        Self { retryable: Retryable::Always, cause: Cause::Rejected, ..ignored }
+    }
+
+    /// Sets what the end says about the service.
+    #[must_use]
+    pub const fn class(mut self, class: Class) -> Self {
+        self.class = class;
+        self
+    }
+
+    /// Sets whether the call may be tried again.
+    #[must_use]
+    pub const fn retryable(mut self, retryable: Retryable) -> Self {
+        self.retryable = retryable;
+        self
+    }
+
+    /// Sets what the server said about another attempt.
+    #[must_use]
+    pub const fn retry_hint(mut self, hint: RetryHint) -> Self {
+        self.retry_hint = Some(hint);
+        self
+    }
+
+    /// Sets whether the service may have had too much to do.
+    #[must_use]
+    pub const fn overload(mut self, overload: bool) -> Self {
+        self.overload = overload;
+        self
+    }
+
+    /// Returns `true` if the caller has got an answer to its call: one that is no failure, and not to be tried again.
+    #[must_use]
+    #[inline]
+    pub const fn is_good(&self) -> bool {
+        !matches!(self.class, Class::Failure) && matches!(self.retryable, Retryable::Never)
+    }
+
+    /// Returns `true` if a layer of this crate kept the call from the service.
+    #[must_use]
+    #[inline]
+    pub const fn is_rejected(&self) -> bool {
+        matches!(self.cause, Cause::Rejected)
+    }
+
+    /// Returns `true` if a layer of this crate gave up waiting for the service.
+    #[must_use]
+    #[inline]
+    pub const fn is_timeout(&self) -> bool {
+        matches!(self.cause, Cause::TimedOut)
+    }
+
+    /// Returns how long the server wants to be left alone, if it said so.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self.retry_hint {
+            Some(RetryHint::AtLeast(wait) | RetryHint::Exactly(wait)) => Some(wait),
+            Some(RetryHint::Stop) | None => None,
+        }
+    }
+}
+
+impl From<Class> for Outcome {
+    #[inline]
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Success => Self::success(),
+            Class::Failure => Self::failure(),
+            Class::Ignored => Self::ignored(),
+        }
+    }
+}
+
+impl Cause {
+    /// Asks the error of a call, if it ended in one.
+    #[inline]
+    pub(crate) fn of<Res, E: CarryRejected>(result: Result<&Res, &E>) -> Self {
+        match result {
+            Ok(_) => Self::Service,
+            Err(error) => Self::of_error(error),
+        }
+    }
+
+    #[cold]
+    fn of_error<E: CarryRejected>(error: &E) -> Self {
+        match error.rejected() {
+            None => Self::Service,
+            Some(rejected) if rejected.reached_service() => Self::TimedOut,
+            Some(_) => Self::Rejected,
+        }
+    }
+}

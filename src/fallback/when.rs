@@ -1,0 +1,19 @@
+use crate::classify::{Cause, Classify, Outcome};
+use crate::error::CarryRejected;
+
+/// Goes by a predicate, which also sees rejections and timeouts; made by [`FallbackLayer::when`](super::FallbackLayer::when).
+#[derive(Clone, Copy, Debug)]
+pub struct When<F>(pub(super) F);
+
+impl<F, Res, E> Classify<Res, E> for When<F>
+where
+    F: Fn(Result<&Res, &E>) -> bool,
+    E: CarryRejected,
+{
+    #[inline]
+    fn classify(&self, result: Result<&Res, &E>) -> Outcome {
+        let needs_fallback = (self.0)(result);
+        let outcome = if needs_fallback { Outcome::failure() } else { Outcome::success() };
+        Outcome { cause: Cause::of(result), ..outcome }
+    }
+}

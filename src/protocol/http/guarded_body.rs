@@ -1,0 +1,110 @@
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http_body::{Body, Frame, SizeHint};
+use pin_project::pin_project;
+
+use crate::classify::{Class, Guard, Outcome};
+
+/// A response body that ends the call when it ends: with the outcome that the headers had, or as a failure if it breaks.
+/// Dropped before, it cancels the call.
+#[pin_project]
+#[derive(Debug)]
+pub struct GuardedBody<B, G> {
+    #[pin]
+    inner: B,
+    guard: Option<G>,
+    /// What the call is if the body comes to its end. The class is all that is kept of an outcome, since bodies are moved.
+    class: Class,
+}
+
+impl<B: Body, G: Guard> GuardedBody<B, G> {
+    pub(super) fn new(inner: B, guard: Option<(G, Outcome)>) -> Self {
+        match guard {
+            Some((guard, outcome)) if !inner.is_end_stream() => {
+                Self { inner, guard: Some(guard), class: outcome.class }
+            }
+            // Nobody is going to read a body that has ended before it began.
+            Some((guard, outcome)) => {
+                guard.finish(outcome);
+                Self::from(inner)
+            }
+            None => Self::from(inner),
+        }
+    }
+}
+
+impl<B, G> GuardedBody<B, G> {
+    /// The body inside.
+    pub const fn get_ref(&self) -> &B {
+        &self.inner
+    }
+
+    /// The body inside.
+    pub const fn get_mut(&mut self) -> &mut B {
+        &mut self.inner
+    }
+
+    /// The body inside; for the layer the call is cancelled, unless it has ended.
+    pub fn into_inner(self) -> B {
+        self.inner
+    }
+}
+
+/// A body of no call, for responses that are made on the way.
+impl<B, G> From<B> for GuardedBody<B, G> {
+    fn from(inner: B) -> Self {
+        Self { inner, guard: None, class: Class::Success }
+    }
+}
+
+impl<B: Default, G> Default for GuardedBody<B, G> {
+    fn default() -> Self {
+        Self::from(B::default())
+    }
+}
+
+/// Ends the call as a failure when it is dropped, which only a panic does.
+struct Panicked<'a, G: Guard>(&'a mut Option<G>);
+
+impl<G: Guard> Drop for Panicked<'_, G> {
+    fn drop(&mut self) {
+        if let Some(guard) = self.0.take() {
+            guard.finish(Outcome::failure());
+        }
+    }
+}
+
+impl<B: Body, G: Guard> Body for GuardedBody<B, G> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let mut this = self.project();
+        let panicked = Panicked(this.guard);
+        let polled = this.inner.as_mut().poll_frame(cx);
+        std::mem::forget(panicked);
+        let frame = std::task::ready!(polled);
+        let end = match &frame {
+            Some(Err(_)) => Some(Class::Failure),
+            None => Some(*this.class),
+            // A reader that knows the length stops here.
+            Some(Ok(_)) => this.inner.is_end_stream().then_some(*this.class),
+        };
+        if let Some((guard, class)) = end.and_then(|class| this.guard.take().zip(Some(class))) {
+            guard.finish(class.into());
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
