@@ -56,6 +56,10 @@ outage:
 storm:
     cargo run --all-features --example storm
 
+# Every layer under random calls, drops, panics and orders; for ten seconds, or as many as given
+stress seconds="10":
+    cargo run --release --all-features --example stress -- {{ seconds }}
+
 # Licences, sources, duplicates and advisories; needs cargo-deny
 deny:
     cargo deny check

@@ -7,6 +7,8 @@
 //! What to look for: two hundred errors that are no fault of the shop leave its circuit closed, ten that are open
 //! it; and answers that are no errors at all, but old prices, open the circuit of a caller who cannot use those.
 
+use std::fmt;
+
 use stanchion::circuit_breaker::{CircuitBreakerConfig, CircuitBreakerLayer, State};
 use stanchion::classify::{CarryGuard, Class, Classify, Guard, Outcome};
 use stanchion::{Error, Window};
@@ -23,6 +25,18 @@ enum ShopError {
     MayNotBuy,
     Broken,
 }
+
+impl fmt::Display for ShopError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSuchItem => "no such item",
+            Self::MayNotBuy => "may not buy",
+            Self::Broken => "broken",
+        })
+    }
+}
+
+impl std::error::Error for ShopError {}
 
 type Answer = Result<Price, Error<ShopError>>;
 

@@ -2,12 +2,19 @@
 
 use tower::load::Load;
 
+use crate::admission::{Admission, Limit};
 use crate::circuit_breaker::CircuitBreaker;
+use crate::fallback::Fallback;
+use crate::hedge::Hedge;
+use crate::rate_limit::RateLimit;
 use crate::respond::Respond;
+use crate::retry::Retry;
+use crate::throttle::Throttle;
+use crate::timeout::Timeout;
 
 macro_rules! forward_load {
-    ($($service:ident<S, $generic:ident>),*) => {$(
-        impl<S: Load, $generic> Load for $service<S, $generic> {
+    ($($service:ident<S $(, $generic:ident $(: $bound:ident)?)*>),* $(,)?) => {$(
+        impl<S: Load $(, $generic $(: $bound)?)*> Load for $service<S $(, $generic)*> {
             type Metric = S::Metric;
 
             fn load(&self) -> Self::Metric {
@@ -17,4 +24,14 @@ macro_rules! forward_load {
     )*};
 }
 
-forward_load!(CircuitBreaker<S, C>, Respond<S, F>);
+forward_load!(
+    Admission<S, L: Limit, W, P>,
+    CircuitBreaker<S, P>,
+    Fallback<S, A, K, P>,
+    Hedge<S, P>,
+    RateLimit<S, K, C, W, P>,
+    Respond<S, F>,
+    Retry<S, P>,
+    Throttle<S, P>,
+    Timeout<S, P>,
+);

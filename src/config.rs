@@ -1,7 +1,7 @@
 //! Validated settings, and a cell to swap them while serving.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
@@ -49,6 +49,17 @@ pub(crate) fn valid<T>(made: Result<T, InvalidConfig>) -> T {
     }
 }
 
+/// Panics if what services of a layer share has been made: `setter` would leave a handle or a service that was handed
+/// out behind, with a state of its own.
+#[track_caller]
+#[allow(clippy::panic, reason = "a mistake in the source")]
+pub(crate) fn assert_unused<T>(shared: &OnceLock<T>, setter: &str) {
+    assert!(
+        shared.get().is_none(),
+        "`{setter}` comes too late: this layer was cloned, or has made a service or a handle, which would not share its state"
+    );
+}
+
 impl fmt::Display for InvalidConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "invalid `{}`: {} given, allowed: {}", self.field, self.given, self.allowed)
@@ -59,7 +70,7 @@ impl std::error::Error for InvalidConfig {}
 
 /// A share above zero, at most one.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
-pub struct Ratio(f64);
+pub(crate) struct Ratio(f64);
 
 impl Ratio {
     const ALLOWED: &'static str = "a number above 0 and at most 1 (0.5 is half; not a percentage)";
@@ -69,7 +80,7 @@ impl Ratio {
     /// # Errors
     ///
     /// If `value` is not above 0 and at most 1, so also if it is not a number.
-    pub fn new(field: &'static str, value: f64) -> Result<Self, InvalidConfig> {
+    pub(crate) fn new(field: &'static str, value: f64) -> Result<Self, InvalidConfig> {
         // Written so that a NaN fails: it is in no range.
         if value > 0.0 && value <= 1.0 {
             Ok(Self(value))
@@ -79,8 +90,7 @@ impl Ratio {
     }
 
     /// The ratio as a number.
-    #[must_use]
-    pub const fn get(self) -> f64 {
+    pub(crate) const fn get(self) -> f64 {
         self.0
     }
 }

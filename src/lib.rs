@@ -48,7 +48,7 @@ pub use bulkhead::{Bulkhead, BulkheadConfig, BulkheadHandle, BulkheadLayer};
 pub use circuit_breaker::{
     CircuitBreaker, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Readiness,
 };
-pub use config::{InvalidConfig, Ratio};
+pub use config::InvalidConfig;
 pub use deadline::Deadline;
 pub use error::{CarryRejected, Error, Reason, Rejected};
 pub use fallback::{Fallback, FallbackLayer, StaleConfig, StaleHandle};

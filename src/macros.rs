@@ -26,18 +26,27 @@ macro_rules! layer_setters {
         /// Names the layer, after the dependency that it stands before. The name is in rejections, metrics and logs, so it
         /// must be one of few: never a URL or a key.
         ///
-        /// Like each of these methods it leaves the layers and services that were made before as they are, and shares no
-        /// state with them. Call it before the layer is cloned or used.
+        /// # Panics
+        ///
+        /// If the layer was cloned, or has made a service or a handle: they would not share its state.
         #[must_use]
+        #[track_caller]
         pub fn name(self, name: &'static str) -> Self {
-            Self { name, shared: OnceLock::new(), ..self }
+            crate::config::assert_unused(&self.shared, "name");
+            Self { name, ..self }
         }
 
         /// Adds an observer.
+        ///
+        /// # Panics
+        ///
+        /// If the layer was cloned, or has made a service or a handle: they would not share its state.
         #[must_use]
+        #[track_caller]
         pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
+            crate::config::assert_unused(&self.shared, "observer");
             self.observers.push(Arc::new(observer));
-            Self { shared: OnceLock::new(), ..self }
+            self
         }
     };
 }

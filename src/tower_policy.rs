@@ -24,10 +24,10 @@ use crate::retry::{Attempts, RetryPolicy};
 /// #[derive(Clone)]
 /// struct Once(bool);
 ///
-/// impl Policy<u32, u32, Error<&'static str>> for Once {
+/// impl Policy<u32, u32, Error<std::fmt::Error>> for Once {
 ///     type Future = Ready<()>;
 ///
-///     fn retry(&mut self, _: &mut u32, result: &mut Result<u32, Error<&'static str>>) -> Option<Ready<()>> {
+///     fn retry(&mut self, _: &mut u32, result: &mut Result<u32, Error<std::fmt::Error>>) -> Option<Ready<()>> {
 ///         (result.is_err() && std::mem::take(&mut self.0)).then(|| ready(()))
 ///     }
 ///
@@ -39,7 +39,7 @@ use crate::retry::{Attempts, RetryPolicy};
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
 /// let layer = RetryLayer::new(RetryConfig::new()).policy(TowerPolicy::new(Once(true)));
 /// let service = layer.layer(service_fn(|n: u32| async move {
-///     if n == 1 { Err(Error::Inner("connection reset")) } else { Ok(n) }
+///     if n == 1 { Err(Error::Inner(std::fmt::Error)) } else { Ok(n) }
 /// }));
 /// assert_eq!(service.oneshot(1).await.unwrap(), 2);
 /// # }

@@ -4,10 +4,10 @@
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
 
 #[cfg(feature = "http")]
-#[path = "support/fault.rs"]
-mod fault;
 #[path = "adaptive_limit/bodies.rs"]
 mod bodies;
+#[path = "support/fault.rs"]
+mod fault;
 #[path = "adaptive_limit/inside.rs"]
 mod inside;
 #[path = "adaptive_limit/own.rs"]

@@ -8,6 +8,7 @@
 
 #[path = "support/fault.rs"]
 mod fault;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::future::{Future, Ready, ready};
@@ -331,8 +332,7 @@ async fn no_call_with_a_fallback_allocates() {
 /// Every kind of call of a service behind a bulkhead, with room and without.
 async fn assert_no_bulkhead_allocates<W>(kind: &str, layer: &BulkheadLayer<W>)
 where
-    stanchion::Bulkhead<Backend, W>:
-        Service<Option<bool>, Response = u32, Error = Error<Fault>> + Clone,
+    stanchion::Bulkhead<Backend, W>: Service<Option<bool>, Response = u32, Error = Error<Fault>> + Clone,
 {
     let none = |allocations: u64, call: &str| {
         assert_eq!(allocations, 0, "allocations in {CALLS} calls: {call}, {kind}");
@@ -367,8 +367,7 @@ async fn no_call_behind_a_bulkhead_allocates() {
 async fn assert_no_limit_allocates<A, W>(kind: &str, layer: &AdaptiveLimitLayer<A, W>)
 where
     A: Algorithm + Clone + PartialEq + Sync,
-    AdaptiveLimit<Backend, A, W>:
-        Service<Option<bool>, Response = u32, Error = Error<Fault>> + Clone,
+    AdaptiveLimit<Backend, A, W>: Service<Option<bool>, Response = u32, Error = Error<Fault>> + Clone,
 {
     let none = |allocations: u64, call: &str| {
         assert_eq!(allocations, 0, "allocations in {CALLS} calls: {call}, {kind}, {layer:?}");
@@ -816,9 +815,7 @@ mod timeout {
         use stanchion::protocol::http::Http;
 
         let backend = tower::service_fn(|_: Request<()>| {
-            ready(Ok::<_, Error<Fault>>(http::Response::new(
-                http_body_util::Empty::<bytes::Bytes>::new(),
-            )))
+            ready(Ok::<_, Error<Fault>>(http::Response::new(http_body_util::Empty::<bytes::Bytes>::new())))
         });
         let layer = |limit| TimeoutLayer::after(limit).protocol(Http::new());
         let mut one = layer(SECOND).layer(backend);

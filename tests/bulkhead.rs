@@ -3,10 +3,10 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock, and spawns")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
 
-#[path = "support/fault.rs"]
-mod fault;
 #[path = "bulkhead/claims.rs"]
 mod claims;
+#[path = "support/fault.rs"]
+mod fault;
 #[path = "bulkhead/hostile.rs"]
 mod hostile;
 

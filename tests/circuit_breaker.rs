@@ -4,14 +4,16 @@
 
 #[path = "support/fault.rs"]
 mod fault;
+
 use std::convert::Infallible;
 use std::time::Duration;
 
 use crate::fault::Fault;
 use stanchion::circuit_breaker::State;
 use stanchion::classify::Class;
-use stanchion::{CarryRejected, 
-    CircuitBreaker, CircuitBreakerConfig, CircuitBreakerLayer, Error, Readiness, Reason, Rejected, Window,
+use stanchion::{
+    CarryRejected, CircuitBreaker, CircuitBreakerConfig, CircuitBreakerLayer, Error, Readiness, Reason,
+    Rejected, Window,
 };
 use tokio_test::{assert_pending, assert_ready_ok, task};
 use tower::{Layer, Service, ServiceExt, service_fn};
@@ -214,7 +216,8 @@ fn threads_that_rush_a_half_open_circuit_get_no_more_than_its_probes() {
 async fn any_future_runs_under_a_handle() {
     let handle = layer().handle();
     for _ in 0..2 {
-        let failed: Result<(), Failure> = handle.run(async { Err(Error::Inner(Fault("no connection"))) }).await;
+        let failed: Result<(), Failure> =
+            handle.run(async { Err(Error::Inner(Fault("no connection"))) }).await;
         assert_eq!(failed, Err(Error::Inner(Fault("no connection"))));
     }
     let mut polled = false;

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use stanchion::circuit_breaker::State;
 use stanchion::classify::Class;
-use stanchion::{CarryRejected, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Rejected, Window};
+use stanchion::{
+    CarryRejected, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Rejected, Window,
+};
 use tokio::sync::oneshot;
 use tokio_test::task;
 use tower::{Layer, Service, service_fn};

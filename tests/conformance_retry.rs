@@ -6,6 +6,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::panic, reason = "a test looks at the clock, and may fail")]
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -16,7 +17,7 @@ use serde::de::DeserializeOwned;
 use stanchion::classify::Class;
 use stanchion::protocol::{Classified, Plain};
 use stanchion::retry::Standard;
-use stanchion::telemetry::{Action, Event, CallOutcome, Source};
+use stanchion::telemetry::{Action, CallOutcome, Event, Source};
 use stanchion::{Backoff, Budget, Error, Jitter, RetryConfig, RetryLayer};
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt, service_fn};
@@ -266,6 +267,14 @@ impl Told {
         }
     }
 }
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl std::error::Error for End {}
 
 type Answer = Result<End, Error<End>>;
 

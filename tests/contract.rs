@@ -119,7 +119,7 @@ const fn two_at_a_time() -> BulkheadConfig {
     BulkheadConfig::new().max_in_flight(2)
 }
 
-fn full<C, W>(layer: &BulkheadLayer<C, W>) -> impl Sized + use<C, W> {
+fn full<W, P>(layer: &BulkheadLayer<W, P>) -> impl Sized + use<W, P> {
     std::iter::from_fn(|| layer.handle().try_acquire().ok()).collect::<Vec<_>>()
 }
 
@@ -150,7 +150,7 @@ const fn at_least_two() -> AdaptiveLimitConfig {
     AdaptiveLimitConfig::new().min_limit(2).initial_limit(2)
 }
 
-fn limit_reached<A, C, W>(layer: &AdaptiveLimitLayer<A, C, W>) -> impl Sized + use<A, C, W>
+fn limit_reached<A, W, P>(layer: &AdaptiveLimitLayer<A, W, P>) -> impl Sized + use<A, W, P>
 where
     A: Algorithm + Clone + PartialEq + Sync,
 {

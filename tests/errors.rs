@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use stanchion::circuit_breaker::{Readiness, State};
 use stanchion::classify::Class;
-use stanchion::{CarryRejected, 
-    CircuitBreaker, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, Reason, Rejected,
+use stanchion::{
+    CarryRejected, CircuitBreaker, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error,
+    Reason, Rejected,
 };
 use tokio::time::advance;
 use tokio_test::{assert_pending, assert_ready, task};
@@ -84,7 +85,7 @@ async fn three_layers_get_along<E>(
     stack: &Stack,
     mut service: impl Service<bool, Response = (), Error = E>,
     is_reset: impl Fn(&E) -> bool,
-    rejected: impl Fn(&E) -> Option<&Rejected>,
+    rejected: impl Fn(&E) -> Option<Rejected>,
 ) where
     E: CarryRejected + fmt::Debug,
 {
@@ -123,12 +124,13 @@ async fn three_layers_over_a_boxed_error() {
     three_layers_get_along(&stack, service, is_reset, |error| Rejected::find(&**error)).await;
 }
 
+#[cfg(feature = "anyhow")]
 #[tokio::test(start_paused = true)]
 async fn three_layers_over_anyhow() {
     let stack = Stack::new();
     let service = stack.around(backend().map_err(anyhow::Error::from));
     let is_reset = |error: &anyhow::Error| error.is::<io::Error>();
-    three_layers_get_along(&stack, service, is_reset, anyhow::Error::downcast_ref).await;
+    three_layers_get_along(&stack, service, is_reset, |error| error.downcast_ref().copied()).await;
     let in_context = anyhow::Error::from(refusal()).context("while paying");
     assert!(Rejected::find(in_context.as_ref()).is_some());
 }
@@ -148,7 +150,7 @@ async fn three_layers_over_an_own_enum() {
     let is_reset =
         |error: &Own| matches!(error, Own::Io(error) if error.kind() == io::ErrorKind::ConnectionReset);
     three_layers_get_along(&stack, service, is_reset, |error| match error {
-        Own::Rejected(rejected) => Some(rejected),
+        Own::Rejected(rejected) => Some(*rejected),
         Own::Io(_) => None,
     })
     .await;
@@ -163,26 +165,33 @@ async fn three_layers_over_the_ready_made_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn three_layers_over_the_ready_made_error_around_a_boxed_one() {
+async fn three_layers_over_an_error_of_std_io() {
     let stack = Stack::new();
-    let service = stack.around(backend().map_err(|error| Error::Inner(BoxError::from(error))));
-    let is_reset = |error: &Error<BoxError>| error.inner().is_some_and(|error| error.is::<io::Error>());
-    three_layers_get_along(&stack, service, is_reset, |error| Rejected::find(error)).await;
+    let is_reset = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
+    three_layers_get_along(&stack, stack.around(backend()), is_reset, CarryRejected::rejected).await;
 }
 
 /// An inner service that is not `Send`, with an error that is not, and no `std::error::Error` either.
 #[tokio::test(start_paused = true)]
 async fn three_layers_over_what_is_not_send() {
+    #[derive(Debug)]
+    enum Own {
+        Failed(Rc<str>),
+        Rejected(Rejected),
+    }
+
+    stanchion::carry_rejected!(Own, Rejected);
+
     let stack = Stack::new();
     let calls = Rc::new(std::cell::Cell::new(0));
     let count = Rc::clone(&calls);
     let backend = service_fn(move |succeeds: bool| {
         count.set(count.get() + 1);
         let reason = Rc::<str>::from("reset");
-        async move { if succeeds { Ok(()) } else { Err(Error::Inner(reason)) } }
+        async move { if succeeds { Ok(()) } else { Err(Own::Failed(reason)) } }
     });
-    let is_reset = |error: &Error<Rc<str>>| error.inner().is_some_and(|reason| &**reason == "reset");
-    three_layers_get_along(&stack, stack.around(backend), is_reset, Error::rejected).await;
+    let is_reset = |error: &Own| matches!(error, Own::Failed(reason) if &**reason == "reset");
+    three_layers_get_along(&stack, stack.around(backend), is_reset, Own::rejected).await;
     assert_eq!(calls.get(), 3, "two successes and a failure");
 }
 
@@ -223,18 +232,21 @@ fn below<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Opti
 }
 
 #[test]
-fn the_sources_of_a_boxed_inner_error_are_all_reachable() {
-    let error: Error<BoxError> = Error::Inner(Caused(reset()).into());
+fn the_sources_of_an_inner_error_are_all_reachable() {
+    let error = Error::Inner(Caused(reset()));
     assert_eq!(error.to_string(), "payment failed");
     assert!(below::<Caused>(&error).is_some());
     assert_eq!(below::<io::Error>(&error).unwrap().kind(), io::ErrorKind::ConnectionReset);
-    // Boxed as a whole, which is what tower's layers do to it, and wrapped again.
-    let error: BoxError = error.into();
-    assert!(below::<io::Error>(&*error).is_some());
-    let error: Error<BoxError> = Error::Inner(error);
-    assert!(below::<Error<BoxError>>(&error).is_some());
+    // Wrapped again, and boxed as a whole, which is what tower's layers do to it.
+    let error = Error::Inner(error);
+    assert!(below::<Error<Caused>>(&error).is_some());
     assert!(below::<io::Error>(&error).is_some());
     assert!(Rejected::find(&error).is_none());
+    let error: BoxError = error.into();
+    assert!(below::<Error<Caused>>(&*error).is_some());
+    assert!(below::<io::Error>(&*error).is_some());
+    assert!(Rejected::find(&*error).is_none());
+    assert!(error.rejected().is_none());
 }
 
 #[test]
@@ -244,24 +256,26 @@ fn an_inner_io_error_is_reachable() {
 }
 
 #[test]
-fn any_other_inner_error_is_reachable_once_it_is_boxed() {
+fn any_other_inner_error_is_reachable_too_and_stays_so_once_it_is_boxed() {
     let error = Error::Inner(Caused(reset()));
     assert!(matches!(error.inner(), Some(Caused(_))));
-    let error = error.boxed();
     assert!(below::<Caused>(&error).is_some());
     assert!(below::<io::Error>(&error).is_some());
+    let error = BoxError::from(error);
+    assert!(below::<Caused>(&*error).is_some());
+    assert!(below::<io::Error>(&*error).is_some());
 }
 
 #[test]
 fn a_refusal_is_found_wherever_in_the_chain_it_is() {
     let rejected = refusal();
-    let direct: Error<io::Error> = Error::Rejected(rejected.clone());
-    let boxed: BoxError = direct.into();
-    let wrapped: Error<BoxError> = Error::Inner(boxed);
-    let in_io = io::Error::other(Error::<BoxError>::Rejected(rejected.clone()));
-    let errors: [&(dyn StdError + 'static); 3] = [&rejected, &wrapped, &in_io];
+    let direct: Error<io::Error> = Error::Rejected(rejected);
+    let wrapped: Error<Error<io::Error>> = Error::Inner(Error::Rejected(rejected));
+    let caused = Caused(io::Error::other(Error::<Caused>::Rejected(rejected)));
+    let in_io = io::Error::other(BoxError::from(Error::<Caused>::Rejected(rejected)));
+    let errors: [&(dyn StdError + 'static); 5] = [&rejected, &direct, &wrapped, &caused, &in_io];
     for error in errors {
-        assert_eq!(Rejected::find(error), Some(&rejected), "{error:?}");
+        assert_eq!(Rejected::find(error), Some(rejected), "{error:?}");
     }
 }
 
@@ -386,14 +400,18 @@ async fn stacks_may_be_called_in_spawned_tasks() {
     let erased = BoxCloneSyncService::new(backend().map_err(BoxError::from));
     let boxed = stack.around(erased);
     let ready_made = stack.around(backend().map_err(Error::Inner));
-    let in_a_box = stack.around(backend().map_err(|error| Error::Inner(BoxError::from(error))));
+    let as_it_is = stack.around(backend());
     let limited = ConcurrencyLimitLayer::new(2).layer(stack.around(ready_made.clone()));
-    let buffered =
-        Buffer::new(stack.around(backend().map_err(anyhow::Error::from)).map_err(BoxError::from), 4);
+    let buffered = Buffer::new(stack.around(backend()).map_err(BoxError::from), 4);
     tokio::spawn(async move { boxed.oneshot(true).await }).await.unwrap().unwrap();
     tokio::spawn(async move { ready_made.oneshot(true).await }).await.unwrap().unwrap();
-    tokio::spawn(async move { in_a_box.oneshot(true).await }).await.unwrap().unwrap();
+    tokio::spawn(async move { as_it_is.oneshot(true).await }).await.unwrap().unwrap();
     tokio::spawn(async move { limited.oneshot(true).await }).await.unwrap().unwrap();
+    #[cfg(feature = "anyhow")]
+    {
+        let anyhow = stack.around(backend().map_err(anyhow::Error::from));
+        tokio::spawn(async move { anyhow.oneshot(true).await }).await.unwrap().unwrap();
+    }
     // Not in a block of its own: tower's buffer asks for a bound that rustc cannot see through there (#64552).
     tokio::spawn(buffered.oneshot(true)).await.unwrap().unwrap();
 }

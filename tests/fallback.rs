@@ -5,6 +5,7 @@
 
 #[path = "support/fault.rs"]
 mod fault;
+
 use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, pending, poll_fn, ready};
@@ -100,6 +101,12 @@ async fn a_value_is_cloned_only_when_it_is_used() {
 async fn neither_request_nor_response_nor_service_nor_function_needs_to_be_cloned() {
     #[derive(Debug)]
     struct Only(Rc<Cell<u32>>);
+    impl fmt::Display for Only {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "number {}", self.0.get())
+        }
+    }
+    impl std::error::Error for Only {}
     struct Inner;
     impl Service<Only> for Inner {
         type Response = Only;
@@ -245,14 +252,14 @@ async fn a_judge_is_not_asked_about_refusals() {
 #[tokio::test(start_paused = true)]
 async fn on_rejections_only_refusals_are_answered() {
     let (breaker, operator) = breaker();
-    let layer = FallbackLayer::value(7).classify(judge).on_rejections();
-    let service = layer.layer(breaker.layer(backend()));
+    let layer = || FallbackLayer::value(7).classify(judge).on_rejections();
+    let service = layer().layer(breaker.layer(backend()));
     assert_eq!(service.clone().oneshot(failed()).await, failed());
     assert_eq!(service.clone().oneshot(Ok(503)).await, Ok(503));
     operator.force_open();
     assert_eq!(service.oneshot(Ok(1)).await, Ok(7));
     operator.close();
-    let service = layer.on_failures().layer(backend());
+    let service = layer().on_failures().layer(backend());
     assert_eq!(service.oneshot(failed()).await, Ok(7));
 }
 
@@ -299,14 +306,22 @@ async fn a_call_that_was_given_up_is_a_failure_and_no_refusal() {
         }
     }
     let retry = RetryLayer::new(RetryConfig::new()).classify(judge);
-    let layer = FallbackLayer::with(|(), failure: &Failure<u32, Failed>| {
-        assert_eq!(failure.why(), Why::TimedOut);
-        Some(7)
-    })
-    .classify(|_: Result<&u32, &Failed>| Class::Success);
-    assert_eq!(layer.layer(retry.layer(Tired::default())).oneshot(()).await, Ok(7));
-    let result = layer.on_rejections().layer(retry.layer(Tired::default())).oneshot(()).await;
-    assert!(matches!(result, Err(Error::Rejected(rejected)) if rejected.reason() == Reason::NotReady));
+    let layer = || {
+        FallbackLayer::with(|(), failure: &Failure<u32, Failed>| {
+            assert_eq!(failure.why(), Why::TimedOut);
+            Some(7)
+        })
+    };
+    let tired = || retry.layer(Tired::default());
+    assert_eq!(layer().layer(tired()).oneshot(()).await, Ok(7));
+    assert_eq!(layer().classify(judge).layer(tired()).oneshot(()).await, Ok(7));
+    // Unlike a refusal, it is put before the classifier.
+    let lenient = layer().classify(|_: Result<&u32, &Failed>| Class::Success);
+    for result in
+        [lenient.layer(tired()).oneshot(()).await, layer().on_rejections().layer(tired()).oneshot(()).await]
+    {
+        assert!(matches!(result, Err(Error::Rejected(rejected)) if rejected.reason() == Reason::NotReady));
+    }
 }
 
 // Another service.

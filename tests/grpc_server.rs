@@ -187,8 +187,10 @@ fn pushback(status: &Status) -> Option<u64> {
 
 #[tokio::test]
 async fn a_full_bulkhead_is_resource_exhausted() {
-    let layer =
-        BulkheadLayer::new(BulkheadConfig::new().max_in_flight(1)).name("greeter").protocol(Http::new()).hold_until_body_end();
+    let layer = BulkheadLayer::new(BulkheadConfig::new().max_in_flight(1))
+        .name("greeter")
+        .protocol(Http::new())
+        .hold_until_body_end();
     let bulkhead = layer.handle();
     let served = Served::behind(
         ServiceBuilder::new().layer(respond(grpc_response)).layer(layer).map_err(Error::<Infallible>::Inner),

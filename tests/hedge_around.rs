@@ -9,6 +9,7 @@ mod fault;
 mod script;
 
 use std::cell::Cell;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -20,12 +21,12 @@ use script::{
     Answer, DELAY, LONG, MS, NOW, Protocol, Request, SOME, Script, after, call, config, failed, layer,
     tokens, with,
 };
-use stanchion::classify::Class;
+use stanchion::classify::{Asking, Class};
 use stanchion::hedge::HedgeDelay;
 use stanchion::protocol::copied;
 use stanchion::telemetry::{Event, Source};
 use stanchion::{
-    Budget, CircuitBreakerConfig, CircuitBreakerLayer, Deadline, HedgeConfig, HedgeLayer, RetryConfig,
+    Budget, CircuitBreakerConfig, CircuitBreakerLayer, Deadline, Error, HedgeConfig, HedgeLayer, RetryConfig,
     RetryLayer,
 };
 use tokio::time::{advance, sleep, timeout};
@@ -48,7 +49,7 @@ async fn calls(service: &mut Hedged, script: &Script, number: u32, original: Dur
     }
 }
 
-type Hedged = stanchion::Hedge<Script, Protocol>;
+type Hedged = stanchion::Hedge<Script, Asking<Protocol>>;
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_hedged_until_the_quantile_is_known() {
@@ -361,7 +362,7 @@ async fn a_copy_that_is_not_wanted_any_more_leaves_the_queue_for_the_service() {
 async fn an_answer_that_is_a_failure_is_dropped_before_another_copy_is_sent_or_waited_for() {
     for original in [NOW, DELAY + SOME] {
         let (answer, calls) = (Rc::new(()), Cell::new(0));
-        let layer = HedgeLayer::new(config()).classify(|_: Result<&Rc<()>, &()>| Class::Failure);
+        let layer = HedgeLayer::new(config()).classify_opaque(|_: Result<&Rc<()>, &()>| Class::Failure);
         let mut service = layer.layer(tower::service_fn(|()| {
             assert_eq!(Rc::strong_count(&answer), 1);
             calls.set(calls.get() + 1);
@@ -503,19 +504,31 @@ async fn services_of_one_layer_share_latencies_and_budget_and_two_layers_do_not(
     assert_eq!(layer.handle().budget().balance(), 9.0);
     calls(&mut layer.layer(script.clone()), &script, 1, MS, MS).await;
     assert_eq!(layer.handle().budget().balance(), 9.1, "a tenth of the calls may be hedged");
-    let named = layer.clone().name("other");
-    assert_eq!(named.handle().delay(), None);
+    let other = with(quantile(0.9).min_samples(1)).name("other");
+    assert_eq!(other.handle().delay(), None);
+    assert_eq!(other.handle().budget().balance(), 10.0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_called_may_borrow_and_stay_on_its_thread() {
+    #[derive(Debug, PartialEq)]
+    struct Cut(Rc<str>);
+
+    impl fmt::Display for Cut {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(&self.0)
+        }
+    }
+
+    impl std::error::Error for Cut {}
+
     #[derive(Clone)]
     struct Trim<'a>(Rc<Cell<u32>>, &'a str);
 
     impl<'a> Service<&'a str> for Trim<'_> {
         type Response = &'a str;
-        type Error = Rc<str>;
-        type Future = Pin<Box<dyn Future<Output = Result<&'a str, Rc<str>>> + 'a>>;
+        type Error = Error<Cut>;
+        type Future = Pin<Box<dyn Future<Output = Result<&'a str, Error<Cut>>> + 'a>>;
 
         fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
             Poll::Ready(Ok(()))
@@ -528,7 +541,7 @@ async fn what_is_called_may_borrow_and_stay_on_its_thread() {
                 if calls.get() == 1 {
                     sleep(LONG).await;
                 }
-                Ok(request.get(mark..).unwrap())
+                request.get(mark..).ok_or_else(|| Error::Inner(Cut(request.into())))
             })
         }
     }
@@ -541,7 +554,7 @@ async fn what_is_called_may_borrow_and_stay_on_its_thread() {
 // What is told.
 
 /// What observers hear, one word or line for each event.
-fn heard(layer: HedgeLayer<Protocol>) -> (HedgeLayer<Protocol>, Arc<Mutex<Vec<String>>>) {
+fn heard(layer: HedgeLayer<Asking<Protocol>>) -> (HedgeLayer<Asking<Protocol>>, Arc<Mutex<Vec<String>>>) {
     let heard = Arc::new(Mutex::new(vec![]));
     let lines = Arc::clone(&heard);
     let layer = layer.name("inventory").observer(move |source: &Source, event: &Event<'_>| {
@@ -557,7 +570,7 @@ fn heard(layer: HedgeLayer<Protocol>) -> (HedgeLayer<Protocol>, Arc<Mutex<Vec<St
 }
 
 async fn told(
-    layer: HedgeLayer<Protocol>,
+    layer: HedgeLayer<Asking<Protocol>>,
     request: Request,
     steps: impl IntoIterator<Item = (Duration, Answer)>,
 ) -> Vec<String> {

@@ -20,8 +20,8 @@ use http_body::Body;
 use http_body_util::{BodyExt, Empty};
 use httpdate::HttpDate;
 use stanchion::circuit_breaker::{Cause, Permit, State};
-use stanchion::protocol::http::{GuardedBody, Http};
 use stanchion::classify::{CarryGuard, Class, Classify, Guard, Outcome};
+use stanchion::protocol::http::{GuardedBody, Http};
 use stanchion::{CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, Window};
 use tokio::time::advance;
 use tokio_test::{assert_pending, assert_ready, task};
@@ -223,11 +223,24 @@ async fn a_failed_status_is_a_failure_at_once_and_its_body_can_still_be_read() {
 
 #[tokio::test]
 async fn every_other_status_is_what_becomes_of_its_body() {
-    for status in [100, 200, 201, 206, 301, 307, 400, 401, 404, 409, 418, 429, 499] {
+    for status in [100, 200, 201, 206, 301, 307, 400, 401, 404, 409, 418, 499] {
         let (response, told) = settle(Http::new(), Ok(respond(status, Some(b"7"))));
         assert_eq!(told.ends(), [], "{status}");
         response.unwrap().into_body().collect().await.unwrap();
         assert_eq!(told.ends(), [End::As(Success)], "{status}");
+    }
+}
+
+/// The caller has not got what it asked for, so the body does not matter.
+#[tokio::test]
+async fn a_status_that_asks_for_another_attempt_is_a_success_at_once_and_its_body_can_still_be_read() {
+    for status in [408, 425, 429] {
+        let (response, told) = settle(Http::new(), Ok(respond(status, Some(b"7"))));
+        let ends = [End::AndWait(Success, Duration::from_secs(7))];
+        assert_eq!(told.ends(), ends, "{status}");
+        let body = response.unwrap().into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, "sorry");
+        assert_eq!(told.ends(), ends, "told twice");
     }
 }
 

@@ -16,10 +16,11 @@ use source::Source;
 
 /// From the bottom up. `lib.rs` stands above all of them.
 const LAYERS: &[&[&str]] = &[
-    &["sync", "clock", "macros", "numbered", "buckets", "mark"],
+    &["sync", "clock", "numbered", "buckets"],
     &[
         "error",
         "config",
+        "macros",
         "deadline",
         "window",
         "in_flight",
@@ -66,7 +67,7 @@ const WITHIN: &[(&str, &str)] = &[
 /// know neither tokio nor tower.
 const PURE_MODULES: &[&str] =
     &["numbered", "buckets", "window", "in_flight", "permits", "backoff", "budget", "latency", "headers"];
-const PURE_FILES: &[&str] = &["state", "orders", "trial", "store", "rule", "word", "meter", "algorithm"];
+const PURE_FILES: &[&str] = &["state", "orders", "trial", "store", "when", "word", "meter", "algorithm"];
 
 /// The functions of `tokio::time` that arm a timer.
 const TIMERS: &[&str] = &["sleep", "sleep_until", "timeout", "timeout_at", "interval", "interval_at", "*"];
@@ -161,13 +162,15 @@ fn atomics(source: &Source, found: &mut BTreeSet<String>) {
 /// What is compiled depends on features in few places only, and never where calls pass.
 fn features(source: &Source, found: &mut BTreeSet<String>) {
     let is_config = source.module.last().is_some_and(|last| last == "config");
-    if is_config || matches!(source.top(), None | Some("classify" | "protocol" | "telemetry" | "respond")) {
+    if is_config
+        || matches!(source.top(), None | Some("error" | "classify" | "protocol" | "telemetry" | "respond"))
+    {
         return;
     }
     for line in source.features.iter().filter(|line| !line.test) {
         let (file, number) = (&source.file, line.number);
         found.insert(format!(
-            "{file}:{number}: `cfg(feature)` belongs to lib.rs, classify, protocol, telemetry, respond or a config file"
+            "{file}:{number}: `cfg(feature)` belongs to lib.rs, error, classify, protocol, telemetry, respond or a config file"
         ));
     }
 }
@@ -476,6 +479,7 @@ mod checker {
             fails("src/window.rs", text, "`cfg(feature)` belongs to");
             passes("src/hedge/config.rs", text);
             passes("src/config.rs", text);
+            passes("src/error/carry_rejected.rs", text);
             passes("src/classify/http.rs", text);
             passes("src/telemetry/mod.rs", text);
             passes("src/protocol/mod.rs", text);

@@ -6,16 +6,17 @@
 
 #[path = "support/fault.rs"]
 mod fault;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::fault::Fault;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use crate::fault::Fault;
 use stanchion::adaptive_limit::{Algorithm, Next, Sample};
 use stanchion::circuit_breaker::State;
 use stanchion::classify::Class;
@@ -426,7 +427,7 @@ async fn what_retries_do_can_be_read_from_their_metrics() {
 
     let breaker = CircuitBreakerLayer::new(config());
     breaker.handle().force_open();
-    let refused = handle.run(|| breaker.handle().run(async { Ok::<(), Error<&str>>(()) })).await;
+    let refused = handle.run(|| breaker.handle().run(async { Ok::<(), Error<Fault>>(()) })).await;
     assert!(refused.is_err());
 
     let counted = counted(NAME).await;
@@ -557,7 +558,7 @@ async fn an_adaptive_limit_shows_its_load_and_counts_waits_and_refusals_by_their
     assert_eq!(series("tidal").await, expected([0.0, 0.0, 4.0, 0.0, 0.0, 0.0, 0.0]));
     for limit in [3.0, 2.0, 1.0, 1.0] {
         advance(SECOND).await;
-        handle.run(async { Ok::<_, Error<&str>>(()) }).await.unwrap();
+        handle.run(async { Ok::<_, Error<Fault>>(()) }).await.unwrap();
         assert_eq!(series("tidal").await, expected([0.0, 0.0, limit, 0.0, 0.0, 0.0, 0.0]));
     }
     let held = handle.try_acquire().unwrap();
@@ -608,8 +609,7 @@ async fn what_a_rate_limit_does_can_be_read_from_its_metrics() {
         assert_eq!(names.map(|name| reading[&name]), expected);
     };
     expect(&series("quotas").await, [0.0; 5]);
-    let mut service =
-        layer.layer(tower::service_fn(|_: u32| std::future::ready(Ok::<_, Error<Fault>>(()))));
+    let mut service = layer.layer(tower::service_fn(|_: u32| std::future::ready(Ok::<_, Error<Fault>>(()))));
     assert!(other.handle().try_take_for(&5_u32, 1).is_ok());
     for (key, is_answered) in [(1, true), (2, true), (3, false)] {
         assert_eq!(service.call(key).await.is_ok(), is_answered);

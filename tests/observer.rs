@@ -5,6 +5,7 @@
 
 #[path = "support/fault.rs"]
 mod fault;
+
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::channel;
@@ -15,10 +16,10 @@ use std::time::Duration;
 use crate::fault::Fault;
 use stanchion::circuit_breaker::{Cause, Readiness, State, Transition};
 use stanchion::classify::Class;
-use stanchion::telemetry::{Event, CallOutcome, Source};
+use stanchion::telemetry::{CallOutcome, Event, Source};
 use stanchion::{
-    CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, Reason, Rejected, RetryConfig,
-    RetryHandle, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer, Window,
+    CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, Reason, RetryConfig, RetryHandle,
+    RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer, Window,
 };
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::advance;
@@ -121,7 +122,7 @@ async fn each_call_is_one_event_with_its_outcome() {
     let mut service = layer.layer(service_fn(|end: Result<u32, &'static str>| async move {
         match end {
             Err("never") => std::future::pending().await,
-            end => end.map_err(Error::Inner),
+            end => end.map_err(|error| Error::Inner(Fault(error))),
         }
     }));
     let mut call = async |end| service.ready().await.unwrap().call(end).await;
@@ -706,9 +707,9 @@ async fn an_observer_of_retries_may_call_back_and_may_panic() {
     let run = layer.handle();
     let answer = run.run(|| {
         attempts += 1;
-        async { Err::<(), _>("failed") }
+        async { Err::<(), Failure>(Failure::Inner(Fault("failed"))) }
     });
-    assert_eq!(answer.await, Err("failed"));
+    assert_eq!(answer.await, Err(Failure::Inner(Fault("failed"))));
     assert_eq!(attempts, 2);
 }
 
@@ -722,7 +723,7 @@ async fn a_call_that_is_given_up_is_one_event_and_any_other_none() {
         });
     let handle = layer.handle();
     handle.run(async { Ok::<_, Failure>(()) }).await.unwrap();
-    handle.run(async { Err::<(), Failure>(Failure::Inner("broken")) }).await.unwrap_err();
+    handle.run(async { Err::<(), Failure>(Failure::Inner(Fault("broken"))) }).await.unwrap_err();
     drop(handle.run(std::future::pending::<Result<(), Failure>>()));
     assert!(heard.lock().unwrap().is_empty());
     handle.run(std::future::pending::<Result<(), Failure>>()).await.unwrap_err();
@@ -746,7 +747,7 @@ async fn a_throttled_call_is_one_event_and_any_other_none() {
         },
     );
     let mut service =
-        layer.layer(service_fn(|()| std::future::ready(Err::<(), _>(Failure::Inner("broken")))));
+        layer.layer(service_fn(|()| std::future::ready(Err::<(), _>(Failure::Inner(Fault("broken"))))));
     for _ in 0..10 {
         service.call(()).await.unwrap_err();
     }
@@ -762,7 +763,7 @@ async fn an_observer_that_panics_harms_no_throttle() {
     let layer =
         ThrottleLayer::new(ThrottleConfig::new()).observer(|_: &Source, _: &Event<'_>| panic!("an observer"));
     let mut service =
-        layer.layer(service_fn(|()| std::future::ready(Err::<(), _>(Failure::Inner("broken")))));
+        layer.layer(service_fn(|()| std::future::ready(Err::<(), _>(Failure::Inner(Fault("broken"))))));
     while layer.handle().snapshot().refused == 0 {
         service.call(()).await.unwrap_err();
     }

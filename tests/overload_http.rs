@@ -128,7 +128,7 @@ fn finding(router: Router) -> Router {
     router.layer(
         ServiceBuilder::new()
             .layer(respond(http_response))
-            .layer(AdaptiveLimitLayer::new(config).protocol(Http::new()).protocol(Http::new()))
+            .layer(AdaptiveLimitLayer::new(config).protocol(Http::new()))
             .map_err(Error::<Infallible>::Inner),
     )
 }

@@ -4,6 +4,7 @@
 
 #[path = "support/fault.rs"]
 mod fault;
+
 use std::future::{Future, pending, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;

@@ -3,10 +3,10 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock, and its calls are tasks")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
-#[path = "support/fault.rs"]
-mod fault;
 #[path = "rate_limit/deadline.rs"]
 mod deadline;
+#[path = "support/fault.rs"]
+mod fault;
 #[path = "rate_limit/keys.rs"]
 mod keys;
 
@@ -421,7 +421,7 @@ async fn futures_are_as_sendable_as_the_service_is() {
     fn is_send<T: Future + Send>(future: T) -> T {
         future
     }
-    let layer = RateLimitLayer::new(ten_per_second(1));
-    assert!(is_send(layer.layer(service_fn(echo)).call(1)).await.is_ok());
-    assert!(is_send(layer.waits().layer(service_fn(echo)).call(1)).await.is_ok());
+    let layer = || RateLimitLayer::new(ten_per_second(1));
+    assert!(is_send(layer().layer(service_fn(echo)).call(1)).await.is_ok());
+    assert!(is_send(layer().waits().layer(service_fn(echo)).call(1)).await.is_ok());
 }

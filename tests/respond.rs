@@ -5,7 +5,9 @@
 
 #[path = "support/fault.rs"]
 mod fault;
+
 use std::convert::Infallible;
+use std::fmt;
 use std::future::{Future, Ready, ready};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -32,10 +34,14 @@ async fn responses_and_errors_pass_and_a_refusal_is_a_response() {
         .layer(respond(say))
         .layer(&layer)
         .map_err(Error::Inner)
-        .service(service_fn(|text: Result<&'static str, &'static str>| ready(text.map(str::to_owned))));
+        .service(service_fn(|text: Result<&'static str, Fault>| ready(text.map(str::to_owned))));
     let mut call = async |request| service.ready().await.unwrap().call(request).await;
     assert_eq!(call(Ok("hello")).await, Ok("hello".to_owned()));
-    assert_eq!(call(Err("broken")).await, Err("broken"), "the error type from below the layers");
+    assert_eq!(
+        call(Err(Fault("broken"))).await,
+        Err(Fault("broken")),
+        "the error type from below the layers"
+    );
     assert_eq!(call(Ok("hello")).await, Ok("payments says circuit is open".to_owned()));
     layer.handle().close();
     assert_eq!(call(Ok("hello")).await, Ok("hello".to_owned()));
@@ -80,7 +86,7 @@ async fn a_refusal_in_poll_ready_is_the_response_to_the_call() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_poll_ready_passes() {
     let mut service = respond(say).layer(Says(Some(Error::Inner(Fault("cannot connect")))));
-    assert_eq!(service.ready().await.unwrap_err(), "cannot connect");
+    assert_eq!(service.ready().await.unwrap_err(), Fault("cannot connect"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -98,12 +104,23 @@ async fn a_circuit_that_is_waited_for_is_still_waited_for() {
 
 #[tokio::test(start_paused = true)]
 async fn neither_the_service_nor_the_function_need_be_send_or_live_for_ever() {
+    #[derive(Debug)]
+    struct Local(Rc<str>);
+
+    impl fmt::Display for Local {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(&self.0)
+        }
+    }
+
+    impl std::error::Error for Local {}
+
     let greeting = String::from("sorry");
     let count = Rc::new(());
     let layer = breaker();
     let service = layer.layer(service_fn(|(): ()| {
         let count = Rc::clone(&count);
-        async move { Ok::<_, Error<Rc<str>>>(Rc::strong_count(&count).to_string()) }
+        async move { Ok::<_, Error<Local>>(Rc::strong_count(&count).to_string()) }
     }));
     let mut service = respond(|_| greeting.clone()).layer(service);
     assert_eq!(service.ready().await.unwrap().call(()).await.unwrap(), "2");

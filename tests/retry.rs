@@ -3,10 +3,10 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock, and spawns")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
-#[path = "support/fault.rs"]
-mod fault;
 #[path = "retry/deadline.rs"]
 mod deadline;
+#[path = "support/fault.rs"]
+mod fault;
 #[path = "retry/handle.rs"]
 mod handle;
 #[cfg(feature = "http")]
@@ -17,6 +17,7 @@ mod readiness;
 #[path = "retry/reconfigured.rs"]
 mod reconfigured;
 
+use std::fmt;
 use std::future::{Future, pending};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -27,8 +28,7 @@ use std::time::Duration;
 
 use crate::fault::Fault;
 use stanchion::circuit_breaker::State;
-use stanchion::classify::Class;
-use stanchion::classify::Outcome;
+use stanchion::classify::{Class, Outcome};
 use stanchion::telemetry::{Event, Source};
 use stanchion::{
     Backoff, Budget, BudgetConfig, CircuitBreakerConfig, CircuitBreakerLayer, Error, Jitter, Reason,
@@ -150,7 +150,7 @@ impl Heard {
 async fn a_failure_is_repeated_after_growing_waits_and_the_last_one_is_handed_out() {
     let heard = Heard::default();
     let (service, starts) = backend(|attempt| async move {
-        Err::<(), _>(Error::Inner(["first", "second", "third"][attempt as usize - 1]))
+        Err::<(), _>(Error::Inner(Fault(["first", "second", "third"][attempt as usize - 1])))
     });
     let answer = heard.by(layer()).layer(service).oneshot(7).await;
     assert_eq!(answer, Err(Error::Inner(Fault("third"))));
@@ -198,7 +198,9 @@ async fn a_closure_says_what_an_end_means() {
         Ok(503) => Outcome::failure(),
         Ok(_) => Outcome::success(),
         Err(Error::Inner(Fault("not found"))) => Class::Ignored.into(),
-        Err(Error::Inner(Fault("bad request"))) => Outcome::failure().retryable(stanchion::classify::Retryable::Never),
+        Err(Error::Inner(Fault("bad request"))) => {
+            Outcome::failure().retryable(stanchion::classify::Retryable::Never)
+        }
         Err(_) => Outcome::failure(),
     });
     let mut service = heard.by(layer).layer(service);
@@ -523,11 +525,23 @@ async fn a_call_is_send_and_may_borrow_as_its_service_does() {
     let service = is_send(layer().layer(service));
     assert_eq!(tokio::spawn(is_send(service.oneshot(7))).await.unwrap(), Ok(2));
 
+    /// An error that borrows.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Lost<'a>(&'a str);
+
+    impl fmt::Display for Lost<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl std::error::Error for Lost<'_> {}
+
     let text = String::from(" a ");
     let failures = std::cell::Cell::new(1);
     let borrows = service_fn(|request: &str| {
         let left = failures.replace(0);
-        let answer = if left == 0 { Ok(request.trim().len()) } else { Err(Error::Inner(text.as_str())) };
+        let answer = if left == 0 { Ok(request.trim().len()) } else { Err(Error::Inner(Lost(&text))) };
         async move { answer }
     });
     let answer = layer().layer(borrows).oneshot(text.as_str()).await;
@@ -537,7 +551,9 @@ async fn a_call_is_send_and_may_borrow_as_its_service_does() {
     let mut attempts = 0;
     let run = is_send(handle.run(|| {
         attempts += 1;
-        async { Ok::<_, &str>(text.len()) }
+        async { Ok::<_, Error<Lost<'_>>>(text.len()) }
     }));
     assert_eq!(run.await, Ok(3));
+    let run = is_send(handle.run_opaque(|| async { Err::<(), _>(text.as_str()) }));
+    assert_eq!(run.await, Err(" a "));
 }

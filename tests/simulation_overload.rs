@@ -19,8 +19,8 @@ mod overload;
 #[path = "support/virtual_server.rs"]
 mod virtual_server;
 
-use overload::{BrownOut, Figures, behind, deadline};
 use crate::fault::Fault;
+use overload::{BrownOut, Figures, behind, deadline};
 use stanchion::admission::MinRemaining;
 use stanchion::{AdaptiveLimitConfig, AdaptiveLimitLayer, BulkheadConfig, Discipline, Error};
 use tower::{BoxError, Layer, Service, ServiceBuilder};

@@ -14,8 +14,8 @@ use std::time::Duration;
 use http_body_util::Full;
 use reqwest::{Body, Client, Method, Request, Response, Url};
 use stanchion::circuit_breaker::State;
-use stanchion::protocol::http::{Http, is_unprocessed};
 use stanchion::classify::{Class, Classify, Outcome};
+use stanchion::protocol::http::{Http, is_unprocessed};
 use stanchion::protocol::{Carry, Cover, Replay, Timeouts, Watch};
 use stanchion::{
     Backoff, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, Reason, RetryConfig,
@@ -63,9 +63,7 @@ impl Classify<Response, Error<reqwest::Error>> for OverReqwest {
                 *head.headers_mut() = response.headers().clone();
                 Classify::<_, Infallible>::classify(&Http::new(), Ok(&head))
             }
-            Err(Error::Inner(error)) if error.is_connect() || is_unprocessed(error) => {
-                Outcome::unprocessed()
-            }
+            Err(Error::Inner(error)) if error.is_connect() || is_unprocessed(error) => Outcome::unprocessed(),
             Err(_) => Outcome::failure(),
         }
     }

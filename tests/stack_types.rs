@@ -9,7 +9,6 @@
 mod server;
 
 use std::convert::Infallible;
-use std::error::Error as StdError;
 use std::time::Duration;
 
 use axum::Router;
@@ -41,7 +40,7 @@ type Outgoing = Request<Full<Bytes>>;
 fn typed() -> (
     impl Service<
         Outgoing,
-        Response = Response<impl http_body::Body<Data = Bytes, Error: StdError + Send + Sync> + Send + use<>>,
+        Response = Response<impl http_body::Body<Data = Bytes, Error = BoxError> + Send + use<>>,
         Error = Error<legacy::Error>,
         Future: Send,
     > + Clone

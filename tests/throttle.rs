@@ -5,15 +5,15 @@
 
 #[path = "support/fault.rs"]
 mod fault;
+
 use std::future::pending;
 use std::time::Duration;
 
 use crate::fault::Fault;
-use stanchion::classify::Class;
-use stanchion::classify::Outcome;
+use stanchion::classify::{Class, Outcome};
 use stanchion::{
-    CircuitBreakerConfig, CircuitBreakerLayer, Error, Reason, Rejected, ThrottleConfig, ThrottleHandle,
-    ThrottleLayer, TimeoutLayer,
+    CircuitBreakerConfig, CircuitBreakerLayer, Error, Reason, ThrottleConfig, ThrottleHandle, ThrottleLayer,
+    TimeoutLayer,
 };
 use tokio::time::advance;
 use tokio_test::{assert_pending, assert_ready_err, task};
@@ -119,7 +119,7 @@ async fn all_services_of_all_clones_share_the_counts() {
         fail(service, 3).await;
     }
     assert_eq!(counts(&layer.handle()), (9, 0, 0));
-    let other = layer.clone().name("other");
+    let other = ThrottleLayer::new(config()).name("other");
     assert_eq!(counts(&other.handle()), (0, 0, 0), "another layer");
 }
 
@@ -171,13 +171,21 @@ async fn its_own_refusal_is_no_failure_for_a_breaker_further_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_further_in_is_no_accepted_request_whatever_the_judge() {
-    let layer = ThrottleLayer::new(config()).classify(|_: Result<&u32, &Failure>| Outcome::success());
-    let service = service_fn(|()| pending::<Answer>());
-    let mut service = layer.layer(TimeoutLayer::per_attempt(SECOND).layer(service));
-    let error = call(&mut service, ()).await.unwrap_err();
-    assert_eq!(error.rejected().map(|rejected| rejected.reason()), Some(Reason::AttemptTimeout));
-    assert_eq!(counts(&layer.handle()), (1, 0, 0));
+async fn a_timeout_further_in_is_no_accepted_request_unless_the_classifier_says_so() {
+    let timed_out = |result: Result<&u32, &Failure>| {
+        let rejected = result.unwrap_err().rejected().unwrap();
+        assert_eq!(rejected.reason(), Reason::AttemptTimeout);
+        Outcome::success()
+    };
+    let (plain, lenient) = (ThrottleLayer::new(config()), ThrottleLayer::new(config()).classify(timed_out));
+    let hangs = TimeoutLayer::per_attempt(SECOND).layer(service_fn(|()| pending::<Answer>()));
+    for error in [
+        call(&mut plain.layer(hangs.clone()), ()).await.unwrap_err(),
+        call(&mut lenient.layer(hangs), ()).await.unwrap_err(),
+    ] {
+        assert_eq!(error.rejected().map(|rejected| rejected.reason()), Some(Reason::AttemptTimeout));
+    }
+    assert_eq!((counts(&plain.handle()), counts(&lenient.handle())), ((1, 0, 0), (1, 1, 0)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -273,7 +281,7 @@ mod http {
     use ::http::{Response, StatusCode};
     use stanchion::protocol::http::Http;
 
-    use super::{Error, ThrottleLayer, call, config, counts, service_fn};
+    use super::{Error, Fault, ThrottleLayer, call, config, counts, service_fn};
     use tower::Layer;
 
     #[tokio::test(start_paused = true)]

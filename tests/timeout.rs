@@ -5,7 +5,9 @@
 
 #[path = "support/fault.rs"]
 mod fault;
+
 use std::future::{Future, pending, poll_fn, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -355,7 +357,8 @@ async fn a_caller_that_goes_away_is_no_timeout() {
 
 #[tokio::test(start_paused = true)]
 async fn an_error_of_the_service_passes_as_it_is() {
-    let mut service = after(SECOND).layer(service_fn(|()| ready(Err::<(), _>(Error::Inner(Fault("broken"))))));
+    let mut service =
+        after(SECOND).layer(service_fn(|()| ready(Err::<(), _>(Error::Inner(Fault("broken"))))));
     assert_eq!(call(&mut service, ()).await, Err(Error::Inner(Fault("broken"))));
 }
 
@@ -497,7 +500,8 @@ async fn the_end_of_an_outer_limit_is_named_by_the_layer_that_has_set_it() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_limit_of_its_own_a_layer_goes_by_the_deadline() {
-    let layer = TimeoutLayer::new(TimeoutConfig::new().limit(Limit::Deadline)).name("outer").protocol(Queries);
+    let layer =
+        TimeoutLayer::new(TimeoutConfig::new().limit(Limit::Deadline)).name("outer").protocol(Queries);
     assert_eq!(layer.handle().limit(), None);
     let mut service = layer.layer(Backend::default());
     assert_eq!(call(&mut service, Query::of(YEAR)).await, Ok(None));
@@ -929,18 +933,24 @@ async fn calls_that_had_too_little_time_tell_how_much_is_needed_at_least() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_layer_that_is_renamed_measures_by_itself() {
+async fn each_layer_measures_by_itself_and_its_clones_with_it() {
     let slow = TimeoutLayer::new(adaptive(2.0)).name("slow");
     assert_eq!(late_of_many(&slow, SECOND).await, 0);
     assert!(is_about(slow.handle().limit(), 2 * SECOND));
     assert!(is_about(slow.clone().handle().limit(), 2 * SECOND));
-    let others = [
-        slow.clone().name("fast").handle(),
-        slow.clone().protocol(Queries).handle(),
-        slow.clone().observer(|_: &Source, _: &Event<'_>| {}).handle(),
-    ];
-    for other in others {
-        assert_eq!(other.limit(), Some(10 * SECOND), "{other:?}");
+    assert!(is_about(slow.clone().protocol(Queries).handle().limit(), 2 * SECOND));
+    let other = TimeoutLayer::new(adaptive(2.0)).name("fast").handle();
+    assert_eq!(other.limit(), Some(10 * SECOND), "{other:?}");
+}
+
+#[test]
+fn a_layer_that_has_been_used_is_not_renamed_or_observed_any_more() {
+    let used = TimeoutLayer::after(SECOND).name("slow");
+    let _ = used.handle();
+    for layer in [used.clone(), used] {
+        let renamed = layer.clone();
+        assert!(catch_unwind(AssertUnwindSafe(|| renamed.name("fast"))).is_err());
+        assert!(catch_unwind(AssertUnwindSafe(|| layer.observer(|_: &Source, _: &Event<'_>| {}))).is_err());
     }
 }
 
@@ -985,7 +995,10 @@ async fn a_new_limit_is_that_of_the_calls_that_begin_from_then_on() {
 async fn a_future_that_is_no_call_is_limited_from_when_it_is_handed_over() {
     let handle = after(SECOND).handle();
     assert_eq!(handle.run(ready(Ok::<_, Failure>(7))).await, Ok(7));
-    assert_eq!(handle.run(ready(Err::<u32, _>(Error::Inner(Fault("broken"))))).await, Err(Error::Inner(Fault("broken"))));
+    assert_eq!(
+        handle.run(ready(Err::<u32, _>(Error::Inner(Fault("broken"))))).await,
+        Err(Error::Inner(Fault("broken")))
+    );
     let never = handle.run(pending::<Result<(), Failure>>());
     let began = Instant::now();
     advance(SECOND / 2).await;
@@ -1043,8 +1056,10 @@ async fn a_call_that_was_not_made_for_lack_of_time_is_no_failure() {
     for _ in 0..10 {
         assert!(!rejected(call(&mut refuses, Query::default()).await).reached_service());
     }
-    let mut refuses =
-        ServiceBuilder::new().layer(&breaker).layer(after(SECOND).protocol(Queries)).service(Backend::default());
+    let mut refuses = ServiceBuilder::new()
+        .layer(&breaker)
+        .layer(after(SECOND).protocol(Queries))
+        .service(Backend::default());
     for _ in 0..10 {
         let result = call(&mut refuses, Query::default().within(Duration::ZERO)).await;
         assert!(!rejected(result).reached_service());

@@ -6,6 +6,7 @@
 
 #[path = "support/fault.rs"]
 mod fault;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -13,12 +14,12 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::fault::Fault;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
-use crate::fault::Fault;
 use stanchion::protocol::Timeouts;
 use stanchion::protocol::http::{Http, TimedBody};
 use stanchion::replay_body::ReplayBody;
@@ -30,7 +31,7 @@ use stanchion::{
 };
 use tokio::time::{Instant, Sleep, advance, sleep};
 use tokio_test::{assert_pending, assert_ready, task};
-use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -224,12 +225,12 @@ impl Paced {
 
 impl Body for Paced {
     type Data = Bytes;
-    type Error = &'static str;
+    type Error = Fault;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         loop {
             if let Some(pause) = &mut self.pause {
                 std::task::ready!(pause.as_mut().poll(cx));
@@ -238,7 +239,7 @@ impl Body for Paced {
             let data = Frame::data(Bytes::from_static(b"data"));
             return match self.steps.pop_front() {
                 Some(Step::Data) => Poll::Ready(Some(Ok(data))),
-                Some(Step::Fail) => Poll::Ready(Some(Err("cut off"))),
+                Some(Step::Fail) => Poll::Ready(Some(Err(Fault("cut off")))),
                 Some(Step::Trailers) => Poll::Ready(Some(Ok(Frame::trailers(HeaderMap::new())))),
                 Some(Step::Wait(pause)) => {
                     self.pause = Some(Box::pin(sleep(pause)));
@@ -303,13 +304,21 @@ async fn body_of(config: TimeoutConfig, steps: &[Step]) -> TimedBody<Paced> {
     response(config, Duration::ZERO, Paced::new(steps)).await.into_body()
 }
 
+/// What is in the box: a rejection, or the error of the body itself.
+fn unboxed(error: BoxError) -> Failure {
+    match error.downcast::<Rejected>() {
+        Ok(rejected) => Error::Rejected(*rejected),
+        Err(error) => Error::Inner(*error.downcast().unwrap()),
+    }
+}
+
 /// How many frames there are, how the body ended, and when.
-async fn read<B: Body + Unpin>(mut body: B) -> (usize, Result<(), B::Error>, Duration) {
+async fn read<B: Body<Error = BoxError> + Unpin>(mut body: B) -> (usize, Result<(), Failure>, Duration) {
     let (began, mut frames) = (Instant::now(), 0);
     loop {
         match body.frame().await {
             Some(Ok(_)) => frames += 1,
-            Some(Err(error)) => return (frames, Err(error), began.elapsed()),
+            Some(Err(error)) => return (frames, Err(unboxed(error)), began.elapsed()),
             None => return (frames, Ok(()), began.elapsed()),
         }
     }
@@ -410,7 +419,7 @@ async fn a_body_that_is_always_ready_ends_with_the_whole() {
         advance(90 * MS).await;
     }
     advance(200 * MS).await;
-    assert_over(body.frame().await.unwrap().map(|_| ()), Reason::TotalTimeout, SECOND);
+    assert_over(body.frame().await.unwrap().map(|_| ()).map_err(unboxed), Reason::TotalTimeout, SECOND);
     assert!(body.frame().await.is_none());
 }
 
@@ -518,11 +527,12 @@ async fn limits_of_for_ever_are_none() {
 async fn a_body_that_is_dropped_half_read_is_no_timeout_and_one_that_is_given_up_is_told_once() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let events = Arc::clone(&heard);
-    let layer = TimeoutLayer::new(idle()).protocol(Http::new()).observer(move |_: &Source, event: &Event<'_>| {
-        if let Event::Rejected(rejected) = event {
-            events.lock().unwrap().push(rejected.reason());
-        }
-    });
+    let layer =
+        TimeoutLayer::new(idle()).protocol(Http::new()).observer(move |_: &Source, event: &Event<'_>| {
+            if let Event::Rejected(rejected) = event {
+                events.lock().unwrap().push(rejected.reason());
+            }
+        });
     let service = layer.layer(service_fn(|_: Request<()>| async {
         Ok::<_, Failure>(Response::new(Paced::new(&[Data, Stall])))
     }));

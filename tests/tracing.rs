@@ -6,6 +6,7 @@
 
 #[path = "support/fault.rs"]
 mod fault;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{pending, ready};
@@ -14,8 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::fault::Fault;
-use stanchion::hedge::HedgeDelay;
 use stanchion::classify::{Class, Classify, Outcome};
+use stanchion::hedge::HedgeDelay;
 use stanchion::protocol::{Attempt, Carry, Replay};
 use stanchion::{
     AdaptiveLimitConfig, AdaptiveLimitLayer, Backoff, CircuitBreakerConfig, CircuitBreakerHandle,
@@ -261,7 +262,7 @@ async fn each_attempt_at_a_hedged_call_has_a_span_with_its_number_and_runs_in_it
         async move {
             tokio::time::sleep(time).await;
             tracing::info!("answered");
-            Ok::<_, ()>(())
+            Ok::<_, Error<Fault>>(())
         }
     }));
     service.oneshot(()).await.unwrap();
@@ -427,10 +428,10 @@ async fn each_attempt_is_a_span_that_ends_before_the_wait() {
 async fn a_call_that_is_given_up_is_below_the_usual_level() {
     let (log, _guard) = Log::start();
     let handle = TimeoutLayer::after(SECOND).name("payments").handle();
-    handle.run(ready(Ok::<_, Error<&str>>(()))).await.unwrap();
-    drop(handle.run(pending::<Result<(), Error<&str>>>()));
+    handle.run(ready(Ok::<_, Error<Fault>>(()))).await.unwrap();
+    drop(handle.run(pending::<Result<(), Error<Fault>>>()));
     assert!(log.take().is_empty());
-    handle.run(pending::<Result<(), Error<&str>>>()).await.unwrap_err();
+    handle.run(pending::<Result<(), Error<Fault>>>()).await.unwrap_err();
     let records = log.take();
     assert_eq!(records.len(), 1);
     assert_logged(
@@ -449,7 +450,7 @@ async fn a_call_that_is_given_up_is_below_the_usual_level() {
 async fn a_throttled_call_is_below_the_usual_level() {
     let (log, _guard) = Log::start();
     let layer = ThrottleLayer::new(ThrottleConfig::new()).name("payments");
-    let fails = service_fn(|()| ready(Err::<(), Error<&str>>(Error::Inner(Fault("failed")))));
+    let fails = service_fn(|()| ready(Err::<(), _>(Error::Inner(Fault("failed")))));
     while layer.handle().snapshot().refused == 0 {
         layer.layer(fails).oneshot(()).await.unwrap_err();
     }
@@ -474,7 +475,7 @@ async fn waits_and_refusals_of_an_adaptive_limit_are_below_the_usual_level() {
     let (log, _guard) = Log::start();
     let run = |deadline| {
         let claim = Claim::new().deadline(Deadline::after(deadline));
-        handle.run_for(&claim, pending::<Result<(), Error<&str>>>())
+        handle.run_for(&claim, pending::<Result<(), Error<Fault>>>())
     };
     let _held = handle.try_acquire().unwrap();
     let waits = run(60 * SECOND);

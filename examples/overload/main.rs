@@ -18,6 +18,8 @@
 //!
 //! It ends with an exit status that is not zero if any of this is not so.
 
+#[path = "../../tests/support/fault.rs"]
+mod fault;
 #[path = "../../tests/support/overload.rs"]
 mod overload;
 #[path = "../../tests/support/virtual_server.rs"]
@@ -39,6 +41,7 @@ use stanchion::{
 };
 use tower::{BoxError, Layer, ServiceBuilder};
 
+use crate::fault::Fault;
 use crate::overload::{DEADLINE, LEFT};
 use crate::report::Report;
 use crate::scenario::{Guarded, Overload, Scenario, Troubles, WORKERS};
@@ -99,7 +102,7 @@ impl Contestant {
             }),
             Self::Tower => scenario.run(|server| {
                 let layers = ServiceBuilder::new()
-                    .map_err(|_: BoxError| -> Failed { Error::Inner("overloaded") })
+                    .map_err(|_: BoxError| -> Failed { Error::Inner(Fault("overloaded")) })
                     .load_shed()
                     .concurrency_limit(2 * WORKERS as usize);
                 Guarded::new(layers.service(server)).limit(|| 2 * WORKERS)

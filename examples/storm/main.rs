@@ -15,6 +15,8 @@
 //!
 //! It ends with an exit status that is not zero if any of this is not so.
 
+#[path = "../../tests/support/fault.rs"]
+mod fault;
 #[path = "../../tests/support/virtual_server.rs"]
 mod virtual_server;
 

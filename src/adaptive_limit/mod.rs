@@ -8,6 +8,7 @@
 //! # Example
 //!
 //! ```
+//! use std::convert::Infallible;
 //! use std::sync::Arc;
 //! use std::time::Duration;
 //!
@@ -26,7 +27,7 @@
 //!     async move {
 //!         let _turn = worker.acquire().await;
 //!         tokio::time::sleep(Duration::from_millis(10)).await;
-//!         Ok::<_, Error<&'static str>>(query)
+//!         Ok::<_, Error<Infallible>>(query)
 //!     }
 //! }));
 //! assert_eq!(handle.snapshot().max_in_flight, 20);

@@ -11,7 +11,7 @@ use super::parked::{Refuse, Wait};
 use super::service::Admission;
 use super::shared::Shared;
 use crate::classify::{HoldUntil, Outcome};
-use crate::config::{InvalidConfig, valid};
+use crate::config::{InvalidConfig, assert_unused, valid};
 use crate::error::Reason;
 use crate::protocol::{Claim, Claiming, Classified, Plain};
 use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
@@ -121,8 +121,7 @@ impl<L: Limit, W, P> AdmissionLayer<L, W, P> {
     /// is wanted. Default: it says nothing.
     #[must_use]
     pub fn protocol<Q>(self, protocol: Q) -> AdmissionLayer<L, W, Q> {
-        let Self { config, mode, name, observers, hold_until, when_full, .. } = self;
-        let shared = OnceLock::new();
+        let Self { config, mode, name, observers, hold_until, when_full, shared, .. } = self;
         AdmissionLayer { config, mode, name, observers, protocol, hold_until, when_full, shared }
     }
 
@@ -150,8 +149,10 @@ impl<L: Limit, W, P> AdmissionLayer<L, W, P> {
         self.protocol(protocol)
     }
 
+    #[track_caller]
     pub(crate) fn held_until(self, hold_until: HoldUntil) -> Self {
-        Self { hold_until, shared: OnceLock::new(), ..self }
+        assert_unused(&self.shared, "hold_until_body_end");
+        Self { hold_until, ..self }
     }
 
     /// To inspect and change the limit, and to limit what is no service.

@@ -48,7 +48,11 @@ impl Limit for Fixed {
 impl<W, P> AdmissionLayer<Fixed, W, P> {
     /// Holds the permit of a call until the body of its response has ended or is dropped, whatever the outcome, as far as the
     /// protocol knows of bodies. Default: until the headers of the response are there.
+    /// # Panics
+    ///
+    /// If the layer was cloned, or has made a service or a handle: they would not share its state.
     #[must_use]
+    #[track_caller]
     pub fn hold_until_body_end(self) -> Self {
         self.held_until(HoldUntil::BodyEnd)
     }

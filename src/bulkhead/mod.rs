@@ -45,13 +45,13 @@
 //!
 //! The limit can be divided into [partitions](crate::admission#partitions).
 //!
-//! A call is over when the head of its response is there, or with
-//! [`hold_until`](crate::BulkheadLayer::hold_until) when its body has ended or is dropped. A limit that is lowered ends
-//! no call: it waits until enough of them are over.
+//! A call is over when the headers of its response are there, or with
+//! [`hold_until_body_end`](crate::BulkheadLayer::hold_until_body_end) when its body has ended or is dropped. A limit that is
+//! lowered ends no call: it waits until enough of them are over.
 //!
 //! Those who wait are served in the order in which they came, unless they are told apart:
-//! [`over`](crate::BulkheadLayer::over) reads from requests how much they matter, on whose behalf they are made and by when an
-//! answer is wanted. What is made of that, and how a queue is kept from filling with what is late, is told under
+//! [`protocol`](crate::BulkheadLayer::protocol), or a closure for [`claims`](crate::BulkheadLayer::claims), reads from requests
+//! how much they matter, on whose behalf they are made and by when an answer is wanted. What is made of that, and how a queue is kept from filling with what is late, is told under
 //! [admission](crate::admission).
 //!
 //! # Readiness

@@ -71,7 +71,7 @@ impl<P> CircuitBreakerLayer<P> {
             observers: self.observers,
             protocol,
             readiness: self.readiness,
-            shared: OnceLock::new(),
+            shared: self.shared,
         }
     }
 
@@ -91,7 +91,7 @@ impl<P> CircuitBreakerLayer<P> {
     /// Decides what an open circuit says to `poll_ready`. Default: that it is ready, to refuse.
     #[must_use]
     pub fn readiness(self, readiness: Readiness) -> Self {
-        Self { readiness, shared: OnceLock::new(), ..self }
+        Self { readiness, ..self }
     }
 
     /// To inspect and control the circuit.

@@ -38,8 +38,8 @@
 //! # }
 //! ```
 //!
-//! What is no service goes through the [handle](CircuitBreakerHandle): `handle.run(query())`, or
-//! [`try_acquire`](CircuitBreakerHandle::try_acquire) and [`Permit::finish`].
+//! To protect work that is not a `Service` (a query, a publish), use the [handle](CircuitBreakerHandle):
+//! `handle.run(query())`, or [`try_acquire`](CircuitBreakerHandle::try_acquire) and [`Permit::finish`].
 //!
 //! # How it decides
 //!
@@ -74,7 +74,8 @@
 //! and the next `call` is the refusal, also if the circuit has closed in between: the service was not asked
 //! whether it is ready. With [`Readiness::Pending`] it is not ready, and the task is woken when the wait is over or
 //! the state changes; leave to make a trial call is then taken in `poll_ready`, and given back when the service is
-//! dropped. An error of the service's own `poll_ready` is passed on, and counts as a failed call.
+//! dropped. An error of the service's own `poll_ready` is passed on, and counts as a failed call unless it is a rejection by
+//! a layer further in.
 //!
 //! # Sharing
 //!

@@ -15,7 +15,7 @@ use super::shared::Shared;
 use super::stale::Stale;
 use super::when::When;
 use crate::classify::{Asking, Outcome};
-use crate::config::{InvalidConfig, valid};
+use crate::config::{InvalidConfig, assert_unused, valid};
 use crate::protocol::{Classified, Plain};
 use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
 
@@ -96,7 +96,7 @@ impl<T> FallbackLayer<ByService<T>> {
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// let replica = service_fn(|item: String| async move { Ok::<_, std::fmt::Error>(format!("{item}, from a replica")) });
-    /// let primary = service_fn(|_: String| async { Err::<String, _>(Error::Inner("connection reset")) });
+    /// let primary = service_fn(|_: String| async { Err::<String, _>(Error::Inner(std::fmt::Error)) });
     /// let service = FallbackLayer::service(replica).keep(String::clone).layer(primary);
     /// assert_eq!(service.oneshot("item 7".to_owned()).await.unwrap(), "item 7, from a replica");
     /// # }
@@ -183,24 +183,36 @@ impl<A, K, P> FallbackLayer<A, K, P> {
     /// Names the layer, after the dependency for which there is a fallback. The name is in metrics and logs, so it must be
     /// one of few: never a URL or a key.
     ///
-    /// Like each of these methods it leaves the layers and services that were made before as they are. Call it before
-    /// the layer is cloned or used.
+    /// # Panics
+    ///
+    /// If the layer was cloned, or has made a service or a handle: they would not share its state.
     #[must_use]
+    #[track_caller]
     pub fn name(self, name: &'static str) -> Self {
-        self.about(|about| about.name = name)
+        self.about("name", |about| about.name = name)
     }
 
     /// Of all failures falls back only for refusals by layers of this crate, so not where the service may have been at
     /// work.
+    ///
+    /// # Panics
+    ///
+    /// If the layer was cloned, or has made a service or a handle: they would not share its state.
     #[must_use]
+    #[track_caller]
     pub fn on_rejections(self) -> Self {
-        self.about(|about| about.only_refusals = true)
+        self.about("on_rejections", |about| about.only_refusals = true)
     }
 
     /// Falls back for everything that is a failure: refusals, timeouts, and what the service did not do well. The default.
+    ///
+    /// # Panics
+    ///
+    /// If the layer was cloned, or has made a service or a handle: they would not share its state.
     #[must_use]
+    #[track_caller]
     pub fn on_failures(self) -> Self {
-        self.about(|about| about.only_refusals = false)
+        self.about("on_failures", |about| about.only_refusals = false)
     }
 
     /// Sets all that is known of requests and responses: `Http` for those of the `http` crate. What is not
@@ -254,14 +266,21 @@ impl<A, K, P> FallbackLayer<A, K, P> {
     }
 
     /// Adds an observer.
+    ///
+    /// # Panics
+    ///
+    /// If the layer was cloned, or has made a service or a handle: they would not share its state.
     #[must_use]
+    #[track_caller]
     pub fn observer(self, observer: impl Observer + 'static) -> Self {
-        self.about(|about| about.observers.push(Arc::new(observer)))
+        self.about("observer", |about| about.observers.push(Arc::new(observer)))
     }
 
-    fn about(mut self, change: impl FnOnce(&mut About)) -> Self {
+    #[track_caller]
+    fn about(mut self, setter: &str, change: impl FnOnce(&mut About)) -> Self {
+        assert_unused(&self.shared, setter);
         change(&mut self.about);
-        Self { shared: OnceLock::new(), ..self }
+        self
     }
 
     fn shared(&self) -> &Arc<Shared<A, K, P>> {

@@ -27,11 +27,11 @@
 //!     .layer(fallback)
 //!     .layer(breaker)
 //!     .service(service_fn(|user: u32| async move {
-//!         if user == 0 { Err(Error::Inner("no such user")) } else { Ok(format!("novels, for user {user}")) }
+//!         if user == 0 { Err(Error::Inner(std::fmt::Error)) } else { Ok(format!("novels, for user {user}")) }
 //!     }));
 //!
 //! assert_eq!(service.clone().oneshot(7).await?, "novels, for user 7");
-//! assert_eq!(service.clone().oneshot(0).await, Err(Error::Inner("no such user")));
+//! assert_eq!(service.clone().oneshot(0).await, Err(Error::Inner(std::fmt::Error)));
 //! operator.force_open();
 //! assert_eq!(service.oneshot(7).await?, "bestsellers, for user 7 as for all");
 //! # Ok(())
@@ -59,9 +59,10 @@
 //!                                       +-------> answers ---> its answer is handed out
 //! ```
 //!
-//! * A failure is a refusal or a timeout by a layer further in, and what the [judge](FallbackLayer::judge) says is one: every
-//!   error by default, with a judge for your protocol a 503 too. [`on_rejections`](FallbackLayer::on_rejections) leaves
-//!   only refusals, [`when`](FallbackLayer::when) has a predicate decide all.
+//! * A call needs the fallback if its outcome is not [good](crate::classify::Outcome::is_good): by default if it ends in an
+//!   error, a rejection by a layer further in included; by the [protocol](FallbackLayer::protocol) for HTTP after a 503 and a 429
+//!   too. [`on_rejections`](FallbackLayer::on_rejections) leaves only rejections, [`when`](FallbackLayer::when) has a
+//!   predicate decide all.
 //! * Where the fallback has no answer, the failure is handed out as it was. So it is if the fallback fails as well: its
 //!   own error would hide what has to be mended.
 //! * Nothing is kept of a request unless you [ask for it](FallbackLayer::keep), so no request needs to be `Clone`. An
@@ -71,8 +72,7 @@
 //!
 //! ## The last good answer
 //!
-//! What the judge says is good is held under its key, the last for each; a failure never is, nor what the judge says to be
-//! ignored. It is given again for as long as `max_age`. A new key takes the place of the answer that was stored
+//! A response whose outcome is a good success is held under its key, the last for each; any other never is. It is given again for as long as `max_age`. A new key takes the place of the answer that was stored
 //! the longest time ago, once there are `max_keys`, or that one is too old. Many keys are held in up to sixteen parts,
 //! each with a lock and a share of the room of its own, so that some places may still be free when the first answer has to go.
 //!

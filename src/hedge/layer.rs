@@ -9,7 +9,7 @@ use super::service::Hedge;
 use super::shared::Shared;
 use crate::budget::{Budget, BudgetConfig};
 use crate::classify::{Asking, Outcome};
-use crate::config::{InvalidConfig, valid};
+use crate::config::{InvalidConfig, assert_unused, valid};
 use crate::protocol::{Classified, Plain};
 use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
 
@@ -73,9 +73,15 @@ impl<P> HedgeLayer<P> {
     /// Shares `budget` with other layers that retry or hedge, each of which [deposits](Budget::deposit) for its own calls.
     /// Default: one of its own, that allows 1 - `quantile` of the calls to be hedged, or 0.05 of them under a fixed delay, and
     /// ten more at first.
+    ///
+    /// # Panics
+    ///
+    /// If the layer was cloned, or has made a service or a handle: they would not share its state.
     #[must_use]
+    #[track_caller]
     pub fn budget(self, budget: Budget) -> Self {
-        Self { budget, shared: OnceLock::new(), ..self }
+        assert_unused(&self.shared, "budget");
+        Self { budget, ..self }
     }
 
     /// Sets all that is known of requests and responses: `Http` for those of the `http` crate.
@@ -91,7 +97,7 @@ impl<P> HedgeLayer<P> {
             observers: self.observers,
             protocol,
             budget: self.budget,
-            shared: OnceLock::new(),
+            shared: self.shared,
         }
     }
 

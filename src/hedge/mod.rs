@@ -34,8 +34,9 @@
 //! # }
 //! ```
 //!
-//! With the feature `http`, `layer.over(Http::new())` knows which requests of HTTP may be sent twice, and how. A closure for
-//! [`judge`](HedgeLayer::judge) decides which answers are good.
+//! With the feature `http`, `layer.protocol(Http::new())` knows which requests of HTTP may be sent twice, and how. A closure for
+//! [`classify`](HedgeLayer::classify) decides which responses are good. Over an error type that cannot
+//! [carry rejections](crate::CarryRejected), use [`classify_opaque`](HedgeLayer::classify_opaque).
 //!
 //! # How it decides
 //!

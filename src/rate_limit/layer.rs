@@ -10,7 +10,7 @@ use super::handle::RateLimitHandle;
 use super::scope::{One, Together};
 use super::service::{RateLimit, Refuses, Waits};
 use super::shared::Shared;
-use crate::config::{InvalidConfig, valid};
+use crate::config::{InvalidConfig, assert_unused, valid};
 use crate::error::Reason;
 use crate::protocol::Plain;
 use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
@@ -114,8 +114,14 @@ impl<K, C, W, P> RateLimitLayer<K, C, W, P> {
     /// Calls wait for their turn, in the order in which they came, for up to
     /// [`max_wait`](RateLimitConfig::max_wait). The service has to be `Clone` then, since a clone of it waits. Default: a
     /// call whose turn is not now is refused.
+    ///
+    /// # Panics
+    ///
+    /// If the layer was cloned, or has made a service or a handle: they would not share its state.
     #[must_use]
+    #[track_caller]
     pub fn waits(self) -> RateLimitLayer<K, C, Waits, P> {
+        assert_unused(&self.shared, "waits");
         RateLimitLayer { waits: true, ..self.with(|cost, protocol| (cost, protocol)) }
     }
 
@@ -127,9 +133,9 @@ impl<K, C, W, P> RateLimitLayer<K, C, W, P> {
     }
 
     fn with<D, V, Q>(self, change: impl FnOnce(C, P) -> (D, Q)) -> RateLimitLayer<K, D, V, Q> {
-        let Self { config, settings, name, observers, key, is_keyed, waits, .. } = self;
+        let Self { config, settings, name, observers, key, is_keyed, waits, shared, .. } = self;
         let (cost, protocol) = change(self.cost, self.protocol);
-        let (form, shared) = (PhantomData, OnceLock::new());
+        let form = PhantomData;
         RateLimitLayer {
             config,
             settings,

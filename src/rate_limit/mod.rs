@@ -7,6 +7,7 @@
 //! # Example
 //!
 //! ```
+//! use std::convert::Infallible;
 //! use std::time::Duration;
 //!
 //! use stanchion::rate_limit::Quota;
@@ -16,7 +17,7 @@
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() {
 //! let layer = RateLimitLayer::new(Quota::per_second(10).burst(2)).name("geocoder");
-//! let mut service = layer.layer(service_fn(|place: &'static str| async move { Ok::<_, Error<()>>(place) }));
+//! let mut service = layer.layer(service_fn(|place: &'static str| async move { Ok::<_, Error<Infallible>>(place) }));
 //!
 //! for place in ["Berlin", "Tokyo"] {
 //!     assert!(service.ready().await.unwrap().call(place).await.is_ok());

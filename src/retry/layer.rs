@@ -10,7 +10,7 @@ use super::service::Retry;
 use super::shared::Shared;
 use crate::budget::{Budget, BudgetConfig};
 use crate::classify::Outcome;
-use crate::config::{InvalidConfig, valid};
+use crate::config::{InvalidConfig, assert_unused, valid};
 use crate::error::Reason;
 use crate::protocol::{Classified, Plain};
 use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
@@ -63,9 +63,15 @@ impl<P> RetryLayer<P> {
     crate::macros::layer_setters!();
 
     /// Shares `budget` with other layers that retry or hedge. Default: one of its own.
+    ///
+    /// # Panics
+    ///
+    /// If the layer was cloned, or has made a service or a handle: they would not share its state.
     #[must_use]
+    #[track_caller]
     pub fn budget(self, budget: Budget) -> Self {
-        Self { budget, shared: OnceLock::new(), ..self }
+        assert_unused(&self.shared, "budget");
+        Self { budget, ..self }
     }
 
     /// Sets all that is known of requests and responses: `Http` for those of the `http` crate.
@@ -83,7 +89,7 @@ impl<P> RetryLayer<P> {
             observers: self.observers,
             policy,
             budget: self.budget,
-            shared: OnceLock::new(),
+            shared: self.shared,
         }
     }
 

@@ -18,7 +18,7 @@
 //! let layer = RetryLayer::new(RetryConfig::new().max_attempts(3)).name("inventory");
 //! let service = layer.layer(service_fn(|item: u32| async move {
 //!     match ATTEMPTS.fetch_add(1, Ordering::Relaxed) {
-//!         0 | 1 => Err(Error::Inner("connection reset")),
+//!         0 | 1 => Err(Error::Inner(std::fmt::Error)),
 //!         _ => Ok(format!("item {item} is in stock")),
 //!     }
 //! }));
@@ -29,9 +29,9 @@
 //! # }
 //! ```
 //!
-//! What is no service goes through the [handle](RetryHandle::run). With the feature `http`, `layer.over(Http::new())`
-//! knows which requests and answers of HTTP to repeat, and how. A closure for
-//! [`judge`](RetryLayer::judge) decides for other answers, a [`RetryPolicy`] for everything.
+//! To retry work that is not a `Service`, use the [handle](RetryHandle::run). With the feature `http`,
+//! `layer.protocol(Http::new())` knows which requests of HTTP to repeat, how, and after which responses. A closure for
+//! [`classify`](RetryLayer::classify) decides for other responses, a [`RetryPolicy`] for everything.
 //!
 //! # How it decides
 //!
@@ -43,7 +43,7 @@
 //!                      +---> failed ---> any of these is missing ----+                         |
 //!                                |                                                             |
 //!                                +-----> all of these ------------------------------------------+
-//!                                        1 no refusal by a layer of this crate
+//!                                        1 no rejection by a layer of this crate
 //!                                        2 idempotent, or surely not executed (this once)
 //!                                        3 fewer than `max_attempts` attempts
 //!                                        4 the server wants it, within `max_server_wait`
@@ -58,7 +58,7 @@
 //! * Each call pays a share into the [`Budget`](crate::Budget), each further attempt takes a whole token out of it, one
 //!   after a timeout two. So retries are a share of the traffic, whatever fails. Layers that share a budget share that.
 //! * An answer that is not handed out is dropped before the wait, and its connection with it.
-//! * Refusals by layers further in are handed out: an open circuit is not going to close for asking twice. Above a
+//! * Rejections from inner layers are returned at once: retrying does not close an open circuit. Above a
 //!   balancer set [`retry_refusals`](RetryConfig::retry_refusals).
 //!
 //! # Readiness

@@ -128,7 +128,7 @@ impl Metrics {
         const MEASURED: &[CallOutcome] = &[CallOutcome::Success, CallOutcome::Failure];
         let Vocabulary { states, reasons, actions, calls, attempts, budget, keys, load, .. } = vocabulary;
         let registry = Registry { source };
-        let outcomes = |wanted: bool| if wanted { CallOutcome::ALL.as_slice() } else { NONE };
+        let outcomes = |wanted: bool| if wanted { CallOutcome::ALL } else { NONE };
         Self {
             calls: registry.counters(
                 "calls_total",

@@ -79,7 +79,7 @@ pub enum CallOutcome {
 
 impl CallOutcome {
     /// Every outcome, in the order of their numbers.
-    pub const ALL: [Self; 4] = [Self::Success, Self::Failure, Self::Ignored, Self::Cancelled];
+    pub const ALL: &'static [Self] = &[Self::Success, Self::Failure, Self::Ignored, Self::Cancelled];
 
     /// A stable name for metrics and logs.
     #[must_use]
@@ -118,7 +118,7 @@ pub enum Load {
 
 impl Load {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::InFlight, Self::Queued, Self::Limit];
+    pub const ALL: &'static [Self] = &[Self::InFlight, Self::Queued, Self::Limit];
 
     /// A stable name for metrics and logs.
     #[must_use]

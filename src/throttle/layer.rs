@@ -61,7 +61,7 @@ impl<P> ThrottleLayer<P> {
             name: self.name,
             observers: self.observers,
             protocol,
-            shared: OnceLock::new(),
+            shared: self.shared,
         }
     }
 

@@ -16,7 +16,7 @@
 //! # async fn main() {
 //! let layer = ThrottleLayer::new(ThrottleConfig::new()).name("inventory");
 //! let mut service = layer.layer(service_fn(|_: u32| async {
-//!     Err::<(), _>(Error::Inner("too many requests"))
+//!     Err::<(), _>(Error::Inner(std::fmt::Error))
 //! }));
 //!
 //! let mut throttled = 0;
@@ -46,18 +46,17 @@
 //!
 //! | end of the call | counts as |
 //! |---|---|
-//! | an answer, or an error that says that the service [took the call on](crate::protocol::Judgement::accepted) | sent, accepted |
-//! | any other error | sent |
-//! | a timeout further in | sent |
+//! | its outcome is no [`overload`](crate::classify::Outcome::overload) | sent, accepted |
+//! | its outcome is an overload, as that of a timeout further in | sent |
 //! | none, for half of the window | sent, until it ends |
 //! | dropped before that | nothing |
 //! | dropped after that | sent |
-//! | refused by a layer further in | nothing |
+//! | rejected by a layer further in | nothing |
 //!
-//! By default every error is one of the second kind, since nothing is known of it. `layer.judge(Http::new())` knows
-//! which answers of HTTP and gRPC speak of load: 408, 429, 502, 503 and 504, `RESOURCE_EXHAUSTED`, `UNAVAILABLE` and
-//! `DEADLINE_EXCEEDED` in the head of a response; a 500 is accepted. A closure decides by itself, and is not asked about
-//! timeouts and refusals.
+//! By default every error is an overload, since nothing is known of it. `layer.protocol(Http::new())` knows
+//! which responses of HTTP and gRPC speak of load: 408, 429, 502, 503 and 504, `RESOURCE_EXHAUSTED`, `UNAVAILABLE` and
+//! `DEADLINE_EXCEEDED` in the headers of a response; a 500 is accepted. A closure for
+//! [`classify`](ThrottleLayer::classify) decides by itself, and is not asked about rejections.
 //!
 //! The clock is read when a call begins, and when one ends that was not accepted. One that was counts as of the latest of
 //! these moments, so that it stays in the window for as long as all that was rejected before it.

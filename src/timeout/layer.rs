@@ -83,7 +83,7 @@ impl<P> TimeoutLayer<P> {
             name: self.name,
             observers: self.observers,
             protocol,
-            shared: OnceLock::new(),
+            shared: self.shared,
         }
     }
 

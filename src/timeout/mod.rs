@@ -46,7 +46,7 @@
 //! A call ends by the earlier of two moments: the layer's limit, counted from the call, and the deadline of the request. The
 //! layer puts that moment into the request as a [`Deadline`](crate::Deadline), so layers further in, also those that retry,
 //! know by when an answer is of use. This takes a [protocol](crate::protocol) that can carry it:
-//! `layer.over(Http::new())` for requests of the `http` crate. There a request may also bring
+//! `layer.protocol(Http::new())` for requests of the `http` crate. There a request may also bring
 //! [`Timeouts`](crate::protocol::Timeouts) of its own, and limits on the body work.
 //!
 //! With [`Limit::Adaptive`] the limit follows what calls take. One reading of the clock is made per call, and no timer

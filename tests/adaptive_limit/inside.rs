@@ -3,7 +3,9 @@
 use std::task::ready;
 
 use pin_project::pin_project;
-use stanchion::{BulkheadConfig, BulkheadLayer, CircuitBreakerConfig, CircuitBreakerLayer, Rejected};
+use stanchion::{
+    BulkheadConfig, BulkheadLayer, CarryRejected, CircuitBreakerConfig, CircuitBreakerLayer, Rejected,
+};
 use tower::BoxError;
 
 use super::*;
@@ -124,7 +126,9 @@ async fn a_timeout_further_in_is_a_failure() {
     let layer = AdaptiveLimitLayer::new(notes.config());
     let service = layer.layer(TimeoutLayer::after(20 * MS).layer(Backend).map_err(Own::from));
     for _ in 0..3 {
-        let Err(Own::Rejected(rejected)) = service.clone().oneshot(Ask::Hang).await else { panic!("no timeout") };
+        let Err(Own::Rejected(rejected)) = service.clone().oneshot(Ask::Hang).await else {
+            panic!("no timeout")
+        };
         assert!(rejected.reached_service());
     }
     assert_eq!(notes.calls(), (3, 3));

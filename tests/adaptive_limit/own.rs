@@ -112,9 +112,8 @@ async fn a_window_tells_an_algorithm_what_it_was_like() {
 #[tokio::test(start_paused = true)]
 async fn each_limit_is_found_by_an_algorithm_of_its_own() {
     let config = AdaptiveLimitConfig::new().window(10 * MS).min_calls(1).algorithm(Says(vec![30.0]));
-    let layer = AdaptiveLimitLayer::new(config);
-    let others = [layer.clone().name("another"), layer.clone().name("third")];
-    for layer in [&layer, &others[0], &others[1]] {
+    for name in ["one", "another", "third"] {
+        let layer = AdaptiveLimitLayer::new(config.clone()).name(name);
         end_window(&layer.handle()).await;
         assert_eq!(layer.handle().snapshot().max_in_flight, 30);
     }

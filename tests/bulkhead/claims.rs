@@ -290,7 +290,7 @@ mod http {
 
     #[tokio::test(start_paused = true)]
     async fn what_a_request_claims_is_in_its_extensions() {
-        type Answer = Result<http::Response<http_body_util::Empty<bytes::Bytes>>, Error<Infallible>>;
+        type Answer = Result<::http::Response<http_body_util::Empty<bytes::Bytes>>, Error<Infallible>>;
         let slow = service_fn(|_: Request<()>| pending::<Answer>());
         let headroom = Headroom::NONE.default(0.5).sheddable(0.25);
         let layer = BulkheadLayer::waiting(config(4).max_queued(3).headroom(headroom)).protocol(Http::new());

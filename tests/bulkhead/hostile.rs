@@ -221,10 +221,7 @@ async fn a_call_that_overtakes_is_not_told_to_have_waited() {
 }
 
 /// An observer that is told of something and calls back.
-fn calling_back(
-    config: BulkheadConfig,
-    back: fn(&BulkheadHandle, &Event<'_>),
-) -> BulkheadLayer<Wait> {
+fn calling_back(config: BulkheadConfig, back: fn(&BulkheadHandle, &Event<'_>)) -> BulkheadLayer<Wait> {
     let handle = Arc::new(OnceLock::<BulkheadHandle>::new());
     let given = Arc::clone(&handle);
     let is_inside = Mutex::new(false);

@@ -63,7 +63,8 @@ async fn a_call_refused_for_its_deadline_takes_nothing_of_the_quota() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_ends_before_the_deadline_is_waited_for() {
-    let mut service = RateLimitLayer::new(patient()).waits().protocol(Asked::default()).layer(service_fn(answer));
+    let mut service =
+        RateLimitLayer::new(patient()).waits().protocol(Asked::default()).layer(service_fn(answer));
     assert!(call(&mut service, Due(None)).await.is_ok());
     let began = Instant::now();
     assert!(call(&mut service, within(101 * MS)).await.is_ok());
@@ -73,7 +74,8 @@ async fn a_wait_that_ends_before_the_deadline_is_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_is_too_long_without_a_deadline_is_told_as_such() {
     let config = patient().max_wait(50 * MS);
-    let mut service = RateLimitLayer::new(config).waits().protocol(Asked::default()).layer(service_fn(answer));
+    let mut service =
+        RateLimitLayer::new(config).waits().protocol(Asked::default()).layer(service_fn(answer));
     assert!(call(&mut service, Due(None)).await.is_ok());
     let rejected = refusal(&mut service, within(20 * MS)).await;
     assert_eq!((rejected.reason(), rejected.retry_after()), (Reason::RateLimited, Some(100 * MS)));
@@ -83,9 +85,9 @@ async fn a_wait_that_is_too_long_without_a_deadline_is_told_as_such() {
 async fn a_deadline_is_looked_up_only_for_a_call_that_would_wait() {
     let asked = Asked::default();
     let lookups = || asked.0.load(Ordering::Relaxed);
-    let layer = RateLimitLayer::new(ten_per_second(2)).protocol(asked.clone()).cost(|_: &Due| 1);
-    let mut refuses = layer.layer(service_fn(answer));
-    let mut waits = layer.waits().layer(service_fn(answer));
+    let layer = || RateLimitLayer::new(ten_per_second(2)).protocol(asked.clone()).cost(|_: &Due| 1);
+    let mut refuses = layer().layer(service_fn(answer));
+    let mut waits = layer().waits().layer(service_fn(answer));
     for service in [&mut refuses as &mut dyn Calls, &mut waits] {
         assert!(service.made(within(Duration::ZERO)), "whose turn is now");
         assert!(service.made(within(Duration::ZERO)));
@@ -95,7 +97,8 @@ async fn a_deadline_is_looked_up_only_for_a_call_that_would_wait() {
     assert!(!waits.made(within(Duration::ZERO)));
     assert_eq!(lookups(), 1);
     let hopeless = RateLimitConfig::new(ten_per_second(1)).max_wait(Duration::ZERO);
-    let mut hopeless = RateLimitLayer::new(hopeless).waits().protocol(asked.clone()).layer(service_fn(answer));
+    let mut hopeless =
+        RateLimitLayer::new(hopeless).waits().protocol(asked.clone()).layer(service_fn(answer));
     assert!(hopeless.made(within(SECOND)) && !hopeless.made(within(SECOND)));
     assert_eq!(lookups(), 1, "no deadline makes it shorter");
 }

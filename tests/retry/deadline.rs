@@ -157,7 +157,9 @@ async fn what_must_not_be_executed_twice_is_repeated_once_and_only_if_it_was_not
     let attempts = |errors: [&'static str; 3]| async move {
         let heard = Heard::default();
         let (service, starts) =
-            backend(move |attempt| async move { Err::<(), _>(Error::Inner(errors[attempt as usize - 1])) });
+            backend(
+                move |attempt| async move { Err::<(), _>(Error::Inner(Fault(errors[attempt as usize - 1]))) },
+            );
         let order = Order { is_not_idempotent: true, ..Order::default() };
         let _ = heard.by(layer().protocol(Orders)).layer(service).oneshot(order).await;
         (starts.count(), heard.count("not_idempotent"))
@@ -238,10 +240,10 @@ async fn a_wait_of_the_policys_own_does_not_go_past_the_deadline_either() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_protocol_and_another_judge_make_a_policy() {
+async fn a_policy_of_a_protocol_takes_another_classifier() {
     let (service, starts) = backend(|_| async { FAILED });
     let never = |_: Result<&u32, &Failure>| Outcome::failure().retryable(Retryable::Never);
-    let layer = layer().policy(Standard::new(Orders, never));
+    let layer = layer().policy(Standard::new(Orders)).classify(never);
     assert_eq!(layer.layer(service).oneshot(Order::default()).await, FAILED);
     assert_eq!(starts.count(), 1);
 }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use stanchion::classify::Retryable;
 use tokio::task::{LocalSet, spawn_local, yield_now};
 
 use super::*;
@@ -57,24 +58,24 @@ async fn each_run_pays_into_the_budget_once() {
 #[tokio::test(start_paused = true)]
 async fn the_judge_of_the_layer_says_what_the_ends_mean() {
     let handle = layer()
-        .classify(|result: Result<&u32, &&str>| match result {
+        .classify(|result: Result<&u32, &Failure>| match result {
             Ok(503) => Outcome::failure(),
             Ok(_) => Outcome::success(),
-            Err(_) => Outcome::failure().retryable(stanchion::classify::Retryable::Never),
+            Err(_) => Outcome::failure().retryable(Retryable::Never),
         })
         .handle();
     let starts = Starts::new();
     let unavailable = handle.run(|| {
         starts.begin();
-        async { Ok::<_, &str>(503) }
+        async { Ok(503) }
     });
     assert_eq!(unavailable.await, Ok(503), "the last one");
     starts.assert_at(&[0, 100, 300]);
     let wrong = handle.run(|| {
         starts.begin();
-        async { Err("wrong") }
+        async { Err(Error::Inner(Fault("wrong"))) }
     });
-    assert_eq!(wrong.await, Err("wrong"));
+    assert_eq!(wrong.await, Err(Error::Inner(Fault("wrong"))));
     assert_eq!(starts.count(), 4);
 }
 

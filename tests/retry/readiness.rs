@@ -195,7 +195,7 @@ async fn what_ends_a_call_between_two_attempts_is_told_from_how_the_attempts_end
             // After the second attempt, which fails.
             inner.later(150 * MS, mood);
         }
-        assert_eq!(call.await, Err(Error::Inner(error)));
+        assert_eq!(call.await, Err(Error::Inner(Fault(error))));
         assert_eq!(inner.starts.count(), 1 + usize::from(mood == Mood::Busy));
         assert_eq!(outside.handle().state(), State::Open, "{mood:?}");
     }

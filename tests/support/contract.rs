@@ -508,6 +508,14 @@ pub(crate) async fn a_panic_in_poll_ready_is_survived<L: Subject>(make: impl Fn(
 #[derive(Debug)]
 pub(crate) struct Local(Rc<Cell<u32>>);
 
+impl std::error::Error for Local {}
+
+impl fmt::Display for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "failed with {}", self.0.get())
+    }
+}
+
 impl Service<Self> for Local {
     type Response = Self;
     type Error = Error<Self>;
@@ -536,14 +544,26 @@ where
     assert_eq!(count.get(), 2);
 }
 
+/// An error that lives no longer than the caller's stack frame.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Cut<'a>(&'a str);
+
+impl std::error::Error for Cut<'_> {}
+
+impl fmt::Display for Cut<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
 /// A service whose requests and all that comes of them live no longer than the caller's stack frame.
 #[derive(Debug)]
 pub(crate) struct Trim;
 
 impl<'a> Service<&'a str> for Trim {
     type Response = &'a str;
-    type Error = Error<&'a str>;
-    type Future = Ready<Result<&'a str, Error<&'a str>>>;
+    type Error = Error<Cut<'a>>;
+    type Future = Ready<Result<&'a str, Error<Cut<'a>>>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
@@ -557,7 +577,7 @@ impl<'a> Service<&'a str> for Trim {
 pub(crate) async fn request_answer_and_error_may_borrow<L>(make: impl Fn() -> L)
 where
     L: Layer<Trim>,
-    for<'a> L::Service: Service<&'a str, Response = &'a str, Error = Error<&'a str>>,
+    for<'a> L::Service: Service<&'a str, Response = &'a str, Error = Error<Cut<'a>>>,
 {
     let mut service = make().layer(Trim);
     let text = String::from(" short-lived ");

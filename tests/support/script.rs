@@ -12,8 +12,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::fault::Fault;
+use stanchion::classify::{Asking, Classify, Outcome, RetryHint, Retryable};
 use stanchion::hedge::HedgeDelay;
-use stanchion::classify::{Classify, Outcome, RetryHint, Retryable};
 use stanchion::protocol::{Attempt, Carry, Replay};
 use stanchion::{Budget, BudgetConfig, Deadline, Error, HedgeConfig, HedgeLayer};
 use tokio::time::{Instant, sleep};
@@ -42,7 +42,7 @@ pub(crate) fn after(time: Duration, answer: Answer) -> (Duration, Answer) {
 }
 
 pub(crate) fn failed(error: &'static str) -> Answer {
-    Err(Error::Inner(error))
+    Err(Error::Inner(Fault(error)))
 }
 
 impl Script {
@@ -163,11 +163,11 @@ pub(crate) fn config() -> HedgeConfig {
     HedgeConfig::new().delay(HedgeDelay::Fixed(DELAY))
 }
 
-pub(crate) fn layer() -> HedgeLayer<Protocol> {
+pub(crate) fn layer() -> HedgeLayer<Asking<Protocol>> {
     with(config())
 }
 
-pub(crate) fn with(config: HedgeConfig) -> HedgeLayer<Protocol> {
+pub(crate) fn with(config: HedgeConfig) -> HedgeLayer<Asking<Protocol>> {
     HedgeLayer::new(config).protocol(Protocol)
 }
 
@@ -183,7 +183,7 @@ where
 
 /// Of a new layer around what answers so.
 pub(crate) async fn hedged(
-    layer: &HedgeLayer<Protocol>,
+    layer: &HedgeLayer<Asking<Protocol>>,
     steps: impl IntoIterator<Item = (Duration, Answer)>,
 ) -> (Answer, Duration, Vec<Duration>) {
     let script = Script::new(steps);

@@ -189,7 +189,7 @@ impl Future for Call {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(result) = self.job.result.take() {
-            return Poll::Ready(result.map_err(Error::Inner));
+            return Poll::Ready(result.map_err(|error| Error::Inner(Fault(error))));
         }
         *self.job.client.borrow_mut() = Some(cx.waker().clone());
         Poll::Pending

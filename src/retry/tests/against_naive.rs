@@ -54,7 +54,7 @@ impl Naive {
         ];
         let failed = checks.iter().position(|(fails, _)| *fails).unwrap_or(checks.len());
         let cost = if outcome.is_timeout() { Cost::Timeout } else { Cost::Retry };
-        let asked = [(6, Asked::Remaining), (7, Asked::Replay), (8, Asked::Pay(cost))];
+        let asked = [(5, Asked::Remaining), (6, Asked::Replay), (7, Asked::Pay(cost))];
         world.asked.extend(asked.iter().filter(|(check, _)| failed >= *check).map(|(_, asked)| *asked));
         self.was_trusted |= needs_trust;
         let is_exact = matches!(outcome.retry_hint, Some(RetryHint::Exactly(_)));

@@ -7,6 +7,8 @@
 //! driven by their algorithms alone, behind the simplest of services: it refuses what is above the limit, and tells the
 //! algorithm of each call when it ends.
 
+#[path = "../../../../tests/support/fault.rs"]
+mod fault;
 #[path = "../../../../tests/support/overload.rs"]
 mod overload;
 #[path = "../../../../tests/support/virtual_server.rs"]
@@ -23,13 +25,14 @@ use std::time::Duration;
 use congestion_limiter::aggregation::Percentile;
 use congestion_limiter::limiter::{DefaultLimiter, Limiter, Outcome};
 use congestion_limiter::limits::{LimitAlgorithm, Vegas, Windowed};
+use fault::Fault;
 use overload::{BrownOut, Figures, behind, deadline};
 use stanchion::{AdaptiveLimitConfig, AdaptiveLimitLayer, BulkheadConfig, Discipline, Error};
 use tower::{BoxError, Layer, Service, ServiceBuilder};
 use tower_resilience_adaptive::ConcurrencyAlgorithm;
 use virtual_server::{Answer, Failed, Request, Server, seed};
 
-const REFUSED: Failed = Error::Inner("refused");
+const REFUSED: Failed = Error::Inner(Fault("refused"));
 
 /// An algorithm that is told of each call.
 trait Algorithm {

@@ -75,7 +75,7 @@ fn a_chain_is_looked_through_in_each_type_that_is_known() {
     assert_eq!(retryable(&HTTP, &refused()), Retryable::Always);
     assert_eq!(retryable(&HTTP, &boxed()), Retryable::Always);
     assert_eq!(retryable(&HTTP, &Error::Inner(refused())), Retryable::Always);
-    assert_eq!(retryable(&HTTP, &Error::Inner(boxed())), Retryable::Always);
+    assert_eq!(retryable(&HTTP, &BoxError::from(Error::Inner(Wrapped(boxed())))), Retryable::Always);
     // Of other types nothing is known.
     assert_eq!(retryable(&HTTP, &Wrapped(boxed())), Retryable::IfIdempotent);
     assert_eq!(retryable(&HTTP, &Error::Inner(Wrapped(boxed()))), Retryable::IfIdempotent);
@@ -94,8 +94,14 @@ fn a_refusal_is_no_word_of_the_server() {
 fn a_closure_tells_of_errors_of_any_type() {
     let http =
         HTTP.unprocessed(|error: &Error<Wrapped>| error.inner().is_some_and(|error| is_unprocessed(error)));
-    assert_eq!(retryable(&http, &Error::Inner(Wrapped(deep(ErrorKind::ConnectionRefused)))), Retryable::Always);
-    assert_eq!(retryable(&http, &Error::Inner(Wrapped(deep(ErrorKind::BrokenPipe)))), Retryable::IfIdempotent);
+    assert_eq!(
+        retryable(&http, &Error::Inner(Wrapped(deep(ErrorKind::ConnectionRefused)))),
+        Retryable::Always
+    );
+    assert_eq!(
+        retryable(&http, &Error::Inner(Wrapped(deep(ErrorKind::BrokenPipe)))),
+        Retryable::IfIdempotent
+    );
     assert_eq!(http.max_replayed(7).max_replayed, 7);
     assert_eq!(HTTP.max_replayed(7).unprocessed(http.unprocessed).max_replayed, 7);
 }

@@ -1,0 +1,357 @@
+//! What layers make of an error, whichever way it took: the error itself says what it is.
+//!
+//! Each kind of end, on each way, through each layer. What happened besides on the same thread or in the same task, such as a
+//! rejection that a handler did without, is no part of it.
+
+#[path = "support/fault.rs"]
+mod fault;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Future, pending, ready};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::fault::Fault;
+use stanchion::adaptive_limit::{Algorithm, Next, Sample};
+use stanchion::circuit_breaker::CircuitBreakerHandle;
+use stanchion::fallback::{Failure, Why};
+use stanchion::hedge::HedgeDelay;
+use stanchion::{
+    AdaptiveLimitConfig, AdaptiveLimitLayer, Backoff, CarryRejected, CircuitBreakerConfig, CircuitBreakerLayer,
+    Error, FallbackLayer, HedgeConfig, HedgeLayer, Reason, Rejected, RetryConfig, RetryLayer, ThrottleConfig,
+    ThrottleLayer, TimeoutLayer, Window,
+};
+use tower::buffer::Buffer;
+use tower::load_shed::LoadShed;
+use tower::util::BoxCloneSyncService;
+use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// How the service below all layers under test ends a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// An open circuit rejects it.
+    Rejected,
+    /// A timeout gives it up.
+    TimedOut,
+    /// A layer gives it up, because the deadline has passed.
+    PastDeadline,
+    /// The service fails.
+    Failed,
+}
+
+const KINDS: [Kind; 4] = [Kind::Rejected, Kind::TimedOut, Kind::PastDeadline, Kind::Failed];
+
+type Inner = BoxCloneSyncService<(), (), Error<Fault>>;
+
+fn erased<S, E>(service: S) -> BoxCloneSyncService<(), (), E>
+where
+    S: Service<(), Response = (), Error = E, Future: Send + 'static> + Clone + Send + Sync + 'static,
+{
+    BoxCloneSyncService::new(service)
+}
+
+fn open_circuit() -> CircuitBreakerLayer {
+    let layer = CircuitBreakerLayer::new(CircuitBreakerConfig::new()).name("cache");
+    layer.handle().force_open();
+    layer
+}
+
+/// A service with layers of its own, real ones.
+fn inner(kind: Kind) -> Inner {
+    let past_deadline = || Rejected::new(Reason::DeadlineExceeded, "inner").with_reached_service(true);
+    match kind {
+        Kind::Rejected => erased(open_circuit().layer(service_fn(|()| ready(Ok(()))))),
+        Kind::TimedOut => erased(TimeoutLayer::after(MS).layer(service_fn(|()| pending()))),
+        Kind::PastDeadline => {
+            erased(service_fn(move |()| ready(Err(Error::from_rejected(past_deadline())))))
+        }
+        Kind::Failed => erased(service_fn(|()| ready(Err(Error::Inner(Fault("broken")))))),
+    }
+}
+
+/// A call that an open circuit rejects, whose error is dropped.
+async fn swallowed() {
+    let cache = open_circuit().layer(service_fn(|()| ready(Ok::<_, Error<Infallible>>(()))));
+    cache.oneshot(()).await.unwrap_err();
+}
+
+/// A service that does `before` and then what `inner` does.
+fn with<F, Fut>(kind: Kind, mut before: F) -> Inner
+where
+    F: FnMut() -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let inner = inner(kind);
+    erased(service_fn(move |()| {
+        let (before, inner) = (before(), inner.clone());
+        async move {
+            before.await;
+            inner.oneshot(()).await
+        }
+    }))
+}
+
+/// A service that makes two calls at the same time, and ends as the one does that is not swallowed.
+fn joined(kind: Kind, swallowed_first: bool) -> Inner {
+    let inner = inner(kind);
+    erased(service_fn(move |()| {
+        let inner = inner.clone();
+        async move {
+            if swallowed_first {
+                tokio::join!(swallowed(), inner.oneshot(())).1
+            } else {
+                tokio::join!(inner.oneshot(()), swallowed()).0
+            }
+        }
+    }))
+}
+
+/// An error type of an application.
+#[derive(Debug, PartialEq)]
+enum Own {
+    Failed(Fault),
+    Rejected(Rejected),
+}
+
+stanchion::carry_rejected!(Own, Rejected);
+
+impl From<Error<Fault>> for Own {
+    fn from(error: Error<Fault>) -> Self {
+        match error {
+            Error::Rejected(rejected) => Self::Rejected(rejected),
+            Error::Inner(fault) => Self::Failed(fault),
+        }
+    }
+}
+
+async fn on_every_way(kind: Kind) {
+    check("directly", kind, inner(kind)).await;
+    check("after a swallowed rejection", kind, with(kind, swallowed)).await;
+    let and_sleep = || async {
+        swallowed().await;
+        tokio::time::sleep(MS).await;
+    };
+    check("a while after a swallowed rejection", kind, with(kind, and_sleep)).await;
+    check("joined, after", kind, joined(kind, true)).await;
+    check("joined, before", kind, joined(kind, false)).await;
+    let spawned = service_fn(move |()| {
+        let task = tokio::spawn(inner(kind).oneshot(()));
+        async { task.await.expect("it does not panic") }
+    });
+    check("in a task of its own", kind, erased(spawned)).await;
+    check("Buffer", kind, erased(Buffer::new(inner(kind), 4))).await;
+    check("Buffer, of boxed errors", kind, erased(Buffer::new(inner(kind).map_err(BoxError::from), 4))).await;
+    check("LoadShed", kind, erased(LoadShed::new(inner(kind)))).await;
+    check("Timeout", kind, erased(tower::timeout::Timeout::new(inner(kind), 1_000 * MS))).await;
+    check("in a box", kind, erased(inner(kind).map_err(BoxError::from))).await;
+    let in_two = |error| BoxError::from(Wrapped(BoxError::from(error)));
+    check("in a box in a box", kind, erased(inner(kind).map_err(in_two))).await;
+    check("an enum", kind, erased(inner(kind).map_err(Own::from))).await;
+    check("nested", kind, erased(inner(kind).map_err(Error::Inner))).await;
+    check("nested twice", kind, erased(inner(kind).map_err(|error| Error::Inner(Error::Inner(error))))).await;
+    check("io", kind, erased(inner(kind).map_err(std::io::Error::other))).await;
+    check("io, nested", kind, erased(inner(kind).map_err(|error| Error::Inner(std::io::Error::other(error))))).await;
+    #[cfg(feature = "anyhow")]
+    {
+        check("anyhow", kind, erased(inner(kind).map_err(anyhow::Error::from))).await;
+        let in_context = |error| anyhow::Error::from(error).context("while it was tried");
+        check("anyhow, in a context", kind, erased(inner(kind).map_err(in_context))).await;
+    }
+    #[cfg(feature = "grpc")]
+    {
+        let status = |error: Error<Fault>| match error {
+            Error::Rejected(rejected) => tonic::Status::from_rejected(rejected),
+            Error::Inner(fault) => tonic::Status::unavailable(fault.to_string()),
+        };
+        check("a status", kind, erased(inner(kind).map_err(status))).await;
+    }
+}
+
+/// An error of a library around another one.
+#[derive(Debug)]
+struct Wrapped(BoxError);
+
+impl fmt::Display for Wrapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it did not work")
+    }
+}
+
+impl std::error::Error for Wrapped {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+/// Every layer makes of `service` what it should.
+async fn check<E>(way: &str, kind: Kind, service: BoxCloneSyncService<(), (), E>)
+where
+    E: CarryRejected + fmt::Debug + Send + 'static,
+{
+    let what = format!("{way}, {kind:?}");
+    let error = service.clone().oneshot(()).await.unwrap_err();
+    let reason = error.rejected().map(|rejected| rejected.reason());
+    let expected = match kind {
+        Kind::Rejected => Some(Reason::CircuitOpen),
+        Kind::TimedOut => Some(Reason::TotalTimeout),
+        Kind::PastDeadline => Some(Reason::DeadlineExceeded),
+        Kind::Failed => None,
+    };
+    assert_eq!(reason, expected, "{what}: {error:?}");
+    let is_failure = kind != Kind::Rejected;
+    assert_eq!(breaker_counts(service.clone()).await, u64::from(is_failure), "breaker, {what}");
+    assert_eq!(attempts(service.clone()).await, if is_failure { 3 } else { 1 }, "retry, {what}");
+    assert_eq!(copies(service.clone()).await, if is_failure { 2 } else { 1 }, "hedge, {what}");
+    assert_eq!(not_accepted(service.clone()).await, u64::from(is_failure), "throttle, {what}");
+    assert_eq!(learned(service.clone()).await, u64::from(is_failure), "adaptive limit, {what}");
+    let why = match kind {
+        Kind::Rejected => Why::Refused,
+        Kind::TimedOut | Kind::PastDeadline => Why::TimedOut,
+        Kind::Failed => Why::Failed,
+    };
+    assert_eq!(fallbacks(service.clone()).await, [Some(why), (!is_failure).then_some(why)], "fallback, {what}");
+}
+
+/// How many failed calls a breaker has counted of one, with the same from `run`.
+async fn breaker_counts<E: CarryRejected + fmt::Debug>(service: BoxCloneSyncService<(), (), E>) -> u64 {
+    let layer = CircuitBreakerLayer::new(CircuitBreakerConfig::new().window(Window::calls(10)));
+    let counts = |handle: &CircuitBreakerHandle| {
+        let snapshot = handle.snapshot();
+        assert_eq!(snapshot.calls, snapshot.failures);
+        snapshot.failures
+    };
+    layer.layer(service.clone()).oneshot(()).await.unwrap_err();
+    let by_service = counts(&layer.handle());
+    layer.handle().reset();
+    layer.handle().run(service.oneshot(())).await.unwrap_err();
+    assert_eq!(counts(&layer.handle()), by_service, "of `run`");
+    by_service
+}
+
+/// A service, and how many calls it was sent.
+fn counting<E: 'static>(
+    service: BoxCloneSyncService<(), (), E>,
+) -> (impl Service<(), Response = (), Error = E, Future: Send> + Clone, Arc<Mutex<u32>>) {
+    let calls = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&calls);
+    let service = service.map_request(move |()| *counted.lock().unwrap() += 1);
+    (service, calls)
+}
+
+async fn attempts<E: CarryRejected + fmt::Debug + 'static>(service: BoxCloneSyncService<(), (), E>) -> u32 {
+    let config = RetryConfig::new().max_attempts(3).backoff(Backoff::constant(MS));
+    let layer = RetryLayer::new(config);
+    let (service, calls) = counting(service);
+    layer.layer(service.clone()).oneshot(()).await.unwrap_err();
+    let by_service = *calls.lock().unwrap();
+    layer.handle().run(|| service.clone().oneshot(())).await.unwrap_err();
+    assert_eq!(*calls.lock().unwrap() - by_service, by_service, "of `run`");
+    by_service
+}
+
+async fn copies<E: CarryRejected + fmt::Debug + 'static>(service: BoxCloneSyncService<(), (), E>) -> u32 {
+    let config = HedgeConfig::new().delay(HedgeDelay::Fixed(500 * MS)).max_hedges(1);
+    let (service, calls) = counting(service);
+    HedgeLayer::new(config).layer(service).oneshot(()).await.unwrap_err();
+    let calls = *calls.lock().unwrap();
+    calls
+}
+
+async fn not_accepted<E: CarryRejected + fmt::Debug>(service: BoxCloneSyncService<(), (), E>) -> u64 {
+    let layer = ThrottleLayer::new(ThrottleConfig::new());
+    layer.layer(service).oneshot(()).await.unwrap_err();
+    let snapshot = layer.handle().snapshot();
+    snapshot.sent - snapshot.accepted
+}
+
+/// Counts the failures that it is told of.
+#[derive(Clone, Debug, Default)]
+struct Notes(Arc<Mutex<u64>>);
+
+impl PartialEq for Notes {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Algorithm for Notes {
+    fn next(&mut self, limit: f64, sample: &Sample) -> Next {
+        *self.0.lock().unwrap() += sample.failures;
+        Next::limit(limit)
+    }
+}
+
+/// How many failed calls an adaptive limit has learned of.
+async fn learned<E: CarryRejected + fmt::Debug>(service: BoxCloneSyncService<(), (), E>) -> u64 {
+    let notes = Notes::default();
+    let config = AdaptiveLimitConfig::new().window(10 * MS).min_calls(1).algorithm(notes.clone());
+    let layer = AdaptiveLimitLayer::new(config);
+    layer.layer(service).oneshot(()).await.unwrap_err();
+    // A good call ends the window.
+    tokio::time::sleep(1_000 * MS).await;
+    layer.handle().run(async { Ok::<_, Rejected>(()) }).await.unwrap();
+    let learned = *notes.0.lock().unwrap();
+    learned
+}
+
+/// Why there was a fallback: where it is for every failure, and where it is for rejections alone.
+async fn fallbacks<E>(service: BoxCloneSyncService<(), (), E>) -> [Option<Why>; 2]
+where
+    E: CarryRejected + fmt::Debug + Send + 'static,
+{
+    let mut found = [None; 2];
+    for (why, only_rejections) in found.iter_mut().zip([false, true]) {
+        let told = Arc::new(Mutex::new(None));
+        let telling = Arc::clone(&told);
+        let layer = FallbackLayer::with(move |(), failure: &Failure<(), E>| {
+            *telling.lock().unwrap() = Some(failure.why());
+            None
+        });
+        let layer = if only_rejections { layer.on_rejections() } else { layer };
+        layer.layer(service.clone()).oneshot(()).await.unwrap_err();
+        *why = *told.lock().unwrap();
+    }
+    found
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_layer_knows_every_kind_of_error_on_every_way() {
+    for kind in KINDS {
+        on_every_way(kind).await;
+    }
+}
+
+/// Before, the breaker recorded nothing here: the rejection was the last thing that had happened on the thread.
+#[tokio::test(start_paused = true)]
+async fn failures_after_swallowed_rejections_open_the_circuit() {
+    let layer = CircuitBreakerLayer::new(CircuitBreakerConfig::new().min_calls(20).failure_ratio(0.5));
+    let service = layer.layer(with(Kind::Failed, swallowed));
+    for _ in 0..20 {
+        service.clone().oneshot(()).await.unwrap_err();
+    }
+    assert_eq!(layer.handle().state(), stanchion::circuit_breaker::State::Open);
+}
+
+/// An error type that cannot be asked is put before a classifier instead.
+#[tokio::test(start_paused = true)]
+async fn layers_that_reject_nothing_take_errors_that_cannot_be_asked() {
+    let fails = || service_fn(|()| ready(Err::<(), _>("broken")));
+    let layer = FallbackLayer::value(()).classify_opaque(|result: Result<&(), &&str>| {
+        if result.is_ok() { stanchion::classify::Class::Success } else { stanchion::classify::Class::Failure }
+    });
+    assert_eq!(layer.layer(fails()).oneshot(()).await, Ok(()));
+    let hedge = HedgeLayer::new(HedgeConfig::new().delay(HedgeDelay::Fixed(MS))).classify_opaque(
+        |result: Result<&(), &&str>| {
+            let class = if result.is_ok() {
+                stanchion::classify::Class::Success
+            } else {
+                stanchion::classify::Class::Failure
+            };
+            stanchion::classify::Outcome::from(class)
+        },
+    );
+    assert_eq!(hedge.layer(fails()).oneshot(()).await, Err("broken"));
+}
