@@ -40,8 +40,9 @@ pub struct CircuitBreakerConfig {
     /// Each opening without a recovery in between lasts so many times longer than the one before; 1 to 100.
     /// Default: 2.
     pub open_factor: f64,
-    /// The longest that the circuit stays open, however often it opens and whatever the server
-    /// asks for; at least `open_for`. Default: 60 s.
+    /// The longest that the circuit stays open, however often it opens and whatever the server asks
+    /// for; at least `open_for`. What a server asked for longer ago than this has expired. Default:
+    /// 60 s.
     pub max_open_for: Duration,
     /// Each opening is shortened by a random share of itself up to this one, 0 to 1, so that many clients
     /// do not probe in step; also at the cap. Default: 0.1.
@@ -49,8 +50,9 @@ pub struct CircuitBreakerConfig {
     /// How many trial calls a half-open circuit admits, judged by the same ratios; 1 to 1,000.
     /// Default: 3, for one is too few to tell and many are a burden on a service that gets up.
     pub probes: u32,
-    /// A trial call that has not ended after this long gives its slot to another. `None` waits for
-    /// ever, and is only safe if every call ends. Default: 10 s.
+    /// A trial call that has not ended after this long gives its slot to another; a change holds
+    /// for those in flight, too. `None` waits for ever, and is only safe if every call ends.
+    /// Default: 10 s.
     pub probe_timeout: Option<Duration>,
     /// After the trial calls have succeeded, the share of calls admitted grows from a tenth to all over
     /// this long. Zero, the default, admits all at once.

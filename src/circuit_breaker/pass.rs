@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 
+use super::trial::Slot;
 use crate::clock::Timestamp;
 use crate::in_flight::Entry;
 
@@ -16,7 +17,7 @@ use crate::in_flight::Entry;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pass {
     ticket: NonZeroU64,
-    /// When the call began; [`Timestamp::NEVER`] if nobody wants to know.
+    /// When the call began, or its slot was lent; [`Timestamp::NEVER`] if nobody wants to know.
     pub(super) started: Timestamp,
 }
 
@@ -28,8 +29,10 @@ pub(super) enum Kind {
     Recorded,
     /// It goes into the window, and was counted among the calls in flight.
     InFlight(Entry),
-    /// It is a trial call, with this slot.
+    /// It is a trial call, with the slot of this number.
     Probe(u32),
+    /// It is a trial call that has not begun, with the slot of this number.
+    Reserved(u32),
 }
 
 const _: () = assert!(Entry::BITS <= Kind::DATA_BITS, "an entry must fit");
@@ -48,6 +51,7 @@ impl Kind {
             Self::Recorded => (2, 0),
             Self::InFlight(entry) => (3, entry.pack()),
             Self::Probe(slot) => (4, slot & Self::MOST_DATA),
+            Self::Reserved(slot) => (5, slot & Self::MOST_DATA),
         };
         (data as u64) << Self::NUMBER_BITS | number
     }
@@ -60,6 +64,7 @@ impl Kind {
             2 => Self::Recorded,
             3 => Self::InFlight(Entry::unpack(data)),
             4 => Self::Probe(data),
+            5 => Self::Reserved(data),
             _ => Self::Unrecorded,
         }
     }
@@ -98,14 +103,18 @@ impl Pass {
         self.kind() == Kind::Recorded && self.started == Timestamp::NEVER
     }
 
-    /// Whether it is a trial call's.
-    pub(super) const fn is_probe(self) -> bool {
-        matches!(self.kind(), Kind::Probe(_))
+    /// The slot of a trial call.
+    pub(super) const fn slot(self) -> Option<Slot> {
+        match self.kind() {
+            Kind::Probe(number) | Kind::Reserved(number) => Some(Slot { number, since: self.started }),
+            Kind::Unrecorded | Kind::Recorded | Kind::InFlight(_) => None,
+        }
     }
 
-    /// Whether there is a call: not with a slot that is only [held](super::state::Circuit::hold).
-    pub(super) fn has_begun(self) -> bool {
-        !(self.is_probe() && self.started == Timestamp::NEVER)
+    /// Returns `true` if there is a call: not with a slot that is only
+    /// [held](super::state::Circuit::hold).
+    pub(super) const fn has_begun(self) -> bool {
+        !matches!(self.kind(), Kind::Reserved(_))
     }
 }
 

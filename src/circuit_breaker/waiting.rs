@@ -33,7 +33,7 @@ impl Waiting {
                 return Poll::Ready(None);
             }
             let wait = match self.shared.admit(&now) {
-                Ok(pass) if pass.is_probe() => {
+                Ok(pass) if pass.slot().is_some() => {
                     return Poll::Ready(Some(Permit::reserve(&self.shared, pass, &now)));
                 }
                 // It has just begun to pass calls, and no call has begun.
