@@ -29,8 +29,9 @@ pub struct CircuitBreakerConfig {
     /// Opens when this share of the calls was slow; above 0, at most 1. Used if `slow_after` is set.
     /// Default: 0.5.
     pub slow_ratio: f64,
-    /// Whether a call counts as slow while it is still in flight after `slow_after`, so that a dependency that
-    /// hangs opens the circuit before the first call has run into its timeout. Default: true.
+    /// Whether a call counts as slow while it is still in flight after `slow_after`, so that a
+    /// dependency that hangs opens the circuit before the first call has run into its timeout. It
+    /// is seen up to a sixth of `slow_after` late, or 10 ms if that is longer. Default: true.
     pub slow_in_flight: bool,
     /// Opens after so many failures in a row, whatever the window holds; at least 1. `None`, the default,
     /// switches the rule off. Set it where there is little traffic.

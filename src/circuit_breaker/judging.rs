@@ -83,8 +83,9 @@ impl Circuit {
         Some(run).filter(|run| u64::from(*run) >= limit)
     }
 
-    /// Whether a recovering service has gone bad again, as far as the latest calls can tell: the window, in
-    /// which those of the whole recovery are, would take as many bad calls to see it as there were good ones.
+    /// Whether a recovering service has gone bad again, as far as the latest calls can tell: the
+    /// window, in which those of the whole recovery are, would take as many bad calls to see it as
+    /// there were good ones.
     fn has_relapsed(&self, word: Word, outcome: Outcome) -> Option<f64> {
         let allowed = self.settings.read().allowed_share();
         let weight = Relapse::new(allowed);

@@ -16,6 +16,7 @@ mod recovery;
 mod rules;
 mod trials;
 mod verdicts;
+mod windows;
 
 use std::sync::Arc;
 use std::time::Duration;
