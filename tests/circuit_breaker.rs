@@ -2,6 +2,11 @@
 
 #![allow(clippy::disallowed_methods, clippy::panic, reason = "threads of a test, which may fail")]
 
+#[path = "circuit_breaker/readiness.rs"]
+mod readiness;
+#[path = "circuit_breaker/waiting.rs"]
+mod waiting;
+
 use std::convert::Infallible;
 use std::time::Duration;
 

@@ -120,6 +120,7 @@ mod state;
 mod transition;
 mod trial;
 mod verdict;
+mod waiters;
 mod waiting;
 mod word;
 pub use config::CircuitBreakerConfig;

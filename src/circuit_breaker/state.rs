@@ -187,6 +187,16 @@ impl Circuit {
         }
     }
 
+    /// Admits a call that has failed already. A share of calls is no reason not to count it, since
+    /// no service was asked for anything.
+    pub(super) fn admit_failed(&self, now: &Now<'_>) -> (Result<Pass, Refusal>, Changed) {
+        let word = self.load();
+        match word.state {
+            State::Recovering => (Ok(Pass::new(word.generation, Kind::Recorded)), false),
+            _ => self.admit(now),
+        }
+    }
+
     fn admit_recorded(&self, word: Word, now: &Now<'_>) -> Option<Result<Pass, Refusal>> {
         let generation = word.generation;
         if self.slow_after.load(Ordering::Relaxed) == OFF {
