@@ -2,6 +2,8 @@
 
 #![allow(clippy::disallowed_methods, clippy::panic, reason = "threads of a test, which may fail")]
 
+#[path = "circuit_breaker/handle.rs"]
+mod handle;
 #[path = "circuit_breaker/readiness.rs"]
 mod readiness;
 #[path = "circuit_breaker/waiting.rs"]
@@ -78,7 +80,7 @@ async fn a_refusal_that_poll_ready_has_prepared_stands_for_one_call() {
     layer.handle().trip();
     let mut service = service(&layer);
     service.ready().await.unwrap();
-    layer.handle().close();
+    layer.handle().reset();
     assert!(matches!(service.call(true).await, Err(Error::Rejected(_))));
     assert_eq!(service.ready().await.unwrap().call(true).await, Ok(()));
 }
@@ -91,7 +93,7 @@ async fn a_service_that_was_ready_before_the_opening_is_ready_after_it() {
     service.ready().await.unwrap();
     layer.handle().trip();
     service.ready().await.unwrap();
-    layer.handle().close();
+    layer.handle().reset();
     assert_eq!(service.call(true).await, Ok(()));
 }
 
@@ -120,7 +122,7 @@ async fn whoever_waits_is_woken_when_an_operator_closes_the_circuit() {
     let (mut first, mut second) = (task::spawn(()), task::spawn(()));
     assert_pending!(first.enter(|cx, _| Service::<bool>::poll_ready(&mut one, cx)));
     assert_pending!(second.enter(|cx, _| Service::<bool>::poll_ready(&mut other, cx)));
-    layer.handle().close();
+    layer.handle().reset();
     assert!(first.is_woken() && second.is_woken());
     assert_ready_ok!(first.enter(|cx, _| Service::<bool>::poll_ready(&mut one, cx)));
     assert_ready_ok!(second.enter(|cx, _| Service::<bool>::poll_ready(&mut other, cx)));

@@ -266,7 +266,7 @@ fn held_open(layer: &CircuitBreakerLayer) -> impl Sized + use<> {
 
     impl Drop for Held {
         fn drop(&mut self) {
-            self.0.close();
+            self.0.reset();
         }
     }
 

@@ -216,6 +216,8 @@ impl Default for CircuitBreakerConfig {
 /// The configuration, checked, in the form in which it is used.
 #[derive(Debug)]
 pub(super) struct Settings {
+    /// The configuration as it was given.
+    pub(super) config: CircuitBreakerConfig,
     pub(super) window: Window,
     pub(super) min_calls: u64,
     pub(super) failure_ratio: Option<Ratio>,
@@ -270,6 +272,7 @@ impl Settings {
             Window::Time { .. } => config.min_calls,
         };
         Ok(Self {
+            config: config.clone(),
             window: config.window,
             min_calls: u64::from(min_calls),
             failure_ratio,

@@ -41,6 +41,12 @@ impl CircuitBreakerHandle {
         self.shared.circuit.snapshot(self.shared.clock.now())
     }
 
+    /// Returns the configuration in force.
+    #[must_use]
+    pub fn config(&self) -> CircuitBreakerConfig {
+        self.shared.circuit.settings.read().config.clone()
+    }
+
     /// Leave to make one call that is no service's.
     ///
     /// # Errors
@@ -50,8 +56,8 @@ impl CircuitBreakerHandle {
         Permit::acquire(&self.shared).map_err(|refusal| self.shared.refuse(refusal).into())
     }
 
-    /// Runs `call` if the circuit lets it through, and counts every error as a failure. A call that is not let
-    /// through is dropped without having been polled.
+    /// Runs `call` if the circuit lets it through, and counts every error as a failure. A call that
+    /// is not let through is dropped without having been polled.
     ///
     /// The circuit is asked now, and not when the future is first polled.
     pub fn run<F, T, E>(&self, call: F) -> ResponseFuture<F, ErrorsAreFailures>
@@ -75,12 +81,7 @@ impl CircuitBreakerHandle {
         }
     }
 
-    /// Closes the circuit, with an empty window.
-    pub fn close(&self) {
-        self.obey(Order::Close);
-    }
-
-    /// As if the circuit were new: closed, with an empty window, and the settings it has.
+    /// Closes the circuit, with an empty window, as if it were new. The configuration stays.
     pub fn reset(&self) {
         self.obey(Order::Close);
     }

@@ -57,6 +57,13 @@ impl CircuitBreakerLayer {
     }
 }
 
+impl Default for CircuitBreakerLayer {
+    /// A circuit breaker with the default configuration and the name `circuit_breaker`.
+    fn default() -> Self {
+        Self::new(CircuitBreakerConfig::new())
+    }
+}
+
 impl<C> CircuitBreakerLayer<C> {
     crate::macros::layer_setters!();
 
@@ -88,9 +95,9 @@ impl<C> CircuitBreakerLayer<C> {
     fn shared(&self) -> &Arc<Shared> {
         self.shared.get_or_init(|| {
             let reasons = &[Reason::CircuitOpen, Reason::Recovering];
-            let states = &State::ALL.map(State::as_str);
+            let states: Vec<_> = State::ALL.iter().map(|state| state.as_str()).collect();
             let vocabulary =
-                Vocabulary { states, calls: true, ..Vocabulary::new("circuit_breaker", reasons) };
+                Vocabulary { states: &states, calls: true, ..Vocabulary::new("circuit_breaker", reasons) };
             let telemetry = Telemetry::new(&vocabulary, self.name, &self.observers);
             Arc::new(Shared::new(&self.settings, Arc::new(telemetry)))
         })
