@@ -34,11 +34,6 @@ impl Numbered {
     }
 
     #[inline]
-    pub(crate) const fn number(self) -> u64 {
-        self.number
-    }
-
-    #[inline]
     pub(crate) const fn pack(self) -> u64 {
         self.number << Self::COUNT_BITS | self.count
     }

@@ -94,6 +94,7 @@ impl Circuit {
     }
 
     /// Judges what the window holds, and acts on it.
+    #[inline]
     pub(super) fn judge(&self, word: Word, measures: &Measures, now: &Now<'_>) -> Changed {
         let settings = self.settings.read();
         let evidence = measures.evidence(word.generation, now.get());
@@ -115,6 +116,9 @@ impl Circuit {
     /// Good calls of `moment` need no judgement, by `settings`, unless those have changed by now,
     /// or there is a hint of the server that a success has to forget.
     fn settle_moment(&self, moment: u64, settings: &Arc<Settings>) {
+        if self.settled.load(Ordering::Relaxed) == moment {
+            return;
+        }
         // AcqRel: pairs with the swaps in `weigh` and `adopt`. If this one is later it sees what
         // was changed before them, and otherwise they undo it.
         self.settled.swap(moment, Ordering::AcqRel);

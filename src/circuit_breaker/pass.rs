@@ -39,6 +39,9 @@ const _: () = assert!(Entry::BITS <= Kind::DATA_BITS, "an entry must fit");
 
 impl Kind {
     const NUMBER_BITS: u32 = 4;
+    const NUMBER: u64 = (1 << Self::NUMBER_BITS) - 1;
+    const RECORDED: u64 = 2;
+    const RESERVED: u64 = 5;
     const DATA_BITS: u32 = 20;
     const BITS: u32 = Self::NUMBER_BITS + Self::DATA_BITS;
     const MOST_DATA: u32 = (1 << Self::DATA_BITS) - 1;
@@ -48,10 +51,10 @@ impl Kind {
         // No number is zero, so no ticket is.
         let (number, data) = match self {
             Self::Unrecorded => (1, 0),
-            Self::Recorded => (2, 0),
+            Self::Recorded => (Self::RECORDED, 0),
             Self::InFlight(entry) => (3, entry.pack()),
             Self::Probe(slot) => (4, slot & Self::MOST_DATA),
-            Self::Reserved(slot) => (5, slot & Self::MOST_DATA),
+            Self::Reserved(slot) => (Self::RESERVED, slot & Self::MOST_DATA),
         };
         (data as u64) << Self::NUMBER_BITS | number
     }
@@ -60,11 +63,11 @@ impl Kind {
     #[allow(clippy::cast_possible_truncation, reason = "taking the fields out of the word")]
     const fn unpack(word: u64) -> Self {
         let data = (word >> Self::NUMBER_BITS) as u32 & Self::MOST_DATA;
-        match word & ((1 << Self::NUMBER_BITS) - 1) {
-            2 => Self::Recorded,
+        match word & Self::NUMBER {
+            Self::RECORDED => Self::Recorded,
             3 => Self::InFlight(Entry::unpack(data)),
             4 => Self::Probe(data),
-            5 => Self::Reserved(data),
+            Self::RESERVED => Self::Reserved(data),
             _ => Self::Unrecorded,
         }
     }
@@ -100,7 +103,7 @@ impl Pass {
     /// Whether a success of this call can be [settled](super::state::Circuit::settle_plainly) without measuring it.
     #[inline]
     pub(super) fn is_plain(self) -> bool {
-        self.kind() == Kind::Recorded && self.started == Timestamp::NEVER
+        self.ticket.get() & Kind::NUMBER == Kind::RECORDED && self.started == Timestamp::NEVER
     }
 
     /// The slot of a trial call.
@@ -114,7 +117,7 @@ impl Pass {
     /// Returns `true` if there is a call: not with a slot that is only
     /// [held](super::state::Circuit::hold).
     pub(super) const fn has_begun(self) -> bool {
-        !matches!(self.kind(), Kind::Reserved(_))
+        self.ticket.get() & Kind::NUMBER != Kind::RESERVED
     }
 }
 

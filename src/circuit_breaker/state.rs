@@ -272,6 +272,8 @@ impl Circuit {
                 Kind::Unrecorded => return false,
                 Kind::Probe(number) | Kind::Reserved(number) => {
                     let slot = Slot { number, since: pass.started };
+                    // What has not begun cannot have been slow.
+                    let outcome = outcome.filter(|_| pass.has_begun());
                     return self.settle_probe(generation, slot, outcome, ask_again, now.get());
                 }
                 Kind::Recorded => {}
@@ -307,10 +309,7 @@ impl Circuit {
     #[inline]
     pub(super) fn is_slow(&self, pass: &Pass, now: &Now<'_>) -> bool {
         let limit = self.slow_after.load(Ordering::Relaxed);
-        limit != OFF
-            && pass.started != Timestamp::NEVER
-            && now.get().0.saturating_sub(pass.started.0) > limit
-            && pass.has_begun()
+        limit != OFF && pass.started != Timestamp::NEVER && now.get().0.saturating_sub(pass.started.0) > limit
     }
 
     #[inline]

@@ -23,6 +23,7 @@ use crate::sync::{AtomicU64, Ordering};
 pub(super) const MOST_CALLS: u32 = 10_000;
 
 const PER_CHUNK: u64 = 16;
+const PLACES: u32 = 16;
 
 #[derive(Debug)]
 pub(crate) struct CountWindow {
@@ -30,7 +31,7 @@ pub(crate) struct CountWindow {
     totals: AtomicU64,
     chunks: Box<[AtomicU64]>,
     calls: u32,
-    last_places: u64,
+    last_places: u32,
     /// The era as a whole number, of which the words keep a part.
     era: AtomicU64,
 }
@@ -44,7 +45,7 @@ impl CountWindow {
             totals: AtomicU64::new(Totals::empty(0).pack()),
             chunks,
             calls,
-            last_places: (u64::from(calls).wrapping_sub(1) % PER_CHUNK).saturating_add(1),
+            last_places: (calls.wrapping_sub(1) % PLACES).saturating_add(1),
             era: AtomicU64::new(0),
         }
     }
@@ -169,7 +170,7 @@ impl CountWindow {
     /// How many outcomes a chunk holds: the last one of the ring may be shorter.
     #[inline]
     fn places(&self, chunk: usize) -> u64 {
-        if chunk.wrapping_add(1) == self.chunks.len() { self.last_places } else { PER_CHUNK }
+        if chunk.wrapping_add(1) == self.chunks.len() { u64::from(self.last_places) } else { PER_CHUNK }
     }
 
     /// The chunk under the cursor as it is in this lap, or empty if it is still to be opened. `None` if the

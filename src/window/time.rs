@@ -158,13 +158,13 @@ impl Stripe {
             .iter()
             .skip(self.margin)
             .take(self.words.len().saturating_sub(self.margin.saturating_mul(2)));
+        // A bucket of the future counts, too, if it is less than a window ahead: then our reading of
+        // the clock is behind. No more than a window is counted, for each place holds one bucket.
+        let ahead = buckets.saturating_sub(1);
+        let (last, near) = (number.wrapping_add(ahead), buckets.saturating_add(ahead));
         for (index, word) in words.enumerate() {
             let bucket = Numbered::unpack(word.load(Ordering::Acquire));
-            // A bucket of the future counts, too: our reading of the clock is behind, and there is
-            // one bucket only in each place.
-            let is_near =
-                bucket.age(number) < buckets || Numbered::new(number, 0).age(bucket.number()) < buckets;
-            if bucket.count > 0 && is_near {
+            if bucket.count > 0 && bucket.age(last) < near {
                 if let Some(outcome) = Outcome::ALL.get(index % OUTCOMES) {
                     counts.add(*outcome, bucket.count);
                 }
