@@ -186,7 +186,7 @@ const LIVES: &[(&str, Life)] = &[
     ("after 10,000 calls on one thread", |breaker| call(breaker, 10_000)),
     ("after it was open", |breaker| {
         breaker.trip();
-        breaker.close();
+        breaker.reset();
     }),
 ];
 

@@ -122,9 +122,11 @@ impl Clock {
         Timestamp(nanos(instant.saturating_duration_since(self.origin)))
     }
 
-    /// A timer that fires at `at`.
+    /// A timer that fires at `at`, or in thirty years if that is sooner: counted from now and not
+    /// from the origin, or every timer of a clock that is older would be over at once.
     pub(crate) fn sleep_until(&self, at: Timestamp) -> Sleep {
-        sleep_until(instant_after(self.origin, Duration::from_nanos(at.0)))
+        let now = Instant::now();
+        sleep_until(instant_after(now, at.since(self.at(now))))
     }
 }
 
@@ -175,3 +177,6 @@ impl<'a> Now<'a> {
         if self.clock.is_some() { stripe() } else { self.stripe }
     }
 }
+
+#[cfg(all(test, not(stanchion_loom)))]
+mod tests;

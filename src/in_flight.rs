@@ -1,6 +1,7 @@
 //! How many calls have been in flight for longer than they should be.
 //!
-//! Calls are counted by the time they started, in *cohorts* of a sixth of the limit:
+//! Calls are counted by the time they started, in *cohorts* of a sixth of the limit, or of 10 ms if
+//! that is longer:
 //!
 //! ```text
 //! cohort   [number of the cohort | calls still in flight]       one word each, eight of them
@@ -22,13 +23,17 @@ use crate::sync::{AtomicU64, Ordering, Striped};
 const COHORTS: usize = 8;
 const COHORT_BITS: u64 = COHORTS as u64 - 1;
 const COHORTS_IN_LIMIT: u64 = 6;
+/// In nanoseconds. The numbers of shorter ones would repeat within days, those of a nanosecond
+/// within a minute, and calls that have just begun would be taken for old ones.
+const SHORTEST_COHORT: u64 = 10_000_000;
 
 /// Calls in flight by age.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     limit: u64,
     width: u64,
-    /// Tells this instance from the one it took the place of.
+    /// Tells this instance from those it took the place of. After 65,536 of them it is another's,
+    /// whose calls began before the first cohort.
     version: u16,
     /// The first cohort of the current era: what was counted before is none of its business.
     base: AtomicU64,
@@ -64,7 +69,7 @@ impl Entry {
 impl InFlight {
     pub(crate) fn new(limit: Duration, version: u16) -> Self {
         let limit = nanos(limit);
-        let width = limit.div_ceil(COHORTS_IN_LIMIT).max(1);
+        let width = limit.div_ceil(COHORTS_IN_LIMIT).max(SHORTEST_COHORT);
         Self { limit, width, version, base: AtomicU64::new(0), stripes: Striped::new(Stripe::new()) }
     }
 
@@ -88,6 +93,11 @@ impl InFlight {
         if into < self.width { guess } else { self.cohort(0, now) }
     }
 
+    /// Returns `true` if this is how calls are counted whose limit is `limit`.
+    pub(crate) fn is_for(&self, limit: Duration) -> bool {
+        self.limit == nanos(limit)
+    }
+
     #[inline]
     pub(crate) fn enter(&self, era: u64, cohort: u64, now: &Now<'_>) -> Entry {
         let place = self.stripes.place(now.stripe());
@@ -108,12 +118,12 @@ impl InFlight {
     #[inline]
     pub(crate) fn leave_cohort(&self, era: u64, entry: Entry, cohort: impl FnOnce() -> u64) {
         if entry.version == self.version {
-            self.stripes.at(usize::from(entry.place)).leave(era, cohort());
+            self.stripes.at(usize::from(entry.place)).leave(era, cohort(), &self.base);
         }
     }
 
     /// How many calls of `era` had been in flight for longer than the limit at `now`. A call is counted once
-    /// its whole cohort is, up to a sixth of the limit late.
+    /// its whole cohort is, up to a sixth of the limit late, or 10 ms.
     pub(crate) fn overdue(&self, era: u64, now: Timestamp) -> u64 {
         let Some(started) = now.0.checked_sub(self.limit) else { return 0 };
         let on_time = self.cohort(era, Timestamp(started));
@@ -156,7 +166,9 @@ impl Stripe {
                 Found::Older => (Numbered::new(cohort, 1), found.count),
                 // A whole round late: by now it is as old as those that were moved.
                 Found::Newer => {
-                    self.change_overdue(era, |overdue| overdue.saturating_add(1));
+                    if !is_before(cohort, base) {
+                        self.change_overdue(era, |overdue| overdue.saturating_add(1));
+                    }
                     return contended;
                 }
             };
@@ -176,7 +188,7 @@ impl Stripe {
     }
 
     #[inline]
-    fn leave(&self, era: u64, cohort: u64) {
+    fn leave(&self, era: u64, cohort: u64, base: &AtomicU64) {
         let Some(word) = self.word(cohort) else { return };
         let mut seen = word.load(Ordering::Relaxed);
         loop {
@@ -185,7 +197,10 @@ impl Stripe {
                 if cfg!(stanchion_planted_bug = "overdue_for_ever") {
                     return;
                 }
-                self.change_overdue(era, |overdue| overdue.saturating_sub(1));
+                // Otherwise it was counted by another instance, or in an era that is over.
+                if !is_before(cohort, base.load(Ordering::Relaxed)) {
+                    self.change_overdue(era, |overdue| overdue.saturating_sub(1));
+                }
                 return;
             }
             let left = found.with(found.count.saturating_sub(1));
@@ -229,6 +244,11 @@ impl Stripe {
         let moved = if moved.find(era) == Found::Same { moved.count.saturating_sub(MIDDLE) } else { 0 };
         self.cohorts.iter().map(late).fold(moved, u64::saturating_add)
     }
+}
+
+/// Returns `true` if calls of `cohort` are not counted, since the first that counts is `base`.
+const fn is_before(cohort: u64, base: u64) -> bool {
+    matches!(Numbered::new(base, 0).find(cohort), Found::Newer)
 }
 
 #[cfg(all(test, stanchion_loom))]

@@ -206,7 +206,7 @@ async fn assert_no_call_allocates(rules: &str, layer: &CircuitBreakerLayer) {
     none(allocations(|| assert!(call(&mut service, Some(false)).is_ready())).await, "disabled");
     handle.observe_only();
     none(allocations(|| assert!(call(&mut service, Some(mostly(&turn))).is_ready())).await, "only observed");
-    handle.close();
+    handle.reset();
 }
 
 /// Lets trial calls through, and takes every slot.

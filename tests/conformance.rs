@@ -133,7 +133,7 @@ fn order(handle: &CircuitBreakerHandle, op: Op) -> bool {
     match op {
         Op::ForceOpen => handle.force_open(),
         Op::Disable => handle.disable(),
-        Op::Close => handle.close(),
+        Op::Close => handle.reset(),
         Op::Reset => handle.reset(),
         Op::MetricsOnly => handle.observe_only(),
         Op::Open => return handle.trip(),

@@ -267,7 +267,7 @@ fn held_open(layer: &CircuitBreakerLayer) -> impl Sized + use<> {
 
     impl Drop for Held {
         fn drop(&mut self) {
-            self.0.close();
+            self.0.reset();
         }
     }
 

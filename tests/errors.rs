@@ -75,7 +75,7 @@ impl Stack {
     }
 
     fn close(&self) {
-        self.0.iter().for_each(|layer| layer.handle().close());
+        self.0.iter().for_each(|layer| layer.handle().reset());
     }
 }
 
@@ -356,7 +356,7 @@ async fn a_refusal_passes_through_towers_layers_and_is_ignored_by_the_outer() {
         inner.handle().force_open();
         let refused = call(&mut service, true).await.unwrap_err();
         assert_eq!(Rejected::find(&*refused).unwrap().layer(), "inner");
-        inner.handle().close();
+        inner.handle().reset();
     }
     assert_eq!(outer.handle().state(), State::Closed);
     let failed = call(&mut service, false).await.unwrap_err();
@@ -544,7 +544,7 @@ where
     }
     assert_eq!(outer.handle().state(), State::Closed, "a refusal further in was taken for a failure");
     assert_eq!(outer.handle().snapshot().calls, 0);
-    inner.handle().close();
+    inner.handle().reset();
     call(&mut service, false).await.unwrap_err();
     assert_eq!(outer.handle().state(), State::Open, "a failure was ignored");
 }
@@ -666,7 +666,7 @@ async fn a_refusal_in_another_task_is_ignored_by_a_classifier_that_looks_for_it(
     inner.handle().force_open();
     call(&mut service, true).await.unwrap_err();
     assert_eq!(outer.handle().state(), State::Closed);
-    inner.handle().close();
+    inner.handle().reset();
     call(&mut service, false).await.unwrap_err();
     assert_eq!(outer.handle().state(), State::Open);
 }

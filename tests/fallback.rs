@@ -198,7 +198,7 @@ async fn a_refusal_that_is_handed_out_after_a_wait_is_still_known_as_one() {
     operator.force_open();
     assert!(is_refusal(&service.clone().oneshot(Ok(1)).await));
     assert_eq!(handle.state(), State::Closed);
-    operator.close();
+    operator.reset();
     assert_eq!(service.oneshot(failed()).await, failed());
     assert_eq!(handle.state(), State::Open);
 }
@@ -258,7 +258,7 @@ async fn on_rejections_only_refusals_are_answered() {
     assert_eq!(service.clone().oneshot(Ok(503)).await, Ok(503));
     operator.force_open();
     assert_eq!(service.oneshot(Ok(1)).await, Ok(7));
-    operator.close();
+    operator.reset();
     let service = layer().on_failures().layer(backend());
     assert_eq!(service.oneshot(failed()).await, Ok(7));
 }
@@ -272,7 +272,7 @@ async fn an_answer_that_came_after_a_refusal_is_not_a_refusal() {
     operator.force_open();
     let mut call = task::spawn(layer.layer(retry.layer(inner)).oneshot(()));
     assert_pending!(call.poll());
-    operator.close();
+    operator.reset();
     advance(2 * SECOND).await;
     assert_eq!(assert_ready!(call.poll()), Ok(503));
 }

@@ -245,7 +245,7 @@ async fn an_open_circuit_is_unavailable_and_says_when_to_come_again() {
     circuit.force_open();
     let refused = served.hello().await.unwrap_err();
     assert_eq!((refused.code(), pushback(&refused), served.calls()), (Code::Unavailable, None, 0));
-    circuit.close();
+    circuit.reset();
     assert_eq!(served.hello().await.unwrap(), "hello you");
 }
 

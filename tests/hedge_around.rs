@@ -472,7 +472,7 @@ async fn a_refused_copy_does_not_make_a_refusal_of_a_failure() {
         circuit.handle().trip();
         advance(DELAY).await;
         assert_pending!(call.poll());
-        circuit.handle().close();
+        circuit.handle().reset();
         circuit.handle().disable();
         assert_eq!(call.await, Ok("good"), "not retried");
     }

@@ -147,7 +147,7 @@ async fn assert_shows(name: &str, state: State) {
     let series = series(name).await;
     for each in State::ALL {
         let shown = series[&format!("stanchion_circuit_breaker_state state={each}")];
-        assert_eq!(shown, if each == state { 1.0 } else { 0.0 }, "{each} while the state is {state}");
+        assert_eq!(shown, if *each == state { 1.0 } else { 0.0 }, "{each} while the state is {state}");
     }
 }
 
@@ -324,7 +324,7 @@ async fn the_gauge_follows_every_state_that_an_operator_can_order() {
             State::ObserveOnly => handle.observe_only(),
             State::HalfOpen => assert!(handle.probe()),
             State::Open => assert!(handle.trip()),
-            _ => handle.close(),
+            _ => handle.reset(),
         }
         assert_shows("orders", order).await;
     }

@@ -43,7 +43,7 @@ async fn responses_and_errors_pass_and_a_refusal_is_a_response() {
         "the error type from below the layers"
     );
     assert_eq!(call(Ok("hello")).await, Ok("payments says circuit is open".to_owned()));
-    layer.handle().close();
+    layer.handle().reset();
     assert_eq!(call(Ok("hello")).await, Ok("hello".to_owned()));
 }
 
@@ -97,7 +97,7 @@ async fn a_circuit_that_is_waited_for_is_still_waited_for() {
     layer.handle().force_open();
     let mut waiting = task::spawn(());
     assert_pending!(waiting.enter(|cx, _| service.poll_ready(cx)));
-    layer.handle().close();
+    layer.handle().reset();
     assert!(waiting.is_woken());
     assert_eq!(assert_ready!(waiting.enter(|cx, _| service.poll_ready(cx))), Ok(()));
 }
@@ -223,7 +223,7 @@ mod under_axum {
             let refused = (StatusCode::SERVICE_UNAVAILABLE, "payments is down".to_owned());
             assert_eq!(get_from(&router, path).await, refused, "{path}");
         }
-        layer.handle().close();
+        layer.handle().reset();
         assert_eq!(get_from(&router, "/b").await, (StatusCode::OK, "b".to_owned()));
         assert_eq!(get_from(&router, "/nothing").await, (StatusCode::NOT_FOUND, "nothing here".to_owned()));
         assert_eq!(layer.handle().snapshot().calls, 2);
@@ -245,7 +245,7 @@ mod under_axum {
         let refused = get("/b").await;
         assert_eq!(refused.headers()[header::RETRY_AFTER], "3600");
         assert_eq!(read(refused).await, (StatusCode::SERVICE_UNAVAILABLE, "payments is down".to_owned()));
-        layer.handle().close();
+        layer.handle().reset();
         assert_eq!(read(get("/b").await).await, (StatusCode::OK, "b".to_owned()));
         server.abort();
     }

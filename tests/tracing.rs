@@ -209,7 +209,7 @@ async fn every_field_is_one_line() {
     let handle = breaker();
     end(&handle, &[Class::Failure; 4]);
     handle.try_acquire().unwrap_err();
-    handle.close();
+    handle.reset();
     for record in log.take() {
         for (name, value) in record.fields {
             assert!(!value.contains(char::is_control), "{name}: {value:?}");

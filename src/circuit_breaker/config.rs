@@ -29,8 +29,9 @@ pub struct CircuitBreakerConfig {
     /// Opens when this share of the calls was slow; above 0, at most 1. Used if `slow_after` is set.
     /// Default: 0.5.
     pub slow_ratio: f64,
-    /// Whether a call counts as slow while it is still in flight after `slow_after`, so that a dependency that
-    /// hangs opens the circuit before the first call has run into its timeout. Default: true.
+    /// Whether a call counts as slow while it is still in flight after `slow_after`, so that a
+    /// dependency that hangs opens the circuit before the first call has run into its timeout. It
+    /// is seen up to a sixth of `slow_after` late, or 10 ms if that is longer. Default: true.
     pub slow_in_flight: bool,
     /// Opens after so many failures in a row, whatever the window holds; at least 1. `None`, the default,
     /// switches the rule off. Set it where there is little traffic.
@@ -40,8 +41,9 @@ pub struct CircuitBreakerConfig {
     /// Each opening without a recovery in between lasts so many times longer than the one before; 1 to 100.
     /// Default: 2.
     pub open_factor: f64,
-    /// The longest that the circuit stays open, however often it opens and whatever the server
-    /// asks for; at least `open_for`. Default: 60 s.
+    /// The longest that the circuit stays open, however often it opens and whatever the server asks
+    /// for; at least `open_for`. What a server asked for longer ago than this has expired. Default:
+    /// 60 s.
     pub max_open_for: Duration,
     /// Each opening is shortened by a random share of itself up to this one, 0 to 1, so that many clients
     /// do not probe in step; also at the cap. Default: 0.1.
@@ -49,8 +51,9 @@ pub struct CircuitBreakerConfig {
     /// How many trial calls a half-open circuit admits, judged by the same ratios; 1 to 1,000.
     /// Default: 3, for one is too few to tell and many are a burden on a service that gets up.
     pub probes: u32,
-    /// A trial call that has not ended after this long gives its slot to another. `None` waits for
-    /// ever, and is only safe if every call ends. Default: 10 s.
+    /// A trial call that has not ended after this long gives its slot to another; a change holds
+    /// for those in flight, too. `None` waits for ever, and is only safe if every call ends.
+    /// Default: 10 s.
     pub probe_timeout: Option<Duration>,
     /// After the trial calls have succeeded, the share of calls admitted grows from a tenth to all over
     /// this long. Zero, the default, admits all at once.
@@ -213,6 +216,8 @@ impl Default for CircuitBreakerConfig {
 /// The configuration, checked, in the form in which it is used.
 #[derive(Debug)]
 pub(super) struct Settings {
+    /// The configuration as it was given.
+    pub(super) config: CircuitBreakerConfig,
     pub(super) window: Window,
     pub(super) min_calls: u64,
     pub(super) failure_ratio: Option<Ratio>,
@@ -267,6 +272,7 @@ impl Settings {
             Window::Time { .. } => config.min_calls,
         };
         Ok(Self {
+            config: config.clone(),
             window: config.window,
             min_calls: u64::from(min_calls),
             failure_ratio,

@@ -9,7 +9,7 @@ use super::config::Settings;
 use super::pass::{Kind, Pass, Refusal};
 use super::state::{Changed, Circuit};
 use super::transition::{Cause, State, Transition};
-use super::trial::{Finding, Trial};
+use super::trial::{Finding, Slot, Trial};
 use super::word::Word;
 use crate::clock::{Now, Timestamp, nanos};
 use crate::sync::Ordering;
@@ -34,6 +34,8 @@ pub(super) struct Control {
     pub(super) openings: u32,
     /// How long the present opening lasts.
     pub(super) open_for: Duration,
+    /// Recoveries that ended well: they end without a generation, for their calls go on counting.
+    pub(super) ramps: u64,
     shown: Shown,
     random: Random,
     notices: VecDeque<Notice>,
@@ -97,20 +99,17 @@ impl Circuit {
         let control = guard.get_or_insert_default();
         let settings = self.settings.read();
         let mut word = self.load();
-        let gate = Timestamp(self.gate.load(Ordering::Relaxed));
-        if matches!(word.state, State::Open | State::ForcedOpen) && now >= gate {
+        let gate = || Timestamp(self.gate.load(Ordering::Relaxed));
+        if matches!(word.state, State::Open | State::ForcedOpen) && now >= gate() {
             // open => (half-open): by the first call after the wait, so that no timer is needed.
             let cause = Cause::WaitElapsed { wait: control.open_for };
             word = control.enter(self, word, State::HalfOpen, cause, None, now);
             *changed = true;
         }
-        // half-open => (open): trial calls that hang need not end to be judged.
-        if let Some(cause) =
-            control.trial.judge_overdue(now, &settings).filter(|_| word.state == State::HalfOpen)
-        {
-            let wait = control.open_again(self, word, cause, &settings, now);
+        // Trial calls that hang need not end to be judged.
+        if word.state == State::HalfOpen && control.decide(self, word, &settings, now) {
+            word = self.load();
             *changed = true;
-            return Some(Err(Refusal::until(now.after(wait), now)));
         }
         match word.state {
             State::HalfOpen => {
@@ -118,16 +117,16 @@ impl Circuit {
                 let until = control.trial.next_slot(now, &settings);
                 self.gate.store(until.0, Ordering::Relaxed);
                 Some(slot.map_or(Err(Refusal::until(until, now)), |slot| {
-                    Ok(Pass::timed(word.generation, Kind::Probe(slot), now))
+                    Ok(Pass::timed(word.generation, Kind::Probe(slot.number), slot.since))
                 }))
             }
-            State::Open | State::ForcedOpen => Some(Err(Refusal::until(gate, now))),
+            State::Open | State::ForcedOpen => Some(Err(Refusal::until(gate(), now))),
             State::Closed | State::Recovering | State::Disabled | State::ObserveOnly => None,
         }
     }
 
     /// Counts a trial call's time from now; `false` if it has lost its slot.
-    pub(super) fn renew_probe(&self, generation: u64, slot: u32, now: Timestamp) -> bool {
+    pub(super) fn renew_probe(&self, generation: u64, slot: Slot, now: Timestamp) -> bool {
         let word = Word { generation, state: State::HalfOpen };
         self.still(word, |control, settings| {
             let renewed = control.trial.renew(slot, now, settings);
@@ -138,13 +137,13 @@ impl Circuit {
     }
 
     /// Whether a trial call still has its slot.
-    pub(super) fn holds_probe(&self, generation: u64, slot: u32, now: Timestamp) -> bool {
+    pub(super) fn holds_probe(&self, generation: u64, slot: Slot, now: Timestamp) -> bool {
         let word = Word { generation, state: State::HalfOpen };
-        self.still(word, |control, _| control.trial.holds(slot, now).then_some(())).is_some()
+        self.still(word, |control, settings| control.trial.holds(slot, now, settings).then_some(())).is_some()
     }
 
     /// Counts no time for a trial call that has not begun.
-    pub(super) fn hold_probe(&self, generation: u64, slot: u32, now: Timestamp) {
+    pub(super) fn hold_probe(&self, generation: u64, slot: Slot, now: Timestamp) {
         let word = Word { generation, state: State::HalfOpen };
         self.still(word, |control, settings| {
             control.trial.hold(slot);
@@ -157,7 +156,7 @@ impl Circuit {
     pub(super) fn settle_probe(
         &self,
         generation: u64,
-        slot: u32,
+        slot: Slot,
         outcome: Option<Outcome>,
         ask_again: Option<Duration>,
         now: Timestamp,
@@ -166,27 +165,13 @@ impl Circuit {
         self.still(word, |control, settings| {
             // A probe that lost its slot has no say any more: another was sent in its place.
             if !(cfg!(stanchion_planted_bug = "slot_kept") && outcome.is_none()) {
-                control.trial.give_back(slot, now).then_some(())?;
+                control.trial.give_back(slot, now, settings).then_some(())?;
             }
-            self.note_asked(outcome, ask_again, now);
-            let finding =
-                outcome.map_or(Finding::Undecided, |outcome| control.trial.record(outcome, settings));
-            match finding {
-                Finding::Undecided => {
-                    self.gate.store(control.trial.next_slot(now, settings).0, Ordering::Relaxed);
-                }
-                // half-open => (closed | recovering): the trial calls went well.
-                Finding::Healthy => {
-                    let calls = control.trial.evidence().counts.calls;
-                    let cause = Cause::ProbesSucceeded { calls };
-                    let to = if settings.ramp.is_zero() { State::Closed } else { State::Recovering };
-                    control.enter(self, word, to, cause, None, now);
-                }
-                // half-open => (open): for longer than the last time.
-                Finding::Sick(cause) => {
-                    control.open_again(self, word, cause, settings, now);
-                }
+            if let Some(outcome) = outcome {
+                self.note_asked(outcome, ask_again, settings, now);
+                control.trial.record(outcome);
             }
+            control.decide(self, word, settings, now);
             Some(())
         })
         .is_some()
@@ -196,6 +181,7 @@ impl Circuit {
     pub(super) fn finish_ramp(&self, word: Word, now: Timestamp) {
         self.still(word, |control, settings| {
             control.openings = 0;
+            control.ramps = control.ramps.wrapping_add(1);
             let lasted = now.since(Timestamp(self.since.swap(now.0, Ordering::Relaxed)));
             self.word.store(Word { state: State::Closed, ..word }.pack(), Ordering::Release);
             let cause = Cause::RampCompleted { ramp: settings.ramp };
@@ -248,7 +234,38 @@ impl Control {
         Duration::from_nanos(wait.saturating_sub(less))
     }
 
-    /// Opens for longer than the last time, and for as long as the server wants; how long that is.
+    /// Asks a half-open circuit's trial calls for their verdict, and acts on it; `true` if there is
+    /// one. If not, whoever asks next is told from when on that makes sense.
+    ///
+    /// To be called whenever the verdict may have changed, or nothing would ever ask for it again.
+    pub(super) fn decide(
+        &mut self,
+        circuit: &Circuit,
+        word: Word,
+        settings: &Settings,
+        now: Timestamp,
+    ) -> Changed {
+        match self.trial.judge(now, settings) {
+            Finding::Undecided => {
+                circuit.gate.store(self.trial.next_slot(now, settings).0, Ordering::Relaxed);
+                return false;
+            }
+            // half-open => (closed | recovering): the trial calls went well.
+            Finding::Healthy => {
+                let calls = self.trial.evidence(now, settings).counts.calls;
+                let cause = Cause::ProbesSucceeded { calls };
+                let to = if settings.ramp.is_zero() { State::Closed } else { State::Recovering };
+                self.enter(circuit, word, to, cause, None, now);
+            }
+            // half-open => (open): for longer than the last time.
+            Finding::Sick(cause) => {
+                self.open_again(circuit, word, cause, settings, now);
+            }
+        }
+        true
+    }
+
+    /// Opens for longer than the last time, and for as long as the server wants.
     pub(super) fn open_again(
         &mut self,
         circuit: &Circuit,
@@ -256,11 +273,10 @@ impl Control {
         cause: Cause,
         settings: &Settings,
         now: Timestamp,
-    ) -> Duration {
+    ) {
         let wait = self.next_wait(settings).max(circuit.asked_wait(settings, now));
         self.openings = self.openings.saturating_add(1);
         self.open(circuit, word, cause, wait, now);
-        wait
     }
 
     pub(super) fn open(
@@ -302,6 +318,8 @@ impl Control {
         if records(to) {
             circuit.begin(next.generation, now);
         }
+        // The wait that a server asked for has been kept, or an operator knows better.
+        circuit.asked.store(0, Ordering::Relaxed);
         if matches!(to, State::Closed | State::Disabled | State::ObserveOnly) {
             self.openings = 0;
         }

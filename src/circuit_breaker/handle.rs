@@ -42,6 +42,12 @@ impl CircuitBreakerHandle {
         self.shared.circuit.snapshot(self.shared.clock.now())
     }
 
+    /// Returns the configuration in force.
+    #[must_use]
+    pub fn config(&self) -> CircuitBreakerConfig {
+        self.shared.circuit.settings.read().config.clone()
+    }
+
     /// Leave to make one call that is no service's.
     ///
     /// # Errors
@@ -81,12 +87,7 @@ impl CircuitBreakerHandle {
         }
     }
 
-    /// Closes the circuit, with an empty window.
-    pub fn close(&self) {
-        self.obey(Order::Close);
-    }
-
-    /// As if the circuit were new: closed, with an empty window, and the settings it has.
+    /// Closes the circuit, with an empty window, as if it were new. The configuration stays.
     pub fn reset(&self) {
         self.obey(Order::Close);
     }
@@ -104,6 +105,9 @@ impl CircuitBreakerHandle {
     }
 
     /// Lets trial calls through now. Returns `false`, and does nothing, if the circuit lets calls through anyway.
+    ///
+    /// A half-open circuit forgets the trial calls that have ended and begins anew. Those in flight
+    /// keep their slots, so that there are never more than `probes`.
     #[allow(clippy::must_use_candidate, reason = "it is an order")]
     pub fn probe(&self) -> bool {
         self.obey(Order::Probe)
@@ -129,8 +133,11 @@ impl CircuitBreakerHandle {
         self.obey(Order::Observe);
     }
 
-    /// Goes on with another configuration, in the same state, with the same counts and while serving. Calls that
-    /// are in flight are judged by the new one. An opening that has begun keeps its length.
+    /// Goes on with another configuration, with the same counts and while serving. Calls that are
+    /// in flight are judged by the new one. An opening that has begun keeps its length.
+    ///
+    /// The circuit keeps its state, unless what it has seen is reason to leave it by the new
+    /// configuration: then it does so at once.
     ///
     /// # Errors
     ///
@@ -138,7 +145,7 @@ impl CircuitBreakerHandle {
     #[allow(clippy::needless_pass_by_value, reason = "plain data")]
     pub fn reconfigure(&self, config: CircuitBreakerConfig) -> Result<(), InvalidConfig> {
         let settings = Settings::new(&config)?;
-        self.shared.circuit.reconfigure(&Arc::new(settings), self.shared.clock.now());
+        self.shared.circuit.reconfigure(&Arc::new(settings), &self.shared.now());
         self.shared.after(true);
         Ok(())
     }

@@ -58,6 +58,13 @@ impl CircuitBreakerLayer {
     }
 }
 
+impl Default for CircuitBreakerLayer {
+    /// A circuit breaker with the default configuration and the name `circuit_breaker`.
+    fn default() -> Self {
+        Self::new(CircuitBreakerConfig::new())
+    }
+}
+
 impl<P> CircuitBreakerLayer<P> {
     crate::macros::layer_setters!();
 
@@ -103,9 +110,9 @@ impl<P> CircuitBreakerLayer<P> {
     fn shared(&self) -> &Arc<Shared> {
         self.shared.get_or_init(|| {
             let reasons = &[Reason::CircuitOpen, Reason::Recovering];
-            let states = &State::ALL.map(State::as_str);
+            let states: Vec<_> = State::ALL.iter().map(|state| state.as_str()).collect();
             let vocabulary =
-                Vocabulary { states, calls: true, ..Vocabulary::new("circuit_breaker", reasons) };
+                Vocabulary { states: &states, calls: true, ..Vocabulary::new("circuit_breaker", reasons) };
             let telemetry = Telemetry::new(&vocabulary, self.name, &self.observers);
             Arc::new(Shared::new(&self.settings, Arc::new(telemetry)))
         })

@@ -14,15 +14,35 @@ use crate::window::Calls;
 #[derive(Debug)]
 pub(super) struct Measures {
     pub(super) window: Calls,
-    /// Boxed, so that a circuit without the rule stays small.
-    pub(super) in_flight: Option<Box<InFlight>>,
+    /// Behind a pointer, so that a circuit without the rule stays small, and to be taken over by
+    /// the measures that replace these.
+    pub(super) in_flight: Option<Arc<InFlight>>,
     version: u16,
 }
 
 impl Measures {
     pub(super) fn new(settings: &Settings, version: u16) -> Self {
-        let in_flight = settings.overdue_after().map(|limit| Box::new(InFlight::new(limit, version)));
+        let in_flight = settings.overdue_after().map(|limit| Arc::new(InFlight::new(limit, version)));
         Self { window: Calls::new(settings.window), in_flight, version }
+    }
+
+    /// Measures for `settings` with what these hold at `now`. The calls in flight go on being
+    /// counted if their limit stays the same, and are forgotten otherwise.
+    fn replaced(&self, settings: &Settings, era: u64, now: Timestamp) -> Self {
+        let is_same = |in_flight: &&Arc<InFlight>| {
+            settings.overdue_after().is_some_and(|limit| in_flight.is_for(limit))
+        };
+        let window = Calls::new(settings.window);
+        window.begin(era);
+        window.restore(era, now, self.window.counts(era, now));
+        if let Some(in_flight) = self.in_flight.as_ref().filter(is_same) {
+            return Self { window, in_flight: Some(Arc::clone(in_flight)), version: self.version };
+        }
+        let replacement = Self { window, ..Self::new(settings, self.version.wrapping_add(1)) };
+        if let Some(in_flight) = &replacement.in_flight {
+            in_flight.begin(era, now);
+        }
+        replacement
     }
 
     /// Makes `generation` the only one that counts.
@@ -71,12 +91,7 @@ impl Replaceable {
     /// Puts measures for `settings` in place, with what the present ones hold at `now`. Calls that end in this
     /// very moment may be missed.
     pub(super) fn replace(&self, settings: &Settings, era: u64, now: Timestamp) {
-        let replacement = self.with(|present| {
-            let replacement = Measures::new(settings, present.version.wrapping_add(1));
-            replacement.begin(era, now);
-            replacement.window.restore(era, now, present.window.counts(era, now));
-            replacement
-        });
+        let replacement = self.with(|present| present.replaced(settings, era, now));
         self.latest.store(Some(Arc::new(replacement)));
         self.is_replaced.store(1, Ordering::Release);
     }

@@ -58,13 +58,17 @@
 //! * **Closed**: calls pass. Each that ends goes into the [`Window`](crate::Window), which is judged when that can
 //!   change anything: the share of failures, the share of slow calls (those in flight for too long among them),
 //!   and failures in a row. Reaching a threshold opens the circuit, from `min_calls` calls on.
-//! * **Open**: calls are refused. Each opening without a recovery lasts longer, up to a cap, minus a random part;
-//!   a `Retry-After` of the server may make it longer, up to the same cap.
+//! * **Open**: calls are refused. Each opening without a recovery lasts longer, up to a cap, minus
+//!   a random part; a `Retry-After` of the server may make it longer, up to the same cap. The next
+//!   success forgets it, and it expires.
 //! * **Half-open**: `probes` trial calls pass and are judged by the same ratios; the other calls are refused. A slow
 //!   trial call counts as slow, also while it hangs. One that is lost gives its slot to another after `probe_timeout`.
 //! * **Recovering**, with a `ramp`: a share of calls passes that grows from a tenth to all. Every verdict is judged: an
 //!   outage opens the circuit again within some twenty calls, while failures below the threshold do not, for
 //!   chance is given its due (three standard deviations).
+//!
+//! Whatever changes what a verdict needs asks for the verdict: the end of a call, one that hangs,
+//! and another configuration.
 //!
 //! By hand it can be disabled, forced open, or made to observe only; see the [handle](CircuitBreakerHandle).
 //!
@@ -103,6 +107,7 @@ mod config;
 mod control;
 mod future;
 mod handle;
+mod judging;
 mod layer;
 mod measures;
 mod orders;
@@ -116,6 +121,7 @@ mod state;
 mod transition;
 mod trial;
 mod verdict;
+mod waiters;
 mod waiting;
 mod word;
 pub use config::CircuitBreakerConfig;

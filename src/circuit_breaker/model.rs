@@ -297,3 +297,61 @@ fn every_notice_is_delivered_once_and_in_order() {
         assert_eq!(end, circuit.load().state);
     });
 }
+
+fn reconfigure(circuit: &Circuit, config: &CircuitBreakerConfig, at: u64) {
+    let settings = StdArc::new(Settings::new(config).unwrap());
+    circuit.reconfigure(&settings, &Now::at(Timestamp(at), 0));
+}
+
+#[test]
+fn fewer_probes_and_the_end_of_a_trial_call_decide_together() {
+    loom::model(|| {
+        let before = config().window(Window::calls(3)).min_calls(3).probes(3);
+        let circuit = circuit(&before);
+        circuit.obey(Order::Trip(None), Timestamp(0));
+        let probes = [(); 3].map(|()| admit(&circuit, 10).unwrap());
+        settle(&circuit, &probes[0], Verdict::Success, 11, 0);
+        let (ending, operator) = (Arc::clone(&circuit), Arc::clone(&circuit));
+        both(
+            move || settle(&ending, &probes[1], Verdict::Success, 11, 0),
+            move || reconfigure(&operator, &before.probes(2), 11),
+        );
+        assert_eq!(circuit.load().state, State::Closed, "two of two have succeeded");
+    });
+}
+
+#[test]
+fn a_lower_threshold_and_a_failure_open_it_together() {
+    loom::model(|| {
+        let before = config().window(Window::calls(3));
+        let circuit = circuit(&before);
+        let [good, bad] = [admit(&circuit, 0).unwrap(), admit(&circuit, 0).unwrap()];
+        settle(&circuit, &good, Verdict::Success, 0, 0);
+        let (failing, operator) = (Arc::clone(&circuit), Arc::clone(&circuit));
+        both(
+            move || settle(&failing, &bad, Verdict::Failure, 0, 0),
+            move || reconfigure(&operator, &before.failure_ratio(0.5), 0),
+        );
+        assert_eq!(circuit.load().state, State::Open, "one of two has failed");
+    });
+}
+
+#[test]
+fn the_next_success_forgets_a_hint_whatever_ends_beside_it() {
+    loom::model(|| {
+        let circuit = circuit(&config().window(Window::calls(3)));
+        let [first, good, bad] = [(); 3].map(|()| admit(&circuit, 0).unwrap());
+        settle(&circuit, &first, Verdict::Success, 0, 0);
+        let (failing, succeeding) = (Arc::clone(&circuit), Arc::clone(&circuit));
+        both(
+            move || {
+                let now = Now::at(Timestamp(0), 0);
+                failing.settle(&bad, Verdict::Failure, Some(Duration::from_nanos(5)), &now);
+            },
+            move || settle(&succeeding, &good, Verdict::Success, 0, 0),
+        );
+        let last = admit(&circuit, 0).unwrap();
+        settle(&circuit, &last, Verdict::Success, 0, 0);
+        assert_eq!(circuit.asked.load(crate::sync::Ordering::Relaxed), 0);
+    });
+}

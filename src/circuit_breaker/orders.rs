@@ -9,7 +9,8 @@ use super::snapshot::{Saved, Snapshot};
 use super::state::{Changed, Circuit};
 use super::transition::{Cause, State};
 use super::verdict::Evidence;
-use crate::clock::Timestamp;
+use super::word::Word;
+use crate::clock::{Now, Timestamp};
 use crate::sync::Ordering;
 
 /// What an operator can ask for.
@@ -40,9 +41,16 @@ impl Circuit {
             Order::Probe if matches!(word.state, State::Closed | State::Recovering | State::ObserveOnly) => {
                 return false;
             }
+            // Trial calls in flight keep their slots, and count: there must not be more than
+            // configured.
+            Order::Probe if word.state == State::HalfOpen => {
+                control.trial.restart();
+                self.since.store(now.0, Ordering::Relaxed);
+                control.decide(self, word, &settings, now);
+            }
             Order::Probe => drop(control.enter(self, word, State::HalfOpen, cause, None, now)),
             Order::Trip(_) if word.state == State::ObserveOnly => return false,
-            Order::Trip(None) => drop(control.open_again(self, word, cause, &settings, now)),
+            Order::Trip(None) => control.open_again(self, word, cause, &settings, now),
             Order::Trip(Some(wait)) => control.open(self, word, cause, wait, now),
             Order::ForceOpen(limit) => {
                 control.openings = control.openings.saturating_add(1);
@@ -53,9 +61,20 @@ impl Circuit {
         true
     }
 
-    /// Goes on with other settings, in the same state and with the same counts.
-    pub(super) fn reconfigure(&self, settings: &Arc<Settings>, now: Timestamp) {
+    /// Goes on with other settings, in the same state and with the same counts, unless those are
+    /// reason to leave it by the new settings.
+    pub(super) fn reconfigure(&self, settings: &Arc<Settings>, now: &Now<'_>) {
+        let word = self.exchange(settings, now);
+        if records(word.state) && !cfg!(stanchion_planted_bug = "verdict_not_asked") {
+            self.judge_again(word, now);
+        }
+    }
+
+    /// Puts other settings in place; the state in which that was done.
+    fn exchange(&self, settings: &Arc<Settings>, now: &Now<'_>) -> Word {
         let mut guard = self.lock();
+        // Read under the lock: waiting for it may take longer than a bucket of the window lasts.
+        let now = now.get();
         let before = self.settings.read();
         let word = self.load();
         if before.window != settings.window || before.overdue_after() != settings.overdue_after() {
@@ -67,9 +86,12 @@ impl Circuit {
         }
         self.settings.swap(Arc::clone(settings));
         self.adopt(settings);
-        if let Some(control) = guard.as_mut().filter(|_| word.state == State::HalfOpen) {
-            self.gate.store(control.trial.next_slot(now, settings).0, Ordering::Relaxed);
+        let is_half_open =
+            word.state == State::HalfOpen && !cfg!(stanchion_planted_bug = "verdict_not_asked");
+        if let Some(control) = guard.as_mut().filter(|_| is_half_open) {
+            control.decide(self, word, settings, now);
         }
+        word
     }
 
     pub(super) fn snapshot(&self, now: Timestamp) -> Snapshot {
@@ -81,14 +103,14 @@ impl Circuit {
         let evidence = self.measures.with(|measures| match shown {
             Shown::Nothing => Evidence::default(),
             Shown::Window { era } => measures.evidence(era, now),
-            Shown::Trial => control.map(|control| control.trial.evidence()).unwrap_or_default(),
+            Shown::Trial => control.map(|control| control.trial.evidence(now, &settings)).unwrap_or_default(),
         });
         let min_calls = if shown == Shown::Trial { settings.min_probes } else { settings.min_calls };
         let gate = Timestamp(self.gate.load(Ordering::Relaxed));
         let is_gated = matches!(word.state, State::Open | State::HalfOpen | State::ForcedOpen);
         Snapshot {
             state: word.state,
-            generation: word.generation,
+            generation: word.generation.wrapping_add(control.map_or(0, |control| control.ramps)),
             since: now.since(Timestamp(self.since.load(Ordering::Relaxed))),
             failure_ratio: evidence.failure_ratio(min_calls),
             slow_ratio: settings.slow_ratio.and_then(|_| evidence.slow_ratio(min_calls)),

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 
+use super::trial::Slot;
 use crate::clock::Timestamp;
 use crate::in_flight::Entry;
 
@@ -16,7 +17,7 @@ use crate::in_flight::Entry;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pass {
     ticket: NonZeroU64,
-    /// When the call began; [`Timestamp::NEVER`] if nobody wants to know.
+    /// When the call began, or its slot was lent; [`Timestamp::NEVER`] if nobody wants to know.
     pub(super) started: Timestamp,
 }
 
@@ -28,14 +29,19 @@ pub(super) enum Kind {
     Recorded,
     /// It goes into the window, and was counted among the calls in flight.
     InFlight(Entry),
-    /// It is a trial call, with this slot.
+    /// It is a trial call, with the slot of this number.
     Probe(u32),
+    /// It is a trial call that has not begun, with the slot of this number.
+    Reserved(u32),
 }
 
 const _: () = assert!(Entry::BITS <= Kind::DATA_BITS, "an entry must fit");
 
 impl Kind {
     const NUMBER_BITS: u32 = 4;
+    const NUMBER: u64 = (1 << Self::NUMBER_BITS) - 1;
+    const RECORDED: u64 = 2;
+    const RESERVED: u64 = 5;
     const DATA_BITS: u32 = 20;
     const BITS: u32 = Self::NUMBER_BITS + Self::DATA_BITS;
     const MOST_DATA: u32 = (1 << Self::DATA_BITS) - 1;
@@ -45,9 +51,10 @@ impl Kind {
         // No number is zero, so no ticket is.
         let (number, data) = match self {
             Self::Unrecorded => (1, 0),
-            Self::Recorded => (2, 0),
+            Self::Recorded => (Self::RECORDED, 0),
             Self::InFlight(entry) => (3, entry.pack()),
             Self::Probe(slot) => (4, slot & Self::MOST_DATA),
+            Self::Reserved(slot) => (Self::RESERVED, slot & Self::MOST_DATA),
         };
         (data as u64) << Self::NUMBER_BITS | number
     }
@@ -56,10 +63,11 @@ impl Kind {
     #[allow(clippy::cast_possible_truncation, reason = "taking the fields out of the word")]
     const fn unpack(word: u64) -> Self {
         let data = (word >> Self::NUMBER_BITS) as u32 & Self::MOST_DATA;
-        match word & ((1 << Self::NUMBER_BITS) - 1) {
-            2 => Self::Recorded,
+        match word & Self::NUMBER {
+            Self::RECORDED => Self::Recorded,
             3 => Self::InFlight(Entry::unpack(data)),
             4 => Self::Probe(data),
+            Self::RESERVED => Self::Reserved(data),
             _ => Self::Unrecorded,
         }
     }
@@ -95,17 +103,21 @@ impl Pass {
     /// Whether a success of this call can be [settled](super::state::Circuit::settle_plainly) without measuring it.
     #[inline]
     pub(super) fn is_plain(self) -> bool {
-        self.kind() == Kind::Recorded && self.started == Timestamp::NEVER
+        self.ticket.get() & Kind::NUMBER == Kind::RECORDED && self.started == Timestamp::NEVER
     }
 
-    /// Whether it is a trial call's.
-    pub(super) const fn is_probe(self) -> bool {
-        matches!(self.kind(), Kind::Probe(_))
+    /// The slot of a trial call.
+    pub(super) const fn slot(self) -> Option<Slot> {
+        match self.kind() {
+            Kind::Probe(number) | Kind::Reserved(number) => Some(Slot { number, since: self.started }),
+            Kind::Unrecorded | Kind::Recorded | Kind::InFlight(_) => None,
+        }
     }
 
-    /// Whether there is a call: not with a slot that is only [held](super::state::Circuit::hold).
-    pub(super) fn has_begun(self) -> bool {
-        !(self.is_probe() && self.started == Timestamp::NEVER)
+    /// Returns `true` if there is a call: not with a slot that is only
+    /// [held](super::state::Circuit::hold).
+    pub(super) const fn has_begun(self) -> bool {
+        self.ticket.get() & Kind::NUMBER != Kind::RESERVED
     }
 }
 

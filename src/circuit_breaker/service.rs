@@ -58,8 +58,9 @@ impl Drop for Failure<'_> {
             Some(Turn::Taken(permit)) => permit.begin(),
             _ => None,
         };
-        if let Some(pass) = taken.or_else(|| self.shared.admit_slowly().ok()) {
-            self.shared.settle(pass, Verdict::Failure, None);
+        match taken {
+            Some(pass) => self.shared.settle(pass, Verdict::Failure, None),
+            None => self.shared.fail_unmade(),
         }
     }
 }

@@ -3,7 +3,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
-use std::task::Waker;
 use std::time::Duration;
 
 use tokio::sync::broadcast;
@@ -13,9 +12,9 @@ use super::control::Notice;
 use super::pass::{Pass, Refusal, Verdict};
 use super::state::{Changed, Circuit};
 use super::transition::{State, Transition};
+use super::waiters::Waiters;
 use crate::clock::{Clock, Now};
 use crate::error::{Reason, Rejected};
-use crate::sync::{Mutex, lock};
 use crate::telemetry::{Event, Telemetry};
 
 /// A subscriber that is further behind misses the oldest transitions, and is told so.
@@ -30,7 +29,7 @@ pub(super) struct Shared {
     is_observed: bool,
     pub(super) telemetry: Arc<Telemetry>,
     changes: OnceLock<broadcast::Sender<Transition>>,
-    waiting: Mutex<Vec<(u64, Waker)>>,
+    pub(super) waiters: Waiters,
 }
 
 /// A refusal on its way to the caller. A [`Rejected`] is made of it where it arrives: that one is too large to be
@@ -62,7 +61,7 @@ impl Shared {
             is_observed: telemetry.is_observed(),
             telemetry,
             changes: OnceLock::new(),
-            waiting: Mutex::new(Vec::new()),
+            waiters: Waiters::default(),
         }
     }
 
@@ -131,6 +130,20 @@ impl Shared {
         self.after(changed);
     }
 
+    /// Counts a call that failed before it was made: the service could not get ready for it.
+    #[cold]
+    pub(super) fn fail_unmade(&self) {
+        let now = self.now();
+        let (admission, changed) = self.circuit.admit_failed(&now);
+        self.after(changed);
+        if let Ok(mut pass) = admission {
+            if self.wants_calls {
+                pass.started = now.get();
+            }
+            self.settle(pass, Verdict::Failure, None);
+        }
+    }
+
     /// The refusal on its way to the caller, reported.
     #[inline]
     pub(super) fn refuse(&self, refusal: Refusal) -> Refused {
@@ -158,10 +171,7 @@ impl Shared {
             let _ = catch_unwind(AssertUnwindSafe(|| self.tell(notice)));
             self.circuit.delivered();
         }
-        let waiting = std::mem::take(&mut *lock(&self.waiting));
-        for (_, waker) in waiting {
-            waker.wake();
-        }
+        self.waiters.wake_all();
     }
 
     fn tell(&self, notice: Notice) {
@@ -186,19 +196,6 @@ impl Shared {
 
     pub(super) fn subscribe(&self) -> broadcast::Receiver<Transition> {
         self.changes.get_or_init(|| broadcast::channel(MOST_UNREAD).0).subscribe()
-    }
-
-    /// Wakes `waker` when the circuit changes; `waiter` tells one who waits from another.
-    pub(super) fn wait(&self, waiter: u64, waker: &Waker) {
-        let mut waiting = lock(&self.waiting);
-        match waiting.iter_mut().find(|(other, _)| *other == waiter) {
-            Some((_, present)) => present.clone_from(waker),
-            None => waiting.push((waiter, waker.clone())),
-        }
-    }
-
-    pub(super) fn stop_waiting(&self, waiter: u64) {
-        lock(&self.waiting).retain(|(other, _)| *other != waiter);
     }
 }
 

@@ -38,7 +38,10 @@ pub struct Snapshot {
 }
 
 /// A circuit's state as plain data, to be kept over a restart or shown to another process.
+///
+/// To read it back, begin with [`new`](Self::new) and set each field that was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Saved {
     /// What the circuit did with calls.
     pub state: State,
@@ -57,6 +60,12 @@ pub struct Saved {
 }
 
 impl Saved {
+    /// A circuit that has just entered `state`, with nothing recorded and no time to wait.
+    #[must_use]
+    pub const fn new(state: State) -> Self {
+        Self { state, openings: 0, retry_after: None, calls: 0, failures: 0, slow: 0, slow_failures: 0 }
+    }
+
     /// The counts, made consistent: this is data from outside.
     pub(super) fn counts(&self) -> Counts {
         let slow = self.slow.min(self.calls);

@@ -21,13 +21,13 @@ use super::config::Settings;
 use super::control::Control;
 use super::measures::{Measures, Replaceable};
 use super::pass::{Kind, Pass, Refusal, Verdict};
-use super::ramp::{self, Relapse};
-use super::transition::{Cause, State};
-use super::verdict::Evidence;
-use super::word::{Word, update};
+use super::ramp;
+use super::transition::State;
+use super::trial::Slot;
+use super::word::Word;
 use crate::clock::{Now, Timestamp, nanos};
 use crate::config::Live;
-use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, fence, lock};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, lock};
 use crate::window::Outcome;
 
 /// The end of a call, or its admission, changed the circuit: there is something to report, and who waits for
@@ -35,11 +35,11 @@ use crate::window::Outcome;
 pub(super) type Changed = bool;
 
 /// No bucket and no era has this number.
-const UNSETTLED: u64 = u64::MAX;
+pub(super) const UNSETTLED: u64 = u64::MAX;
 /// In a circuit that only observes: what it would do has been said.
-const WARNED: u64 = u64::MAX - 1;
+pub(super) const WARNED: u64 = u64::MAX - 1;
 /// In place of a limit: there is none.
-const OFF: u64 = u64::MAX;
+pub(super) const OFF: u64 = u64::MAX;
 
 /// The state of a circuit breaker.
 #[derive(Debug)]
@@ -50,19 +50,20 @@ pub(super) struct Circuit {
     pub(super) since: AtomicU64,
     /// The moment of the window within which good calls need no judgement.
     pub(super) settled: AtomicU64,
-    /// Failures since the last success, for [`update`].
-    run: AtomicU64,
-    /// How bad the latest calls of a recovery were, for [`update`].
-    relapse: AtomicU64,
+    /// Failures since the last success, for [`update`](super::word::update).
+    pub(super) run: AtomicU64,
+    /// How bad the latest calls of a recovery were, for [`update`](super::word::update).
+    pub(super) relapse: AtomicU64,
     /// How many failures in a row open the circuit.
-    run_limit: AtomicU64,
+    pub(super) run_limit: AtomicU64,
     /// After how many nanoseconds a call is slow.
     slow_after: AtomicU64,
     /// The cohort at whose beginning overdue calls were last judged.
     judged_cohort: AtomicU64,
     /// Calls that asked while the circuit was recovering.
     arrivals: AtomicU64,
-    /// Until when the server wants to be left alone.
+    /// Until when the server wants to be left alone; zero once a call has succeeded since it said
+    /// so.
     pub(super) asked: AtomicU64,
     pub(super) measures: Replaceable,
     pub(super) settings: Live<Settings>,
@@ -95,8 +96,16 @@ impl Circuit {
     /// Takes over the limits that are looked at on every call.
     pub(super) fn adopt(&self, settings: &Settings) {
         self.slow_after.store(settings.slow_after.map_or(OFF, nanos), Ordering::Relaxed);
-        self.run_limit.store(settings.consecutive_failures.map_or(OFF, u64::from), Ordering::Relaxed);
-        self.settled.store(UNSETTLED, Ordering::Relaxed);
+        let run_limit = settings.consecutive_failures.map_or(OFF, u64::from);
+        if self.run_limit.swap(run_limit, Ordering::Relaxed) == OFF {
+            // While the rule was off nobody counted, and successes may have come in between.
+            self.run.store(0, Ordering::Relaxed);
+        }
+        // A circuit that only observes does not say again what it has said.
+        if self.settled.load(Ordering::Relaxed) != WARNED {
+            // AcqRel: pairs with the swap in `settle_moment`.
+            self.settled.swap(UNSETTLED, Ordering::AcqRel);
+        }
     }
 
     /// Makes `generation` the only one whose calls count.
@@ -104,7 +113,6 @@ impl Circuit {
         self.measures.with(|measures| measures.begin(generation, now));
         self.settled.store(UNSETTLED, Ordering::Relaxed);
         self.arrivals.store(0, Ordering::Relaxed);
-        self.asked.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn load(&self) -> Word {
@@ -179,6 +187,16 @@ impl Circuit {
         }
     }
 
+    /// Admits a call that has failed already. A share of calls is no reason not to count it, since
+    /// no service was asked for anything.
+    pub(super) fn admit_failed(&self, now: &Now<'_>) -> (Result<Pass, Refusal>, Changed) {
+        let word = self.load();
+        match word.state {
+            State::Recovering => (Ok(Pass::new(word.generation, Kind::Recorded)), false),
+            _ => self.admit(now),
+        }
+    }
+
     fn admit_recorded(&self, word: Word, now: &Now<'_>) -> Option<Result<Pass, Refusal>> {
         let generation = word.generation;
         if self.slow_after.load(Ordering::Relaxed) == OFF {
@@ -218,22 +236,25 @@ impl Circuit {
 
     /// Keeps a trial call's slot for a call that has not begun.
     pub(super) fn hold(&self, pass: &mut Pass, now: &Now<'_>) {
-        if let Kind::Probe(slot) = pass.kind() {
-            pass.started = Timestamp::NEVER;
+        if let Some(slot) = pass.slot() {
+            *pass = Pass::timed(pass.generation(), Kind::Reserved(slot.number), slot.since);
             self.hold_probe(pass.generation(), slot, now.get());
         }
     }
 
     /// Whether a trial call still has its slot.
     pub(super) fn is_held(&self, pass: &Pass, now: &Now<'_>) -> bool {
-        matches!(pass.kind(), Kind::Probe(slot) if self.holds_probe(pass.generation(), slot, now.get()))
+        pass.slot().is_some_and(|slot| self.holds_probe(pass.generation(), slot, now.get()))
     }
 
     /// Lets the call of a pass begin only now, that was taken ahead of it; `false` if it is void.
     pub(super) fn renew(&self, pass: &mut Pass, now: &Now<'_>) -> bool {
-        let Kind::Probe(slot) = pass.kind() else { return false };
-        pass.started = now.get();
-        self.renew_probe(pass.generation(), slot, now.get())
+        let Some(slot) = pass.slot() else { return false };
+        let is_renewed = self.renew_probe(pass.generation(), slot, now.get());
+        if is_renewed {
+            *pass = Pass::timed(pass.generation(), Kind::Probe(slot.number), now.get());
+        }
+        is_renewed
     }
 
     /// Reports how a call ended. `ask_again` is what the server wants callers to wait, if it said so.
@@ -249,7 +270,10 @@ impl Circuit {
         self.measures.with(|measures| {
             match pass.kind() {
                 Kind::Unrecorded => return false,
-                Kind::Probe(slot) => {
+                Kind::Probe(number) | Kind::Reserved(number) => {
+                    let slot = Slot { number, since: pass.started };
+                    // What has not begun cannot have been slow.
+                    let outcome = outcome.filter(|_| pass.has_begun());
                     return self.settle_probe(generation, slot, outcome, ask_again, now.get());
                 }
                 Kind::Recorded => {}
@@ -310,98 +334,4 @@ impl Circuit {
         }
         self.weigh(measures, Word::unpack(word), outcome, ask_again, now)
     }
-
-    /// What a recorded call means, where that is not nothing.
-    #[cold]
-    fn weigh(
-        &self,
-        measures: &Measures,
-        word: Word,
-        outcome: Outcome,
-        ask_again: Option<Duration>,
-        now: &Now<'_>,
-    ) -> Changed {
-        if ask_again.is_some() {
-            self.note_asked(Some(outcome), ask_again, now.get());
-        }
-        if let Some(threshold) = self.run_reached(word, outcome) {
-            return self.act(word, Cause::ConsecutiveFailures { threshold }, now.get());
-        }
-        if word.state == State::Recovering {
-            if let Some(threshold) = self.has_relapsed(word, outcome) {
-                return self.act(word, Cause::Relapse { threshold }, now.get());
-            }
-        }
-        if outcome.is_good()
-            && self.settled.load(Ordering::Relaxed) == measures.window.moment(word.generation, now)
-        {
-            return false;
-        }
-        // Of two threads that record at once, on two stripes, at least one must see both calls.
-        if !cfg!(stanchion_planted_bug = "unfenced") {
-            fence(Ordering::SeqCst);
-        }
-        self.judge(word, measures, now)
-    }
-
-    /// Remembers how long the server wants to be left alone, if it said so with a failure.
-    pub(super) fn note_asked(&self, outcome: Option<Outcome>, ask_again: Option<Duration>, now: Timestamp) {
-        if let Some(wait) = ask_again.filter(|_| outcome.is_some_and(|outcome| outcome.failed)) {
-            self.asked.fetch_max(now.after(wait).0, Ordering::Relaxed);
-        }
-    }
-
-    /// Counts failures in a row; the limit, if this one reached it.
-    fn run_reached(&self, word: Word, outcome: Outcome) -> Option<u32> {
-        let limit = self.run_limit.load(Ordering::Relaxed);
-        if limit == OFF {
-            return None;
-        }
-        let next = |run: u32| if outcome.failed { run.saturating_add(1) } else { 0 };
-        let run = update(&self.run, word.generation, next);
-        Some(run).filter(|run| u64::from(*run) >= limit)
-    }
-
-    /// Whether a recovering service has gone bad again, as far as the latest calls can tell: the window, in
-    /// which those of the whole recovery are, would take as many bad calls to see it as there were good ones.
-    fn has_relapsed(&self, word: Word, outcome: Outcome) -> Option<f64> {
-        let allowed = self.settings.read().allowed_share();
-        let weight = Relapse::new(allowed);
-        let sum = update(&self.relapse, word.generation, |sum| weight.next(sum, outcome));
-        (sum >= Relapse::LIMIT).then_some(allowed)
-    }
-
-    /// Judges what the window holds, and acts on it.
-    fn judge(&self, word: Word, measures: &Measures, now: &Now<'_>) -> Changed {
-        let settings = self.settings.read();
-        let evidence = measures.evidence(word.generation, now.get());
-        let cause = match word.state {
-            State::Recovering => evidence.judge_surely(&settings),
-            _ => evidence.judge(&settings, settings.min_calls),
-        };
-        if let Some(cause) = cause {
-            return self.act(word, cause, now.get());
-        }
-        if word.state == State::ObserveOnly {
-            self.settled.store(UNSETTLED, Ordering::Relaxed);
-        } else if is_settled(evidence, word, &settings) {
-            self.settled.store(measures.window.moment(word.generation, now), Ordering::Relaxed);
-        }
-        false
-    }
-
-    fn act(&self, word: Word, cause: Cause, now: Timestamp) -> Changed {
-        if word.state == State::ObserveOnly {
-            if self.settled.load(Ordering::Relaxed) == WARNED {
-                return false;
-            }
-            self.settled.store(WARNED, Ordering::Relaxed);
-        }
-        self.open_because(word, cause, now)
-    }
-}
-
-/// Whether more good calls cannot raise any ratio for as long as none leaves the window.
-fn is_settled(evidence: Evidence, word: Word, settings: &Settings) -> bool {
-    word.state == State::Closed && evidence.counts.calls >= settings.min_calls
 }

@@ -11,8 +11,12 @@
 
 mod against_naive;
 mod conformance;
+mod hints;
 mod recovery;
 mod rules;
+mod trials;
+mod verdicts;
+mod windows;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +31,10 @@ use super::transition::State;
 use crate::clock::{Now, Timestamp};
 
 const MS: u64 = 1_000_000;
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
 
 /// A circuit at a time of its own, driven by hand.
 struct Bench {
@@ -72,6 +80,13 @@ impl Bench {
         self.end(&pass, verdict);
     }
 
+    /// Failing calls until it opens.
+    fn fail_until_open(&self) {
+        while self.state() != State::Open {
+            self.call(Verdict::Failure);
+        }
+    }
+
     #[track_caller]
     fn calls(&self, calls: u32, verdict: Verdict) {
         for _ in 0..calls {
@@ -81,6 +96,12 @@ impl Bench {
 
     fn order(&self, order: Order) -> bool {
         self.circuit.obey(order, self.now)
+    }
+
+    #[track_caller]
+    fn reconfigure(&self, config: &CircuitBreakerConfig) {
+        let settings = Settings::new(config).expect("the configuration is valid");
+        self.circuit.reconfigure(&Arc::new(settings), &Now::at(self.now, 0));
     }
 
     fn state(&self) -> State {

@@ -25,7 +25,7 @@ pub enum State {
 
 impl State {
     /// Every state, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: &'static [Self] = &[
         Self::Closed,
         Self::Open,
         Self::HalfOpen,
@@ -61,6 +61,7 @@ impl fmt::Display for State {
 #[non_exhaustive]
 pub enum Cause {
     /// Too many of the calls failed.
+    #[non_exhaustive]
     FailureRatio {
         /// The share that failed, 0 to 1.
         measured: f64,
@@ -70,6 +71,7 @@ pub enum Cause {
         calls: u64,
     },
     /// Too many of the calls were slow.
+    #[non_exhaustive]
     SlowRatio {
         /// The share that was slow, 0 to 1.
         measured: f64,
@@ -83,26 +85,31 @@ pub enum Cause {
         slow_after: Duration,
     },
     /// Too many calls failed one after the other.
+    #[non_exhaustive]
     ConsecutiveFailures {
         /// How many failures in a row open the circuit.
         threshold: u32,
     },
     /// Most of the latest calls of a recovery were bad again.
+    #[non_exhaustive]
     Relapse {
         /// The share of bad calls that is allowed.
         threshold: f64,
     },
     /// The circuit had been open long enough, and somebody called.
+    #[non_exhaustive]
     WaitElapsed {
         /// How long it was to stay open.
         wait: Duration,
     },
     /// The trial calls went well.
+    #[non_exhaustive]
     ProbesSucceeded {
         /// How many there were.
         calls: u64,
     },
     /// The gradual recovery reached all calls.
+    #[non_exhaustive]
     RampCompleted {
         /// How long it took.
         ramp: Duration,

@@ -15,29 +15,41 @@ use crate::window::{Counts, Outcome};
 #[derive(Debug, Default)]
 pub(super) struct Trial {
     counts: Counts,
-    /// Failures since the last trial call that was none.
+    /// Failures since the last trial call that did not fail.
     run: u32,
     /// Slots lent to calls that have not ended.
     leases: Vec<Lease>,
     next: u32,
 }
 
+/// The slot of one trial call. Numbers repeat, but not among the slots that are lent at the same
+/// time, and a number that was lost comes back at a later time: so the two together tell each trial
+/// call from every other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub(super) number: u32,
+    /// When the slot was lent, or when its call began if that was later.
+    pub(super) since: Timestamp,
+}
+
 #[derive(Debug)]
 struct Lease {
-    probe: u32,
-    started: Timestamp,
-    expires: Timestamp,
+    slot: Slot,
+    /// A call that has not begun cannot be late.
+    has_begun: bool,
 }
 
 impl Lease {
-    fn new(probe: u32, now: Timestamp, settings: &Settings) -> Self {
-        let expires = settings.probe_timeout.map_or(Timestamp::NEVER, |limit| now.after(limit));
-        Self { probe, started: now, expires }
+    /// From when on another call may have the slot. Found out when it is needed, since the
+    /// configuration may change.
+    fn expires(&self, settings: &Settings) -> Timestamp {
+        settings.probe_timeout.map_or(Timestamp::NEVER, |limit| self.slot.since.after(limit))
     }
 
     /// From when on the call counts as slow, if it does while it is in flight.
     fn overdue_at(&self, settings: &Settings) -> Timestamp {
-        settings.overdue_after().map_or(Timestamp::NEVER, |limit| self.started.after(limit))
+        let limit = settings.overdue_after().filter(|_| self.has_begun);
+        limit.map_or(Timestamp::NEVER, |limit| self.slot.since.after(limit))
     }
 }
 
@@ -54,23 +66,33 @@ pub(super) enum Finding {
 
 impl Trial {
     /// Lends a slot at `now`, if one is free or has been lost by now.
-    pub(super) fn admit(&mut self, now: Timestamp, settings: &Settings) -> Option<u32> {
-        self.reclaim(now);
+    pub(super) fn admit(&mut self, now: Timestamp, settings: &Settings) -> Option<Slot> {
+        self.reclaim(now, settings);
         (self.used() < u64::from(settings.probes)).then(|| {
-            let probe = self.next;
-            self.next = probe.wrapping_add(1) & Pass::LAST_SLOT;
+            let slot = Slot { number: self.free_number(), since: now };
             if !cfg!(stanchion_planted_bug = "slot_not_reserved") {
-                self.leases.push(Lease::new(probe, now, settings));
+                self.leases.push(Lease { slot, has_begun: true });
             }
-            probe
+            slot
         })
     }
 
-    /// Whether the calls that have ended and those that should have are reason to open.
-    pub(super) fn judge_overdue(&self, now: Timestamp, settings: &Settings) -> Option<Cause> {
-        let overdue = self.leases.iter().filter(|lease| lease.overdue_at(settings) < now).count() as u64;
-        let evidence = Evidence { counts: self.counts, overdue };
-        evidence.judge(settings, settings.min_probes).filter(|_| overdue > 0)
+    /// Judges the calls that have ended and those that should have.
+    ///
+    /// To be asked again after whatever changes the answer: the end of a call, time, and other
+    /// settings.
+    pub(super) fn judge(&self, now: Timestamp, settings: &Settings) -> Finding {
+        if let Some(threshold) = settings.consecutive_failures.map(|limit| limit.min(settings.probes)) {
+            if self.run >= threshold {
+                return Finding::Sick(Cause::ConsecutiveFailures { threshold });
+            }
+        }
+        let enough = settings.min_probes;
+        match self.evidence(now, settings).judge(settings, enough) {
+            Some(cause) => Finding::Sick(cause),
+            None if self.counts.calls >= enough => Finding::Healthy,
+            None => Finding::Undecided,
+        }
     }
 
     /// From when on it is worth asking: [`admit`](Self::admit) may lend a slot, or a call is overdue.
@@ -79,69 +101,86 @@ impl Trial {
             Timestamp(0)
         } else {
             let next = |lease: &Lease| {
-                let overdue = lease.overdue_at(settings).after(TICK);
-                if overdue > now { overdue.min(lease.expires) } else { lease.expires }
+                let (overdue, expires) = (lease.overdue_at(settings).after(TICK), lease.expires(settings));
+                if overdue > now { overdue.min(expires) } else { expires }
             };
             self.leases.iter().map(next).min().unwrap_or(Timestamp::NEVER)
         }
     }
 
-    /// Whether the slot is not lost.
-    pub(super) fn holds(&mut self, probe: u32, now: Timestamp) -> bool {
-        self.reclaim(now);
-        self.leases.iter().any(|lease| lease.probe == probe)
+    /// Returns `true` if the slot is not lost.
+    pub(super) fn holds(&mut self, slot: Slot, now: Timestamp, settings: &Settings) -> bool {
+        self.reclaim(now, settings);
+        self.lease(slot).is_some()
     }
 
-    /// The call with this slot has not begun, and cannot be late.
-    pub(super) fn hold(&mut self, probe: u32) {
-        if let Some(lease) = self.leases.iter_mut().find(|lease| lease.probe == probe) {
-            lease.started = Timestamp::NEVER;
+    /// Keeps the slot for a call that has not begun, and cannot be late.
+    pub(super) fn hold(&mut self, slot: Slot) {
+        if let Some(lease) = self.lease(slot) {
+            lease.has_begun = false;
         }
     }
 
-    /// Lends the slot from now on, if it is not lost.
-    pub(super) fn renew(&mut self, probe: u32, now: Timestamp, settings: &Settings) -> bool {
-        self.reclaim(now);
-        let lease = self.leases.iter_mut().find(|lease| lease.probe == probe);
-        let Some(lease) = lease else { return false };
-        *lease = Lease::new(probe, now, settings);
+    /// Lends the slot from now on, to a call that begins, if it is not lost.
+    pub(super) fn renew(&mut self, slot: Slot, now: Timestamp, settings: &Settings) -> bool {
+        self.reclaim(now, settings);
+        let Some(lease) = self.lease(slot) else { return false };
+        *lease = Lease { slot: Slot { since: now, ..slot }, has_begun: true };
         true
     }
 
-    /// Takes the slot back; `false` if the probe had lost it by now.
-    pub(super) fn give_back(&mut self, probe: u32, now: Timestamp) -> bool {
-        self.reclaim(now);
+    /// Takes the slot back; `false` if the call had lost it by now.
+    pub(super) fn give_back(&mut self, slot: Slot, now: Timestamp, settings: &Settings) -> bool {
+        self.reclaim(now, settings);
         let before = self.leases.len();
-        self.leases.retain(|lease| lease.probe != probe);
+        self.leases.retain(|lease| lease.slot != slot);
         self.leases.len() < before
     }
 
-    /// Counts how a trial call ended, and judges.
-    pub(super) fn record(&mut self, outcome: Outcome, settings: &Settings) -> Finding {
+    /// Counts how a trial call ended.
+    pub(super) fn record(&mut self, outcome: Outcome) {
         self.counts.add(outcome, 1);
         self.run = if outcome.failed { self.run.saturating_add(1) } else { 0 };
-        if let Some(threshold) = settings.consecutive_failures.map(|limit| limit.min(settings.probes)) {
-            if self.run >= threshold {
-                return Finding::Sick(Cause::ConsecutiveFailures { threshold });
-            }
-        }
-        let min_calls = settings.min_probes;
-        if self.counts.calls < min_calls {
-            return Finding::Undecided;
-        }
-        self.evidence().judge(settings, min_calls).map_or(Finding::Healthy, Finding::Sick)
     }
 
-    pub(super) fn evidence(&self) -> Evidence {
-        Evidence { counts: self.counts, overdue: 0 }
+    /// Forgets the calls that have ended; those in flight keep their slots.
+    pub(super) fn restart(&mut self) {
+        (self.counts, self.run) = (Counts::default(), 0);
+    }
+
+    /// The calls that have ended, and those that count as slow already.
+    pub(super) fn evidence(&self, now: Timestamp, settings: &Settings) -> Evidence {
+        let overdue = self.leases.iter().filter(|lease| lease.overdue_at(settings) < now).count();
+        Evidence { counts: self.counts, overdue: overdue as u64 }
+    }
+
+    fn lease(&mut self, slot: Slot) -> Option<&mut Lease> {
+        self.leases.iter_mut().find(|lease| lease.slot == slot)
+    }
+
+    /// The next number that no call in flight has. There are more numbers than slots.
+    fn free_number(&mut self) -> u32 {
+        loop {
+            let number = self.next;
+            self.next = number.wrapping_add(1) & Pass::LAST_SLOT;
+            if !self.leases.iter().any(|lease| lease.slot.number == number) {
+                return number;
+            }
+        }
     }
 
     /// Takes back the slots of calls that have had them for too long.
-    fn reclaim(&mut self, now: Timestamp) {
-        self.leases.retain(|lease| lease.expires > now);
+    fn reclaim(&mut self, now: Timestamp, settings: &Settings) {
+        self.leases.retain(|lease| lease.expires(settings) > now);
     }
 
     fn used(&self) -> u64 {
         self.counts.calls.saturating_add(self.leases.len() as u64)
+    }
+
+    /// Goes on with slot `number`, for tests that cannot lend a million of them.
+    #[cfg(test)]
+    pub(super) fn skip_to(&mut self, number: u32) {
+        self.next = number;
     }
 }

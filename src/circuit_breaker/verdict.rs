@@ -36,6 +36,7 @@ impl Evidence {
     }
 
     /// The first ratio that has reached its threshold over at least `min_calls` calls.
+    #[inline]
     pub(super) fn judge(self, settings: &Settings, min_calls: u64) -> Option<Cause> {
         self.first_broken(settings, min_calls, |threshold, measured, _| measured >= threshold.get())
     }
@@ -56,6 +57,7 @@ impl Evidence {
         })
     }
 
+    #[inline]
     fn first_broken(
         self,
         settings: &Settings,

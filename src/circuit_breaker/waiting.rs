@@ -9,31 +9,33 @@ use tokio::time::Sleep;
 use super::pass::{Refusal, Verdict};
 use super::permit::Permit;
 use super::shared::Shared;
+use super::waiters::Place;
 use crate::clock::Timestamp;
 
 /// Waits for a circuit to let a call through: for its time to come, or for somebody to change it.
 #[derive(Debug)]
 pub(super) struct Waiting {
     shared: Arc<Shared>,
+    place: Place,
     timer: Option<(Timestamp, Pin<Box<Sleep>>)>,
 }
 
 impl Waiting {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        Self { shared: Arc::clone(shared), timer: None }
+        Self { shared: Arc::clone(shared), place: Place::default(), timer: None }
     }
 
     /// A permit for a trial call, or none if the circuit lets all calls through by now.
     pub(super) fn poll_permit(&mut self, cx: &mut Context<'_>) -> Poll<Option<Permit>> {
         // Before the circuit is asked, or a change just after the answer would wake nobody.
-        self.shared.wait(self.id(), cx.waker());
+        self.shared.waiters.wait(&mut self.place, cx.waker());
         loop {
             let now = self.shared.now();
             if self.shared.circuit.is_passing() {
                 return Poll::Ready(None);
             }
             let wait = match self.shared.admit(&now) {
-                Ok(pass) if pass.is_probe() => {
+                Ok(pass) if pass.slot().is_some() => {
                     return Poll::Ready(Some(Permit::reserve(&self.shared, pass, &now)));
                 }
                 // It has just begun to pass calls, and no call has begun.
@@ -62,15 +64,10 @@ impl Waiting {
         }
         fired
     }
-
-    /// It is boxed, and does not move while it waits.
-    fn id(&self) -> u64 {
-        std::ptr::from_ref(self) as u64
-    }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.shared.stop_waiting(self.id());
+        self.shared.waiters.leave(&self.place);
     }
 }

@@ -16,21 +16,23 @@ use super::InFlight;
 use crate::clock::{Now, Timestamp};
 use crate::sync::both;
 
+const COHORT: u64 = 10_000_000;
+
 #[test]
 fn calls_that_end_while_their_cohort_makes_room_are_not_overdue() {
     loom::model(|| {
-        let in_flight = Arc::new(InFlight::new(Duration::from_nanos(6), 0));
+        let in_flight = Arc::new(InFlight::new(Duration::from_millis(60), 0));
         let now = Now::at(Timestamp(0), 0);
-        // Eight cohorts of a nanosecond: the ninth takes the first one's place.
+        // Eight cohorts of ten milliseconds: the ninth takes the first one's place.
         let first = in_flight.enter(0, 0, &now);
         let (ending, beginning) = (Arc::clone(&in_flight), Arc::clone(&in_flight));
         both(
             move || ending.leave(0, first, Timestamp(0)),
             move || {
-                let ninth = beginning.enter(0, 8, &Now::at(Timestamp(8), 0));
-                beginning.leave(0, ninth, Timestamp(8));
+                let ninth = beginning.enter(0, 8, &Now::at(Timestamp(8 * COHORT), 0));
+                beginning.leave(0, ninth, Timestamp(8 * COHORT));
             },
         );
-        assert_eq!(in_flight.overdue(0, Timestamp(1_000)), 0);
+        assert_eq!(in_flight.overdue(0, Timestamp(100 * COHORT)), 0);
     });
 }

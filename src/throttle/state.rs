@@ -133,6 +133,7 @@ impl Measures {
         for outcome in [ACCEPTED, REJECTED, REFUSED] {
             replacement.window.record_in(bucket, outcome, counts.of(outcome), 0);
         }
+        replacement.in_flight.begin(ERA, now);
         replacement
     }
 

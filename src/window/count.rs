@@ -23,6 +23,7 @@ use crate::sync::{AtomicU64, Ordering};
 pub(super) const MOST_CALLS: u32 = 10_000;
 
 const PER_CHUNK: u64 = 16;
+const PLACES: u32 = 16;
 
 #[derive(Debug)]
 pub(crate) struct CountWindow {
@@ -30,7 +31,9 @@ pub(crate) struct CountWindow {
     totals: AtomicU64,
     chunks: Box<[AtomicU64]>,
     calls: u32,
-    last_places: u64,
+    last_places: u32,
+    /// The era as a whole number, of which the words keep a part.
+    era: AtomicU64,
 }
 
 impl CountWindow {
@@ -42,7 +45,8 @@ impl CountWindow {
             totals: AtomicU64::new(Totals::empty(0).pack()),
             chunks,
             calls,
-            last_places: (u64::from(calls).wrapping_sub(1) % PER_CHUNK).saturating_add(1),
+            last_places: (calls.wrapping_sub(1) % PLACES).saturating_add(1),
+            era: AtomicU64::new(0),
         }
     }
 
@@ -51,6 +55,20 @@ impl CountWindow {
         self.totals.swap(Totals::empty(era).pack(), Ordering::AcqRel);
         // Release: a thread that finds the new era here finds its totals empty.
         self.cursor.swap(Cursor::first(era).0, Ordering::AcqRel);
+        let before = self.era.swap(era, Ordering::Relaxed);
+        if era >> ERA_BITS != before >> ERA_BITS && !cfg!(stanchion_planted_bug = "stamps_kept") {
+            self.forget_stamps(era >> ERA_BITS);
+        }
+    }
+
+    /// Makes each chunk one that no era takes for its own before it has filled it. Once in 65,536
+    /// eras, of which those with the same bits would otherwise find what the other has left.
+    #[cold]
+    fn forget_stamps(&self, round: u64) {
+        for word in &self.chunks {
+            // Never the word that is there: a thread of the era before must not succeed after this.
+            word.swap(Chunk::forgotten(round).0, Ordering::AcqRel);
+        }
     }
 
     #[inline]
@@ -152,7 +170,7 @@ impl CountWindow {
     /// How many outcomes a chunk holds: the last one of the ring may be shorter.
     #[inline]
     fn places(&self, chunk: usize) -> u64 {
-        if chunk.wrapping_add(1) == self.chunks.len() { self.last_places } else { PER_CHUNK }
+        if chunk.wrapping_add(1) == self.chunks.len() { u64::from(self.last_places) } else { PER_CHUNK }
     }
 
     /// The chunk under the cursor as it is in this lap, or empty if it is still to be opened. `None` if the
@@ -182,11 +200,13 @@ enum Attempt {
     Over,
 }
 
-/// The part of an era's number that is kept. Eras meet again after 65,536 of them, and what they would have
-/// to meet in is the time between two instructions.
+const ERA_BITS: u32 = 16;
+
+/// The part of an era's number that is kept. Eras have the same after 65,536 of them; what they
+/// would have to meet in is the time between two instructions, since no stamp lasts as long.
 #[inline]
 const fn era_bits(era: u64) -> u64 {
-    era & 0xffff
+    era & ((1 << ERA_BITS) - 1)
 }
 
 /// The upper 27 bits of cursor and chunk alike: 16 of the era, 11 of the lap. They tell one filling of a chunk
@@ -256,6 +276,12 @@ impl Chunk {
     #[inline]
     const fn open(seen: u64, cursor: Cursor) -> Self {
         Self(cursor.0 >> Stamp::SHIFT << Stamp::SHIFT | (seen & Self::OUTCOMES))
+    }
+
+    /// A chunk with the stamp of the last lap of the last era, in which no chunk can be that was
+    /// not there in a lap before.
+    const fn forgotten(round: u64) -> Self {
+        Self(u64::MAX >> Stamp::SHIFT << Stamp::SHIFT | (round & 0x1f) << Self::FILLED_SHIFT)
     }
 
     #[inline]

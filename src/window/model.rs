@@ -74,6 +74,26 @@ fn a_writer_of_an_era_that_ends_is_not_seen_by_the_next() {
 }
 
 #[test]
+fn what_a_writer_leaves_behind_is_not_seen_by_an_era_with_the_same_bits() {
+    const ROUND: u64 = 1 << 16;
+    loom::model(|| {
+        let window = Arc::new(Calls::new(Window::calls(3)));
+        window.begin(5);
+        let (old, new) = (Arc::clone(&window), Arc::clone(&window));
+        both(
+            move || {
+                record(&old, 5, 0, FAILED);
+            },
+            move || new.begin(ROUND + 4),
+        );
+        window.begin(ROUND + 5);
+        assert_eq!(counts(&window, ROUND + 5, 0), Counts::default());
+        record(&window, ROUND + 5, 0, GOOD);
+        assert_eq!(counts(&window, ROUND + 5, 0), Counts { calls: 1, ..Counts::default() });
+    });
+}
+
+#[test]
 fn two_writers_to_one_bucket_both_count() {
     loom::model(|| {
         let window = Arc::new(Calls::new(Window::time(Duration::from_secs(2)).buckets(2)));

@@ -147,6 +147,61 @@ fn an_era_that_wraps_is_a_new_one() {
     }
 }
 
+/// Words keep 16 bits of the era. What is left of one of the same bits must not be taken for its
+/// own.
+#[test]
+fn a_count_window_begins_empty_also_after_65_536_eras() {
+    for (first, last) in
+        [(0, 1 << 16), (7, 7 + (1 << 16)), ((1 << 16) - 1, (1 << 17) - 1), (3, 3 + (1 << 20))]
+    {
+        let window = Calls::new(Window::calls(40));
+        window.begin(first);
+        for _ in 0..40 {
+            record(&window, first, 0, Outcome::from_code(1));
+        }
+        // Eras in which nothing is recorded, and some that are never begun.
+        for era in (first + 1..last).step_by(1_000) {
+            window.begin(era);
+        }
+        window.begin(last);
+        assert_eq!(window.counts(last, Timestamp(0)), Counts::default());
+        for calls in 1..=90 {
+            record(&window, last, 0, Outcome::GOOD);
+            assert_eq!(
+                window.counts(last, Timestamp(0)),
+                Counts { calls: calls.min(40), ..Counts::default() }
+            );
+        }
+    }
+}
+
+/// Its thread may have been stopped between reading the clock and looking at the window.
+#[test]
+fn a_reader_whose_clock_is_behind_misses_nothing() {
+    let window = Calls::new(Window::time(Duration::from_millis(100)));
+    for at in [10, 35, 99, 140] {
+        record(&window, 0, at * MS, Outcome::from_code(1));
+    }
+    assert_eq!(window.counts(0, Timestamp(140 * MS)).failures, 2, "the first two are too old");
+    assert_eq!(window.counts(0, Timestamp(60 * MS)).failures, 4, "they were not, then");
+    assert_eq!(
+        window.counts(0, Timestamp(30 * MS)).failures,
+        3,
+        "what is a whole window ahead is not its own"
+    );
+}
+
+/// What an era recorded is not seen by the one before, also not by a reader whose clock is behind.
+#[test]
+fn a_time_window_keeps_eras_apart() {
+    let window = Calls::new(Window::time(Duration::from_millis(100)));
+    record(&window, 1, 50 * MS, Outcome::from_code(1));
+    for at in [0, 49, 50, 51, 149] {
+        assert_eq!(window.counts(0, Timestamp(at * MS)), Counts::default(), "at {at}");
+        assert_eq!(window.counts(2, Timestamp(at * MS)), Counts::default(), "at {at}");
+    }
+}
+
 #[test]
 fn a_count_window_forgets_after_any_number_of_laps() {
     let window = Calls::new(Window::calls(1));

@@ -8,7 +8,8 @@
 //! counted up, if it carries an older one it starts over at one. Nothing rotates, so an idle gap of any length
 //! is over at once: old words are simply too old to be counted.
 //!
-//! An era moves the numbering on by a whole window, which makes all that was recorded before too old.
+//! An era moves the numbering on by two windows, which makes all that was recorded before too old,
+//! also for a reader whose clock is behind by up to a window.
 //!
 //! Threads write to stripes of their own, once two of them have been seen to collide; until then there is one.
 //! A sum over all stripes is only made when a call is judged.
@@ -85,7 +86,7 @@ impl TimeWindow {
     #[inline]
     pub(super) fn moment(&self, era: u64, now: Timestamp) -> u64 {
         let bucket = now.0.checked_div(self.width).unwrap_or(0);
-        bucket.wrapping_add(era.wrapping_mul(self.buckets))
+        bucket.wrapping_add(era.wrapping_mul(self.buckets.wrapping_mul(2)))
     }
 
     /// The number of the bucket at `now` in era 0. A good `guess` saves the division.
@@ -157,10 +158,13 @@ impl Stripe {
             .iter()
             .skip(self.margin)
             .take(self.words.len().saturating_sub(self.margin.saturating_mul(2)));
+        // A bucket of the future counts, too, if it is less than a window ahead: then our reading of
+        // the clock is behind. No more than a window is counted, for each place holds one bucket.
+        let ahead = buckets.saturating_sub(1);
+        let (last, near) = (number.wrapping_add(ahead), buckets.saturating_add(ahead));
         for (index, word) in words.enumerate() {
             let bucket = Numbered::unpack(word.load(Ordering::Acquire));
-            // A bucket of the future, by a reading of the clock later than ours, is very old.
-            if bucket.count > 0 && bucket.age(number) < buckets {
+            if bucket.count > 0 && bucket.age(last) < near {
                 if let Some(outcome) = Outcome::ALL.get(index % OUTCOMES) {
                     counts.add(*outcome, bucket.count);
                 }

@@ -417,11 +417,23 @@ impl Naive {
         self.measured.rejected
     }
 
+    /// Trials anew, in the same stay: those under way keep their slots and count.
+    fn probe_again(&mut self, now: u64) {
+        let Config { probes, min_calls, .. } = self.config;
+        self.measured = Measured::fresh(Window::Count(probes), min_calls);
+        self.entered_at = now;
+        self.trials.retain(|trial| matches!(trial.fate, Fate::Running));
+    }
+
     fn move_by_hand(&mut self, to: State, now: u64) -> Result<(), Illegal> {
         self.tick(now);
         match (self.state, to) {
             (State::Closed, State::HalfOpen) | (State::ObserveOnly, State::Open | State::HalfOpen) => {
                 Err(Illegal)
+            }
+            (State::HalfOpen, State::HalfOpen) if self.differs() => {
+                self.probe_again(now);
+                Ok(())
             }
             _ => {
                 self.enter(to, now);

@@ -411,7 +411,7 @@ fn settings_change_while_the_state_and_the_counts_stay() {
     let in_flight = bench.admitted();
     for window in [Window::calls(20), Window::time(ms(1_000)), Window::calls(7)] {
         let settings = Settings::new(&config().window(window).min_calls(6)).unwrap();
-        bench.circuit.reconfigure(&settings.into(), bench.now);
+        bench.circuit.reconfigure(&settings.into(), &Now::at(bench.now, 0));
         assert_eq!(bench.snapshot().failures, 4, "{window:?}");
         assert_eq!(bench.state(), State::Closed);
     }
@@ -420,7 +420,7 @@ fn settings_change_while_the_state_and_the_counts_stay() {
     bench.call(Verdict::Failure);
     assert_eq!(bench.state(), State::Open);
     let settings = Settings::new(&config().slow_after(ms(5))).unwrap();
-    bench.circuit.reconfigure(&settings.into(), bench.now);
+    bench.circuit.reconfigure(&settings.into(), &Now::at(bench.now, 0));
     assert_eq!(bench.state(), State::Open);
     bench.advance(ms(100));
     let probe = bench.admitted();
@@ -433,7 +433,7 @@ fn settings_change_while_the_state_and_the_counts_stay() {
 fn an_open_circuit_goes_on_showing_what_opened_it_when_its_window_changes() {
     let bench = opened(config());
     let settings = Settings::new(&config().window(Window::calls(50)).min_calls(2)).unwrap();
-    bench.circuit.reconfigure(&settings.into(), bench.now);
+    bench.circuit.reconfigure(&settings.into(), &Now::at(bench.now, 0));
     assert_eq!((bench.snapshot().calls, bench.snapshot().failures), (2, 2));
     assert_eq!(bench.snapshot().retry_after, Some(ms(100)));
 }
@@ -443,7 +443,7 @@ fn calls_in_flight_survive_a_change_of_what_is_slow() {
     let mut bench = Bench::new(config().slow_after(ms(600)).min_calls(1_000));
     let pass = bench.admitted();
     let settings = Settings::new(&config().slow_after(ms(60)).min_calls(1_000)).unwrap();
-    bench.circuit.reconfigure(&settings.into(), bench.now);
+    bench.circuit.reconfigure(&settings.into(), &Now::at(bench.now, 0));
     let newer = bench.admitted();
     bench.end(&pass, Verdict::Success);
     bench.advance(ms(100));
