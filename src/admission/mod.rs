@@ -18,7 +18,8 @@
 //! Those who wait stand in lanes, one for each [criticality](Criticality) and [tenant](Tenant). Whenever there is room, the
 //! highest criticality is served that has anybody waiting; of this, one lane after the other, so that tenants have equal
 //! parts; and of the lane whom the [discipline](Discipline) says. Who could not be served within its deadline any more is turned
-//! away then, and so is who has waited for too long.
+//! away then, and so is who has waited for too long. A discipline detects overload for each lane, and for all lanes of a criticality
+//! and partition together, so it works for one tenant as for ten thousand, and no tenant alone can have the calls of others dropped.
 //!
 //! If the queue is full, it is as if the new one had joined, and then the longest lane of the lowest criticality had lost
 //! the one who would be served last: a tenant with many calls keeps nobody else out, and calls that matter take the places

@@ -1,8 +1,9 @@
 use std::cmp::Reverse;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 
-use super::discipline::Discipline;
+use super::discipline::{Discipline, Rotation};
 use super::lane::Lane;
 use super::parts::Part;
 use crate::clock::Timestamp;
@@ -54,6 +55,10 @@ impl LaneKey {
     pub(super) const fn part(self) -> Part {
         self.1
     }
+
+    const fn rotation(self) -> (u8, Part) {
+        (self.0, self.1)
+    }
 }
 
 /// How things stand for somebody with a ticket.
@@ -72,6 +77,8 @@ pub(super) struct Queue {
     turns: BTreeSet<(Part, Reverse<u8>, u64, LaneKey)>,
     /// The lanes in the order in which they lose somebody if the queue is full: the lowest class, and of that the longest.
     lengths: BTreeSet<(u8, Reverse<usize>, LaneKey)>,
+    /// The lanes of each class and part together.
+    rotations: BTreeMap<(u8, Part), Rotation>,
     /// Those who were turned away, and have not asked since. Each is in the hands of somebody.
     shed: BTreeMap<Ticket, Shed>,
     /// All who wait.
@@ -88,6 +95,7 @@ impl Queue {
             lanes: BTreeMap::new(),
             turns: BTreeSet::new(),
             lengths: BTreeSet::new(),
+            rotations: BTreeMap::new(),
             shed: BTreeMap::new(),
             len: 0,
             max,
@@ -137,7 +145,7 @@ impl Queue {
             _ => lane,
         };
         let waiting = self.lanes.get(&loser)?;
-        let last = waiting.last(self.discipline, now);
+        let last = waiting.last(self.discipline, self.is_overloaded(loser), now);
         let number = if loser == own { last } else { last.or_else(|| waiting.newest()) };
         number.map(|number| Ticket { lane: loser, number })
     }
@@ -147,6 +155,10 @@ impl Queue {
         let is_full = self.len >= self.max;
         let loser = if is_full { Some(self.displaced(ask, now)?) } else { None };
         let (key, number) = (LaneKey::of(ask), self.number());
+        if !self.lanes.contains_key(&key) {
+            let rotation = self.rotations.entry(key.rotation()).or_insert_with(|| Rotation::new(now));
+            rotation.lanes = rotation.lanes.saturating_add(1);
+        }
         self.change(key, |lane, turn| {
             lane.get_or_insert_with(|| Lane::new(turn, now)).enter(number, ask, now);
         });
@@ -165,13 +177,32 @@ impl Queue {
             self.turns.remove(&(key.part(), Reverse(key.class()), lane.turn, key));
             self.lengths.remove(&(key.class(), Reverse(lane.len()), key));
         }
+        let was_there = lane.is_some();
         let changed = change(&mut lane, turn);
-        if let Some(lane) = lane.filter(|lane| lane.len() > 0) {
+        let lane = lane.filter(|lane| lane.len() > 0);
+        if was_there && lane.is_none() {
+            self.leave_rotation(key);
+        }
+        if let Some(lane) = lane {
             self.turns.insert((key.part(), Reverse(key.class()), lane.turn, key));
             self.lengths.insert((key.class(), Reverse(lane.len()), key));
             self.lanes.insert(key, lane);
         }
         changed
+    }
+
+    fn leave_rotation(&mut self, key: LaneKey) {
+        if let Entry::Occupied(mut rotation) = self.rotations.entry(key.rotation()) {
+            rotation.get_mut().lanes = rotation.get().lanes.saturating_sub(1);
+            if rotation.get().lanes == 0 {
+                rotation.remove();
+            }
+        }
+    }
+
+    /// Whether all lanes of the class and part of this one wait too long for their turn.
+    fn is_overloaded(&self, key: LaneKey) -> bool {
+        self.rotations.get(&key.rotation()).is_some_and(Rotation::is_overloaded)
     }
 
     /// Has `waker` woken when something has become of it; what is left in `waker` is of no use any more.
@@ -226,13 +257,18 @@ impl Queue {
 
     /// Turns away one who is in the way of the next of a lane; the waker, if there was such a one and it has been polled.
     pub(super) fn shed_next(&mut self, lane: LaneKey, now: Timestamp, needed: u64) -> Option<Option<Waker>> {
-        let (number, why) = self.lanes.get_mut(&lane)?.shed(self.discipline, now, needed)?;
+        let all_late = self.is_overloaded(lane);
+        let (number, why) = self.lanes.get_mut(&lane)?.shed(self.discipline, all_late, now, needed)?;
         Some(self.turn_away(Ticket { lane, number }, why))
     }
 
     /// Serves the next one of a lane: its waker, if it has been polled. The lane is the last of its class then.
     pub(super) fn take_next(&mut self, lane: LaneKey, now: Timestamp) -> Option<Waker> {
-        let number = self.lanes.get(&lane)?.next(self.discipline, now)?;
-        self.remove(Ticket { lane, number }, |lane, turn| lane.turn = turn)?
+        let next = self.lanes.get(&lane)?;
+        let number = next.next(self.discipline, self.is_overloaded(lane), now)?;
+        if let Some(rotation) = self.rotations.get_mut(&lane.rotation()) {
+            rotation.serves(self.discipline, next.turn_since, now);
+        }
+        self.remove(Ticket { lane, number }, |lane, turn| (lane.turn, lane.turn_since) = (turn, now))?
     }
 }
