@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock, and spawns")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
 
+#[path = "bulkhead/asleep.rs"]
+mod asleep;
 #[path = "bulkhead/claims.rs"]
 mod claims;
 #[path = "bulkhead/hostile.rs"]

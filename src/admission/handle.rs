@@ -90,7 +90,8 @@ impl<L: Limit> AdmissionHandle<L> {
     /// If there is no room for it, or others wait, or too little time is left.
     pub fn try_acquire_for(&self, claim: &Claim) -> Result<Permit<L>, Rejected> {
         self.shared.can_finish(claim)?;
-        let held = self.shared.permit(claim).ok_or_else(|| self.shared.refuse())?;
+        let unclaimed = || self.shared.reclaimed(claim);
+        let held = self.shared.permit(claim).or_else(unclaimed).ok_or_else(|| self.shared.refuse())?;
         Ok(Permit::new(held, claim.partition))
     }
 

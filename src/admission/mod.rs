@@ -25,6 +25,10 @@
 //! the one who would be served last: a tenant with many calls keeps nobody else out, and calls that matter take the places
 //! of those that do not. A lane is forgotten when it is empty, so what is kept of tenants is bounded by the places.
 //!
+//! A call whose turn it is and that is not polled for 100 ms, because its future is kept in a variable or its task is busy, loses
+//! its turn if another call waits. It keeps its place, and waits again once it is polled. A call that is under way keeps its
+//! permit, polled or not; so does a service made by `backpressure` that said it is ready, until it is called or dropped.
+//!
 //! # Partitions
 //!
 //! A limit can be divided into [partitions](AdmissionConfig::partitions), so that one kind of calls cannot take all of it

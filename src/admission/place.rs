@@ -17,6 +17,9 @@ use crate::permits::{Acquire, Owner, Shed};
 use crate::protocol::{Claim, Partition};
 use crate::telemetry::Action;
 
+/// How often a call that waits looks for permits that were granted and not claimed, besides whenever it is polled.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// A place in the queue, and until when it is worth something.
 pub(super) struct Place<L: Limit> {
     turn: Turn<L>,
@@ -75,6 +78,14 @@ impl<L: Limit> Place<L> {
 
     pub(super) const fn until(&self) -> Instant {
         self.patience.until
+    }
+
+    /// When to look for grants that were not claimed, if that is before the wait is over.
+    pub(super) fn looks_at(&self) -> Instant {
+        match &self.turn {
+            Turn::Comes(_) => instant_after(instant(), LOOK).min(self.patience.until),
+            Turn::Is(_) | Turn::Over => self.patience.until,
+        }
     }
 
     /// Ready when it is its turn.

@@ -188,6 +188,14 @@ impl<L: Limit> Shared<L> {
         permits::Permit::try_acquire_of(self, self.partitions.part(partition), share)
     }
 
+    /// A permit for `claim` that was granted to a waiter that has not claimed it in time.
+    #[cold]
+    pub(super) fn reclaimed(self: &Arc<Self>, claim: &Claim) -> Option<permits::Permit<Self>> {
+        // Nobody waits in other layers, and their refusals take no lock.
+        let may_wait = self.mode != Mode::Refuse;
+        if may_wait && Permits::reclaim(&**self) { self.permit(claim) } else { None }
+    }
+
     /// A place in the queue for `claim`, or a permit after all; `None` if there is none.
     pub(super) fn wait(self: &Arc<Self>, claim: &Claim, now: Instant) -> Option<Acquire<Self>> {
         let now_here = self.clock.at(now);

@@ -13,6 +13,12 @@ pub(super) struct Waiter {
     deadline: Timestamp,
 }
 
+impl Waiter {
+    pub(super) const fn new(ask: &Ask, now: Timestamp) -> Self {
+        Self { waker: None, since: now, deadline: ask.deadline }
+    }
+}
+
 /// Those who wait with the same class and tenant, in the order in which they came.
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -33,8 +39,8 @@ impl Lane {
         self.waiting.len()
     }
 
-    pub(super) fn enter(&mut self, number: u64, ask: &Ask, now: Timestamp) {
-        self.waiting.insert(number, Waiter { waker: None, since: now, deadline: ask.deadline });
+    pub(super) fn insert(&mut self, number: u64, waiter: Waiter) {
+        self.waiting.insert(number, waiter);
     }
 
     pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut Waiter> {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 
 use super::discipline::{Discipline, Rotation};
-use super::lane::Lane;
+use super::granted::Granted;
+use super::lane::{Lane, Waiter};
 use super::parts::Part;
 use crate::clock::Timestamp;
 
@@ -39,6 +40,12 @@ pub(super) struct Ticket {
     number: u64,
 }
 
+impl Ticket {
+    pub(super) const fn lane(self) -> LaneKey {
+        self.lane
+    }
+}
+
 /// What those in a lane have in common: the class, the part of the limit and the tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LaneKey(u8, Part, u64);
@@ -67,6 +74,8 @@ pub(super) enum Stand {
     Waits,
     Served,
     Shed(Shed),
+    /// The grant was not claimed in time, and has gone to another.
+    Asleep,
 }
 
 /// Those who wait, in a lane for each class, part of the limit and tenant. Who has a ticket that is not here has been served.
@@ -81,6 +90,7 @@ pub(super) struct Queue {
     rotations: BTreeMap<(u8, Part), Rotation>,
     /// Those who were turned away, and have not asked since. Each is in the hands of somebody.
     shed: BTreeMap<Ticket, Shed>,
+    granted: Granted,
     /// All who wait.
     len: usize,
     max: usize,
@@ -97,6 +107,7 @@ impl Queue {
             lengths: BTreeSet::new(),
             rotations: BTreeMap::new(),
             shed: BTreeMap::new(),
+            granted: Granted::new(),
             len: 0,
             max,
             discipline,
@@ -106,6 +117,11 @@ impl Queue {
 
     pub(super) const fn len(&self) -> usize {
         self.len
+    }
+
+    /// All who wait, and those who will again when they are polled.
+    pub(super) fn len_with_sleepers(&self) -> usize {
+        self.len.saturating_add(self.granted.asleep())
     }
 
     pub(super) const fn reconfigure(&mut self, max: usize, discipline: Discipline) {
@@ -154,18 +170,23 @@ impl Queue {
     pub(super) fn enter(&mut self, ask: &Ask, now: Timestamp) -> Option<(Ticket, Option<Waker>)> {
         let is_full = self.len >= self.max;
         let loser = if is_full { Some(self.displaced(ask, now)?) } else { None };
-        let (key, number) = (LaneKey::of(ask), self.number());
+        let ticket = Ticket { lane: LaneKey::of(ask), number: self.number() };
+        self.insert(ticket, Waiter::new(ask, now), now);
+        // Afterwards, since a lane that is empty is forgotten, and this one is not empty for a moment.
+        let displaced = loser.and_then(|loser| self.turn_away(loser, Shed::Displaced));
+        Some((ticket, displaced))
+    }
+
+    fn insert(&mut self, ticket: Ticket, waiter: Waiter, now: Timestamp) {
+        let Ticket { lane: key, number } = ticket;
         if !self.lanes.contains_key(&key) {
             let rotation = self.rotations.entry(key.rotation()).or_insert_with(|| Rotation::new(now));
             rotation.lanes = rotation.lanes.saturating_add(1);
         }
         self.change(key, |lane, turn| {
-            lane.get_or_insert_with(|| Lane::new(turn, now)).enter(number, ask, now);
+            lane.get_or_insert_with(|| Lane::new(turn, now)).insert(number, waiter);
         });
         self.len = self.len.saturating_add(1);
-        // Afterwards, since a lane that is empty is forgotten, and this one is not empty for a moment.
-        let displaced = loser.and_then(|loser| self.turn_away(loser, Shed::Displaced));
-        Some((Ticket { lane: key, number }, displaced))
     }
 
     /// Changes a lane, which may not be there, before or afterwards, and keeps its place in the orders. It is given a turn
@@ -212,16 +233,44 @@ impl Queue {
             std::mem::swap(&mut waiter.waker, waker);
             return Stand::Waits;
         }
+        if self.granted.is_asleep(ticket) {
+            return Stand::Asleep;
+        }
+        self.granted.claim(ticket);
         self.shed.remove(&ticket).map_or(Stand::Served, Stand::Shed)
+    }
+
+    /// Lets one who slept wait again, in the place that it had.
+    pub(super) fn wake_up(&mut self, ticket: Ticket, now: Timestamp) {
+        if let Some(waiter) = self.granted.wake_up(ticket) {
+            self.insert(ticket, waiter, now);
+        }
+    }
+
+    pub(super) fn is_overdue(&mut self, now: Timestamp) -> bool {
+        self.granted.overdue(now).is_some()
+    }
+
+    pub(super) fn grants_are_claimed(&self) -> bool {
+        self.granted.are_claimed()
+    }
+
+    /// Takes back a grant that was not claimed in time.
+    pub(super) fn take_back(&mut self, now: Timestamp) -> Option<Ticket> {
+        self.granted.take_back(now)
     }
 
     /// Gives up a place, or takes leave of having been turned away; `None` if it was served already. The waker is not
     /// dropped here.
     pub(super) fn leave(&mut self, ticket: Ticket) -> Option<Option<Waker>> {
-        self.remove(ticket, |_, _| {}).or_else(|| self.shed.remove(&ticket).map(|_| None))
+        if let Some(waiter) = self.remove(ticket, |_, _| {}).or_else(|| self.granted.wake_up(ticket)) {
+            return Some(waiter.waker);
+        }
+        self.granted.claim(ticket);
+        self.shed.remove(&ticket).map(|_| None)
     }
 
-    fn remove(&mut self, ticket: Ticket, then: impl FnOnce(&mut Lane, u64)) -> Option<Option<Waker>> {
+    fn remove(&mut self, ticket: Ticket, then: impl FnOnce(&mut Lane, u64)) -> Option<Waiter> {
         let waiter = self.change(ticket.lane, |lane, turn| {
             let lane = lane.as_mut()?;
             let waiter = lane.remove(ticket.number)?;
@@ -229,11 +278,11 @@ impl Queue {
             Some(waiter)
         })?;
         self.len = self.len.saturating_sub(1);
-        Some(waiter.waker)
+        Some(waiter)
     }
 
     fn turn_away(&mut self, ticket: Ticket, why: Shed) -> Option<Waker> {
-        let waker = self.remove(ticket, |_, _| {})?;
+        let waker = self.remove(ticket, |_, _| {})?.waker;
         if !cfg!(stanchion_planted_bug = "shed_unseen") {
             self.shed.insert(ticket, why);
         }
@@ -269,6 +318,8 @@ impl Queue {
         if let Some(rotation) = self.rotations.get_mut(&lane.rotation()) {
             rotation.serves(self.discipline, next.turn_since, now);
         }
-        self.remove(Ticket { lane, number }, |lane, turn| (lane.turn, lane.turn_since) = (turn, now))?
+        let ticket = Ticket { lane, number };
+        let served = self.remove(ticket, |lane, turn| (lane.turn, lane.turn_since) = (turn, now))?;
+        self.granted.grant(ticket, served, now)
     }
 }
