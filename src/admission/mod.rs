@@ -40,9 +40,14 @@
 //!
 //! A call is let in if fewer calls of its partition are under way than are kept for it, or if the limit leaves one over
 //! besides all that is kept and not used. So a partition has at once what is kept for it, whatever others do, and the rest
-//! is for whoever comes first. The limit is never exceeded. If it is lowered, what is kept shrinks with it, and as calls end
-//! those partitions come first that have less than is kept for them. If there is not one call for each, those that are
-//! named first have theirs. A call of no partition, or of one that is unknown, has what is kept for nobody.
+//! is for whoever comes first.
+//!
+//! The limit is never exceeded, not even for what is kept. If it is lowered, what is kept shrinks with it, and a call of a partition may
+//! find more calls under way than the limit allows: then it is refused or waits like all others, and as calls end those partitions come
+//! first that have less than is kept for them. Calls that must not be refused even then, such as health checks, can be
+//! [exempt](Claim::exempt). If there is not one call for each partition, those that are named first have theirs. A call of no
+//! partition, or of one that is unknown, has what is kept for nobody. A call for which there can be no room, since all of the
+//! limit is kept for others, does not wait: it is refused at once.
 //!
 //! ```
 //! use stanchion::{BulkheadConfig, BulkheadLayer, Claim, Partition, PartitionConfig};
@@ -59,9 +64,10 @@
 //! assert_eq!(batches.len(), 5); // 4.2, rounded up, are kept for what is live
 //! ```
 //!
-//! A call that waits keeps none of another partition from what is kept for that. With [`Headroom`] calls may use as much of
-//! what is kept as they may use of the limit: within each partition there is room for those that matter more. A layer made by
-//! `backpressure`, which takes permits ahead of calls, has no partitions.
+//! A call that waits keeps none of another partition from what is kept for that. With [`Headroom`] a level has its share of what
+//! is kept for nobody, and once that is used up its share of what is kept for its partition: in both there is room for calls that
+//! matter more. If half of a limit of 100 is kept for one partition, sheddable calls of no partition may be 25 at a time with
+//! [`Headroom::USUAL`], whether or not what is kept is used. A layer made by `backpressure`, which takes permits ahead of calls, has no partitions.
 //!
 //! They differ from the partitions of Netflix's concurrency-limits, which let anybody in below the limit, and above it each
 //! partition up to its share: what one has borrowed there comes on top of the limit, up to nearly as much again.

@@ -112,6 +112,7 @@ impl<L: Limit> Shared<L> {
         self.settings.swap(Arc::new(settings));
         drop(changing);
         // What is woken and told now is code that is not ours, and may come back with another change.
+        Permits::turn_away_hopeless(self);
         Permits::grant(self);
         self.tell_limit();
         Ok(())

@@ -31,7 +31,7 @@ impl<O: Owner> Acquire<O> {
         let mut queue = Self::lock_queue(owner, ask, now);
         // Under the lock: either this one sees a share that has changed, or the grant that follows sees this one.
         let share = read_early.unwrap_or_else(|| owner.share(ask.class));
-        let may_wait = queue.has_place(ask, now);
+        let may_wait = queue.has_place(ask, now) && permits.can_serve(ask.part, share);
         let taken = match permits.slot(ask.part) {
             None => permits.take_or_mark(queue.is_next(ask), share, may_wait),
             Some(slot) => permits.take_of_or_mark(slot, share, &queue, ask, may_wait),

@@ -25,7 +25,7 @@ pub(crate) struct Ask {
 /// Why one who waited was turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shed {
-    /// The queue was full, and another came first.
+    /// The queue was full, and another came first; or there can be no room for it any more.
     Displaced,
     /// It waited for longer than so many nanoseconds, which is too long while so many come.
     Overdue(u64),
@@ -287,6 +287,19 @@ impl Queue {
             self.shed.insert(ticket, why);
         }
         waker
+    }
+
+    /// Turns away all of the lanes that `is_hopeless` says: the wakers of those who have been polled.
+    pub(super) fn turn_away_all(&mut self, is_hopeless: impl Fn(Part, u8) -> bool) -> Vec<Waker> {
+        let hopeless = |lane: &&LaneKey| is_hopeless(lane.part(), lane.class());
+        let lanes: Vec<_> = self.lanes.keys().filter(hopeless).copied().collect();
+        let mut wakers = Vec::new();
+        for lane in lanes {
+            while let Some(number) = self.lanes.get(&lane).and_then(Lane::newest) {
+                wakers.extend(self.turn_away(Ticket { lane, number }, Shed::Displaced));
+            }
+        }
+        wakers
     }
 
     /// The first lane of a part, or of the next one that has any.
