@@ -85,7 +85,7 @@ pub(crate) mod config;
 mod future;
 mod handle;
 mod layer;
-mod limit;
+pub(crate) mod limit;
 mod note;
 mod parked;
 mod partitions;

@@ -106,9 +106,8 @@ impl<L: Limit> Shared<L> {
         self.permits.queue_by(admission.places(self.mode), admission.discipline);
         self.terms.store(settings.terms(admission, &self.telemetry), Ordering::Relaxed);
         self.permits.keep(&Partitions::kept(&admission.partitions));
-        let (now, (_, limit)) = (self.clock.now(), self.permits.counts());
-        let limit = self.limit.reconfigure(&Change { before: &before.config, after: &config, now, limit });
-        self.permits.limit_to(limit);
+        let change = Change { before: &before.config, after: &config, now: self.clock.now() };
+        self.limit.reconfigure(&change, |limit| self.permits.limit_to(limit));
         self.settings.swap(Arc::new(settings));
         drop(changing);
         // What is woken and told now is code that is not ours, and may come back with another change.
@@ -274,9 +273,9 @@ impl<L: Limit> Shared<L> {
         if !L::LEARNS {
             return;
         }
-        if let Some(limit) = self.limit.ended(&Ended { began, now, in_flight, class }) {
+        let call = Ended { began, now, in_flight, class };
+        if self.limit.ended(&call, |limit| self.permits.limit_to(limit)) {
             // Those who wait hear of it when the permit comes back, right after this.
-            self.permits.limit_to(limit);
             self.tell_limit();
         }
     }

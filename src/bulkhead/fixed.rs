@@ -1,4 +1,5 @@
 use super::config::BulkheadConfig;
+use crate::admission::limit::sealed::Sealed;
 use crate::admission::{AdmissionConfig, AdmissionHandle, AdmissionLayer, Change, Ended, Limit};
 use crate::config::InvalidConfig;
 use crate::error::Reason;
@@ -7,6 +8,8 @@ use crate::permits::Permits;
 /// The limit of a [bulkhead](super): what is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fixed;
+
+impl Sealed for Fixed {}
 
 impl Limit for Fixed {
     type Config = BulkheadConfig;
@@ -35,12 +38,12 @@ impl Limit for Fixed {
         config.max_in_flight
     }
 
-    fn reconfigure(&self, change: &Change<'_, BulkheadConfig>) -> u32 {
-        change.after.max_in_flight
+    fn reconfigure(&self, change: &Change<'_, BulkheadConfig>, set: impl FnOnce(u32)) {
+        set(change.after.max_in_flight);
     }
 
-    fn ended(&self, _: &Ended) -> Option<u32> {
-        None
+    fn ended(&self, _: &Ended, _: impl FnOnce(u32)) -> bool {
+        false
     }
 }
 
