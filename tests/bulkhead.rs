@@ -9,6 +9,10 @@ mod asleep;
 mod claims;
 #[path = "bulkhead/hostile.rs"]
 mod hostile;
+#[path = "bulkhead/measured.rs"]
+mod measured;
+#[path = "bulkhead/readiness.rs"]
+mod readiness;
 
 use std::future::{Future, pending, poll_fn, ready};
 use std::pin::Pin;

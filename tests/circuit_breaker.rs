@@ -2,6 +2,9 @@
 
 #![allow(clippy::disallowed_methods, clippy::panic, reason = "threads of a test, which may fail")]
 
+#[path = "circuit_breaker/replaced.rs"]
+mod replaced;
+
 use std::convert::Infallible;
 use std::time::Duration;
 

@@ -28,8 +28,9 @@ pub struct AdmissionConfig {
     /// A call with a deadline is refused if less time than this is left, or turned away when it is its turn; what is measured
     /// is the time that calls took within the last 10 s. Default: none is too little.
     ///
-    /// What is measured counts for no more than half of what calls have left when they come, as a rule: a service that was slow
-    /// for a while would be left without any, and could not show that it is not slow any more.
+    /// What is measured counts for no more than half of what calls usually have left that are let in: a service that was slow for a
+    /// while would be left without any, and could not show that it is not slow any more. Calls that are refused for lack of
+    /// time do not change what is usual, however many they are.
     pub min_remaining: MinRemaining,
 }
 

@@ -44,7 +44,7 @@ impl<S, L: Limit, C, W, P> Admission<S, L, C, W, P> {
         Self { inner, shared, classify, protocol, is_inner_ready, turn, when_full }
     }
 
-    crate::macros::inner_accessors!();
+    crate::macros::inner_accessors!(is_inner_ready);
 
     /// Takes a permit ahead of the call, of which nothing is known yet.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -73,9 +73,9 @@ impl<S, L: Limit, C, W, P> Admission<S, L, C, W, P> {
     #[inline]
     fn permit(&mut self, claim: &Claim) -> Option<Permit<L>> {
         let held = match self.turn.take() {
-            Some(Turn::Is(held)) => Some(held),
-            // It was full when it was asked, so the service was not.
+            // It was full when it was asked, so the service was not; or that one may have been replaced since.
             _ if !self.is_inner_ready => None,
+            Some(Turn::Is(held)) => Some(held),
             _ => self.shared.permit(claim),
         };
         held.map(|held| Permit::new(held, claim.partition))

@@ -29,7 +29,7 @@ pub struct Shared<L: Limit> {
     settings: Live<Settings<L::Config>>,
     /// Held while the configuration changes: of two at a time one is first, in all places.
     changing: Mutex<()>,
-    /// How much time calls have left when they come.
+    /// How much time calls have left that are let in.
     usual: Usual,
     /// The limit that was last told.
     told: AtomicU64,
@@ -226,12 +226,13 @@ impl<L: Limit> Shared<L> {
     }
 
     fn is_enough(&self, remaining: u64, now: Timestamp) -> Result<(), Rejected> {
-        // Those that are too late in any case do not say what is usual: or else they let others begin that cannot finish.
-        if remaining == 0 {
+        // Calls that are refused do not say what is usual: many of them with a tiny deadline would let others begin that
+        // cannot finish. Those that were let in for a slow while do.
+        if remaining == 0 || remaining < self.needed(now) {
             return Err(self.too_late(remaining));
         }
         self.usual.record(remaining);
-        if remaining >= self.needed(now) { Ok(()) } else { Err(self.too_late(remaining)) }
+        Ok(())
     }
 
     /// Takes note that a call of this partition begins.
