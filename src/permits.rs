@@ -280,7 +280,14 @@ impl<O: Owner> Permit<O> {
         owner.permits().take(share).then(|| Self { owner: Arc::clone(owner) })
     }
 
-    /// The same, for somebody of a part of the limit, who has to [leave](Permits::leave) that before this is dropped.
+    /// A permit for one of a part who is exempt from the limit, who has to [leave](Permits::leave) the part as well.
+    #[cold]
+    pub(crate) fn exempt(owner: &Arc<O>, part: Part) -> Self {
+        let mut acquired = Acquire::exempt(owner, part);
+        Self::of(acquired.owner.take().expect("it has just been put there"))
+    }
+
+    /// A permit for somebody of a part of the limit, if there is one, who has to [leave](Permits::leave) that before this is dropped.
     pub(crate) fn try_acquire_of(owner: &Arc<O>, part: Part, share: Share) -> Option<Self> {
         let Some(slot) = owner.permits().slot(part) else { return Self::try_acquire(owner, share) };
         let taken = owner.permits().take_unqueued(slot, share)?;

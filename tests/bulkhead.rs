@@ -7,6 +7,10 @@
 mod asleep;
 #[path = "bulkhead/claims.rs"]
 mod claims;
+#[path = "bulkhead/defaults.rs"]
+mod defaults;
+#[path = "bulkhead/exempt.rs"]
+mod exempt;
 #[path = "bulkhead/hostile.rs"]
 mod hostile;
 #[path = "bulkhead/measured.rs"]

@@ -92,7 +92,7 @@ impl<L: Limit> AdmissionHandle<L> {
         self.shared.can_finish(claim)?;
         let unclaimed = || self.shared.reclaimed(claim);
         let held = self.shared.permit(claim).or_else(unclaimed).ok_or_else(|| self.shared.refuse())?;
-        Ok(Permit::new(held, claim.partition))
+        Ok(Permit::new(held, claim))
     }
 
     /// Runs `call` if there is room, or when it is its turn in a layer that
@@ -121,7 +121,7 @@ impl<L: Limit> AdmissionHandle<L> {
             Err(late) => Err(late),
             Ok(()) => match self.shared.permit(claim) {
                 Some(held) => {
-                    let permit = Permit::new(held, claim.partition);
+                    let permit = Permit::new(held, claim);
                     return ResponseFuture::calling(call, ErrorsAreFailures, permit);
                 }
                 None if self.shared.mode == Mode::Wait => Place::take(&self.shared, claim),

@@ -72,6 +72,22 @@
 //! They differ from the partitions of Netflix's concurrency-limits, which let anybody in below the limit, and above it each
 //! partition up to its share: what one has borrowed there comes on top of the limit, up to nearly as much again.
 //!
+//! # Exemption
+//!
+//! A call that must not be refused for lack of room, such as a health check, can claim to be [exempt](Claim::exempt), if
+//! [`admit_exempt`](AdmissionConfig::admit_exempt) is set: it is let in at once, whatever the limit is and whoever waits. It counts as
+//! under way.
+//!
+//! ```
+//! use stanchion::{BulkheadConfig, BulkheadLayer, Claim};
+//!
+//! let handle = BulkheadLayer::new(BulkheadConfig::new().max_in_flight(1).admit_exempt(true)).handle();
+//! let call = handle.try_acquire()?;
+//! let check = handle.try_acquire_for(&Claim::new().exempt(true))?;
+//! assert_eq!(handle.snapshot().in_flight, 2);
+//! # Ok::<_, stanchion::Rejected>(())
+//! ```
+//!
 //! # Choosing
 //!
 //! - A queue without a discipline smooths bursts. When more comes than can be served for long, all that it holds is late.

@@ -78,7 +78,7 @@ impl<S, L: Limit, C, W, P> Admission<S, L, C, W, P> {
             Some(Turn::Is(held)) => Some(held),
             _ => self.shared.permit(claim),
         };
-        held.map(|held| Permit::new(held, claim.partition))
+        held.map(|held| Permit::new(held, claim))
     }
 }
 
@@ -100,7 +100,7 @@ where
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         if self.shared.mode == Mode::Backpressure {
             ready!(self.poll_turn(cx));
-        } else if !self.is_inner_ready && !self.shared.has_room() {
+        } else if !self.is_inner_ready && !self.shared.has_room() && !self.shared.is_exempting() {
             return Poll::Ready(Ok(()));
         }
         if self.is_inner_ready {

@@ -14,7 +14,7 @@ use crate::config::{InvalidConfig, Live};
 use crate::error::{Reason, Rejected};
 use crate::latency::Needed;
 use crate::permits::{self, Acquire, Ask, Owner, Part, Permits, Share};
-use crate::protocol::{Claim, Criticality, Partition, Tenant};
+use crate::protocol::{Claim, Criticality, Tenant};
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use crate::telemetry::{Event, Load, Telemetry};
 
@@ -53,14 +53,14 @@ impl<C> Settings<C> {
 
     fn terms(&self, admission: &AdmissionConfig, telemetry: &Telemetry) -> u64 {
         let terms = Terms::new(admission.headroom, self.needed.is_measured(), telemetry.wants_calls());
-        terms.parted(!admission.partitions.is_empty()).0
+        terms.parted(!admission.partitions.is_empty()).exempting(admission.admit_exempt).0
     }
 }
 
 impl<L: Limit> Shared<L> {
     pub(super) fn validate(config: &L::Config, mode: Mode) -> Result<(), InvalidConfig> {
         L::validate(config)?;
-        L::admission(config).validate(mode)
+        L::admission(config).validate_for(mode)
     }
 
     /// `config` is valid.
@@ -169,6 +169,12 @@ impl<L: Limit> Shared<L> {
         self.permits.has_room() || self.terms().are_parted() && self.permits.has_room_in_parts()
     }
 
+    /// Whether the next call may be admitted although there is no room.
+    #[cold]
+    pub(super) fn is_exempting(&self) -> bool {
+        self.terms().are_exempting()
+    }
+
     /// A permit for `claim`, if there is one.
     #[inline]
     pub(super) fn permit(self: &Arc<Self>, claim: &Claim) -> Option<permits::Permit<Self>> {
@@ -176,16 +182,16 @@ impl<L: Limit> Shared<L> {
         if terms.are_same_for_all() {
             return permits::Permit::try_acquire(self, Share::WHOLE);
         }
-        self.permit_within(terms.share(claim.criticality), claim.partition)
+        self.permit_by(terms, claim)
     }
 
     #[inline(never)]
-    fn permit_within(
-        self: &Arc<Self>,
-        share: Share,
-        partition: Option<Partition>,
-    ) -> Option<permits::Permit<Self>> {
-        permits::Permit::try_acquire_of(self, self.partitions.part(partition), share)
+    fn permit_by(self: &Arc<Self>, terms: Terms, claim: &Claim) -> Option<permits::Permit<Self>> {
+        let part = self.partitions.part(claim.partition);
+        if terms.exempt(claim) {
+            return Some(permits::Permit::exempt(self, part));
+        }
+        permits::Permit::try_acquire_of(self, part, terms.share(claim.criticality))
     }
 
     /// A permit for `claim` that was granted to a waiter that has not claimed it in time.
@@ -206,6 +212,9 @@ impl<L: Limit> Shared<L> {
             tenant: claim.tenant.map_or(0, Tenant::number),
             deadline: deadline.unwrap_or(Timestamp::NEVER),
         };
+        if self.terms().exempt(claim) {
+            return Some(Acquire::exempt(self, ask.part));
+        }
         Acquire::enter(self, &ask, now_here)
     }
 
@@ -235,21 +244,21 @@ impl<L: Limit> Shared<L> {
         Ok(())
     }
 
-    /// Takes note that a call of this partition begins.
+    /// Takes note that a call begins.
     #[inline]
-    pub(super) fn begin(&self, partition: Option<Partition>) -> Note {
+    pub(super) fn begin(&self, claim: &Claim) -> Note {
         let terms = self.terms();
         if terms.are_told() {
             self.tell(Load::InFlight, 1);
         }
-        if L::LEARNS || terms.are_noted() { self.note(terms, partition) } else { Note::NOTHING }
+        if L::LEARNS || terms.are_noted() { self.note(terms, claim) } else { Note::NOTHING }
     }
 
     #[inline(never)]
-    fn note(&self, terms: Terms, partition: Option<Partition>) -> Note {
-        let is_timed = L::LEARNS || terms.are_measured();
+    fn note(&self, terms: Terms, claim: &Claim) -> Note {
+        let is_timed = (L::LEARNS || terms.are_measured()) && !terms.exempt(claim);
         let time = if is_timed { self.clock.now() } else { Timestamp::NEVER };
-        Note::new(self.partitions.part(partition), time)
+        Note::new(self.partitions.part(claim.partition), time)
     }
 
     /// Takes note that a call has ended, and leaves its part of the limit.

@@ -3,7 +3,6 @@ use crate::admission::limit::sealed::Sealed;
 use crate::admission::{AdmissionConfig, AdmissionHandle, AdmissionLayer, Change, Ended, Limit};
 use crate::config::InvalidConfig;
 use crate::error::Reason;
-use crate::permits::Permits;
 
 /// The limit of a [bulkhead](super): what is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,10 +19,7 @@ impl Limit for Fixed {
     const LEARNS: bool = false;
 
     fn validate(config: &BulkheadConfig) -> Result<(), InvalidConfig> {
-        if config.max_in_flight == 0 || config.max_in_flight > Permits::MAX {
-            return Err(InvalidConfig::new("max_in_flight", config.max_in_flight, "1 to 2147483647"));
-        }
-        Ok(())
+        config.validate()
     }
 
     fn admission(config: &BulkheadConfig) -> &AdmissionConfig {

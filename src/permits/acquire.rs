@@ -100,6 +100,14 @@ impl<O: Owner> Acquire<O> {
         }
     }
 
+    /// A permit for one of a part who is exempt from the limit.
+    pub(crate) fn exempt(owner: &Arc<O>, part: Part) -> Self {
+        let taken = owner.permits().take_beyond(part);
+        let acquire = Self { owner: Some(Arc::clone(owner)), ticket: None, part };
+        taken.tell(&**owner);
+        acquire
+    }
+
     /// Whether it has, or had, a place in the queue.
     pub(crate) const fn has_queued(&self) -> bool {
         self.ticket.is_some()

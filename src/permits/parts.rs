@@ -239,6 +239,13 @@ impl Permits {
         Taken { frees: is_charged_twice && self.uncharge(1) }
     }
 
+    /// Takes a permit whether there is one or not. It is charged beyond the limit, and nobody else has room until that is less.
+    pub(super) fn take_beyond(&self, part: Part) -> Taken {
+        // Pairs with the release of the permits that are out no more: what was done under them is seen.
+        self.word.fetch_add(1, Ordering::AcqRel);
+        self.slot(part).map_or(Taken::ALONE, |slot| self.take_charged(slot))
+    }
+
     /// Takes a permit for one who has not waited.
     pub(super) fn take_unqueued(&self, slot: &AtomicU64, share: Share) -> Option<Taken> {
         let taken = self.take_of(slot, share, Turn::UNQUEUED);
