@@ -1,7 +1,7 @@
 //! What every service has, and every layer.
 
-/// Access to the `inner` service. A service that keeps its readiness names the field for that, and forgets it when the
-/// inner service may be replaced.
+/// Access to the `inner` service. A service that keeps its readiness names the field for that, and
+/// forgets it when the inner service may be replaced.
 macro_rules! inner_accessors {
     ($($is_inner_ready:ident)?) => {
         /// The service inside.

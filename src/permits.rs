@@ -10,9 +10,10 @@
 //! mark in the word is changed under the lock only, and set in the same exchange that finds no room: whoever gives a permit
 //! back afterwards sees it.
 //!
-//! A waiter that is granted a permit and does not claim it, since its future is kept and not polled, loses it after a while
-//! if another one waits. There is no timer for that: whoever comes, gives a permit back or waits looks for such grants. The
-//! waiter waits again, in its old place, when it is polled.
+//! A waiter that is granted a permit and does not claim it, since its future is kept and not
+//! polled, loses it after a while if another one waits. There is no timer for that: whoever comes,
+//! gives a permit back or waits looks for such grants. The waiter waits again, in its old place,
+//! when it is polled.
 
 #![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
 
@@ -163,7 +164,8 @@ impl Permits {
         }
     }
 
-    /// Takes back a permit that was granted to a waiter that has not claimed it in time, if there is one.
+    /// Takes back a permit that was granted to a waiter that has not claimed it in time, if there
+    /// is one.
     fn take_back(&self, queue: &mut Queue, now: Timestamp) -> bool {
         let Some(ticket) = queue.take_back(now) else { return false };
         self.leave(ticket.lane().part());
@@ -172,7 +174,8 @@ impl Permits {
         true
     }
 
-    /// Takes back what nobody has claimed, for one who does not wait. Returns `true` if there may be room then.
+    /// Takes back what nobody has claimed, for one who does not wait. Returns `true` if there may
+    /// be room then.
     #[cold]
     pub(crate) fn reclaim(owner: &impl Owner) -> bool {
         let (permits, now) = (owner.permits(), owner.now());
@@ -280,14 +283,16 @@ impl<O: Owner> Permit<O> {
         owner.permits().take(share).then(|| Self { owner: Arc::clone(owner) })
     }
 
-    /// A permit for one of a part who is exempt from the limit, who has to [leave](Permits::leave) the part as well.
+    /// A permit for one of a part who is exempt from the limit, who has to [leave](Permits::leave)
+    /// the part as well.
     #[cold]
     pub(crate) fn exempt(owner: &Arc<O>, part: Part) -> Self {
         let mut acquired = Acquire::exempt(owner, part);
         Self::of(acquired.owner.take().expect("it has just been put there"))
     }
 
-    /// A permit for somebody of a part of the limit, if there is one, who has to [leave](Permits::leave) that before this is dropped.
+    /// A permit for somebody of a part of the limit, if there is one, who has to
+    /// [leave](Permits::leave) that before this is dropped.
     pub(crate) fn try_acquire_of(owner: &Arc<O>, part: Part, share: Share) -> Option<Self> {
         let Some(slot) = owner.permits().slot(part) else { return Self::try_acquire(owner, share) };
         let taken = owner.permits().take_unqueued(slot, share)?;

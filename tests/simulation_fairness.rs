@@ -135,7 +135,8 @@ fn a_tenant_cannot_take_what_others_need() {
     assert!(goodput >= 0.95, "{goodput}");
 }
 
-/// The disciplines detect overload for all tenants together, and yet one tenant alone does not switch it on for the others.
+/// The disciplines detect overload for all tenants together, and yet one tenant alone does not
+/// switch it on for the others.
 #[test]
 fn a_tenant_that_floods_its_lane_does_not_have_the_calls_of_others_dropped() {
     for discipline in [Discipline::adaptive_lifo(), Discipline::controlled_delay()] {

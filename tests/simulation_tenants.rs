@@ -1,6 +1,8 @@
-//! Overload by many tenants: as many as there are calls, so that hardly any of them has two that wait.
+//! Overload by many tenants: as many as there are calls, so that hardly any of them has two that
+//! wait.
 //!
-//! The server, the callers and the seed are those of `simulation_overload.rs`. Of each run four seconds count, after two.
+//! The server, the callers and the seed are those of `simulation_overload.rs`. Of each run four
+//! seconds count, after two.
 
 #[path = "support/overload.rs"]
 mod overload;

@@ -150,7 +150,8 @@ impl Meter {
         whole(closing.limit)
     }
 
-    /// Calls `set` with the limit, under the lock under which the limit and its range change: what is set last is what holds.
+    /// Calls `set` with the limit, under the lock under which the limit and its range change: what
+    /// is set last is what holds.
     pub(super) fn publish(&self, set: impl FnOnce(u32)) {
         let closing = lock(&self.closing);
         set(whole(closing.limit));

@@ -28,16 +28,18 @@ pub struct AdmissionConfig {
     /// A call with a deadline is refused if less time than this is left, or turned away when it is its turn; what is measured
     /// is the time that calls took within the last 10 s. Default: none is too little.
     ///
-    /// What is measured counts for no more than half of what calls usually have left that are let in: a service that was slow for a
-    /// while would be left without any, and could not show that it is not slow any more. Calls that are refused for lack of
-    /// time do not change what is usual, however many they are.
+    /// What is measured counts for no more than half of what calls usually have left that are let
+    /// in: a service that was slow for a while would be left without any, and could not show that
+    /// it is not slow any more. Calls that are refused for lack of time do not change what is
+    /// usual, however many they are.
     pub min_remaining: MinRemaining,
-    /// Whether calls that claim to be [exempt](Claim::exempt) are admitted when the limit is full, and do not wait. They count as
-    /// calls under way, and how long they take is neither measured nor learned from. Not in a layer made by `backpressure`, which
-    /// takes permits ahead of calls. Default: `false`.
+    /// Whether calls that claim to be [exempt](Claim::exempt) are admitted when the limit is full,
+    /// and do not wait. They count as calls under way, and how long they take is neither measured
+    /// nor learned from. Not in a layer made by `backpressure`, which takes permits ahead of calls.
+    /// Default: `false`.
     ///
-    /// If set, services ask the service inside whether it is ready also while the limit is full, since the next call may be exempt. So
-    /// rejections may wait for its readiness.
+    /// If set, services ask the service inside whether it is ready also while the limit is full,
+    /// since the next call may be exempt. So rejections may wait for its readiness.
     pub admit_exempt: bool,
 }
 
@@ -56,8 +58,8 @@ impl AdmissionConfig {
         }
     }
 
-    /// Checks all fields, as for a layer that waits; one that does not has no `max_queued`, and one made by `backpressure` no
-    /// `partitions` and no `admit_exempt`.
+    /// Checks all fields, as for a layer that waits; one that does not has no `max_queued`, and one
+    /// made by `backpressure` no `partitions` and no `admit_exempt`.
     ///
     /// # Errors
     ///

@@ -6,7 +6,8 @@ use crate::clock::Timestamp;
 use crate::config::InvalidConfig;
 use crate::error::Reason;
 
-/// How many calls may be under way at a time, and what that is found from: implemented by the limits of this crate, and sealed.
+/// How many calls may be under way at a time, and what that is found from: implemented by the
+/// limits of this crate, and sealed.
 ///
 /// For an adaptive limit of your own there is [`Algorithm`](crate::adaptive_limit::Algorithm).
 pub trait Limit: sealed::Sealed + fmt::Debug + Send + Sync + Sized + 'static {
@@ -39,8 +40,9 @@ pub trait Limit: sealed::Sealed + fmt::Debug + Send + Sync + Sized + 'static {
     /// Goes on with another configuration, and calls `set` with the limit that holds from now on.
     fn reconfigure(&self, change: &Change<'_, Self::Config>, set: impl FnOnce(u32));
 
-    /// Takes note of a call, and calls `set` with the limit that holds from now on, if that may be another: then it returns
-    /// `true`. Of two threads that set a limit at the same time, the one whose limit holds is the last.
+    /// Takes note of a call, and calls `set` with the limit that holds from now on, if that may be
+    /// another: then it returns `true`. Of two threads that set a limit at the same time, the one
+    /// whose limit holds is the last.
     fn ended(&self, call: &Ended, set: impl FnOnce(u32)) -> bool;
 }
 

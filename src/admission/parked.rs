@@ -129,8 +129,8 @@ impl<B, L: Limit> Parked<B, L> {
         Self { place, begin, timer: None }
     }
 
-    /// Ready when the call has waited for too long, or when it is time to look again for permits that were granted and not
-    /// claimed: nobody else may come to notice them.
+    /// Ready when the call has waited for too long, or when it is time to look again for permits
+    /// that were granted and not claimed: nobody else may come to notice them.
     fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<Elapsed> {
         let until = self.place.until();
         let timer = self.timer.get_or_insert_with(|| {

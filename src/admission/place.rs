@@ -17,7 +17,8 @@ use crate::permits::{Acquire, Owner, Shed};
 use crate::protocol::Claim;
 use crate::telemetry::Action;
 
-/// How often a call that waits looks for permits that were granted and not claimed, besides whenever it is polled.
+/// How often a call that waits looks for permits that were granted and not claimed, besides
+/// whenever it is polled.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// A place in the queue, and until when it is worth something.

@@ -73,7 +73,8 @@ impl<S, L: Limit, C, W, P> Admission<S, L, C, W, P> {
     #[inline]
     fn permit(&mut self, claim: &Claim) -> Option<Permit<L>> {
         let held = match self.turn.take() {
-            // It was full when it was asked, so the service was not; or that one may have been replaced since.
+            // It was full when it was asked, so the service was not; or that one may have been
+            // replaced since.
             _ if !self.is_inner_ready => None,
             Some(Turn::Is(held)) => Some(held),
             _ => self.shared.permit(claim),

@@ -235,8 +235,8 @@ impl<L: Limit> Shared<L> {
     }
 
     fn is_enough(&self, remaining: u64, now: Timestamp) -> Result<(), Rejected> {
-        // Calls that are refused do not say what is usual: many of them with a tiny deadline would let others begin that
-        // cannot finish. Those that were let in for a slow while do.
+        // Calls that are refused do not say what is usual: many of them with a tiny deadline would
+        // let others begin that cannot finish. Those that were let in for a slow while do.
         if remaining == 0 || remaining < self.needed(now) {
             return Err(self.too_late(remaining));
         }

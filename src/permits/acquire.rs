@@ -10,8 +10,8 @@ use super::{Owner, Permit, Permits};
 use crate::clock::Timestamp;
 use crate::sync::{MutexGuard, lock};
 
-/// A place in the queue, or a permit that is already there. Dropping it gives up either. Who is handed a permit of a part
-/// has to [leave](Permits::leave) that.
+/// A place in the queue, or a permit that is already there. Dropping it gives up either. Who is
+/// handed a permit of a part has to [leave](Permits::leave) that.
 #[must_use = "futures do nothing unless polled"]
 pub(crate) struct Acquire<O: Owner> {
     /// None once the permit was handed out, or is not to be had.
@@ -29,7 +29,8 @@ impl<O: Owner> Acquire<O> {
         let permits = owner.permits();
         let read_early = cfg!(stanchion_planted_bug = "share_read_early").then(|| owner.share(ask.class));
         let mut queue = Self::lock_queue(owner, ask, now);
-        // Under the lock: either this one sees a share that has changed, or the grant that follows sees this one.
+        // Under the lock: either this one sees a share that has changed, or the grant that follows
+        // sees this one.
         let share = read_early.unwrap_or_else(|| owner.share(ask.class));
         let may_wait = queue.has_place(ask, now) && permits.can_serve(ask.part, share);
         let taken = match permits.slot(ask.part) {
@@ -57,7 +58,8 @@ impl<O: Owner> Acquire<O> {
         Some(acquire)
     }
 
-    /// Locks the queue. If it is full, grants that were not claimed go to those who wait, and make room for one more.
+    /// Locks the queue. If it is full, grants that were not claimed go to those who wait, and make
+    /// room for one more.
     fn lock_queue<'a>(owner: &'a Arc<O>, ask: &Ask, now: Timestamp) -> MutexGuard<'a, Queue> {
         let permits = owner.permits();
         let mut queue = lock(&permits.queue);

@@ -5,9 +5,10 @@ use crate::clock::{Timestamp, nanos};
 
 /// Who of those who wait is the next, and who has waited for too long.
 ///
-/// The order is that of the calls of one criticality, partition and tenant; tenants take turns. Overload is detected for a
-/// tenant, and also for all tenants of a criticality and partition together: if lanes wait too long for their turn, each of
-/// them is treated as overloaded, however few calls it holds.
+/// The order is that of the calls of one criticality, partition and tenant; tenants take turns.
+/// Overload is detected for a tenant, and also for all tenants of a criticality and partition
+/// together: if lanes wait too long for their turn, each of them is treated as overloaded, however
+/// few calls it holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Discipline {
@@ -59,11 +60,13 @@ pub(super) struct Memory {
     waits: Waits,
 }
 
-/// The state of a discipline for all lanes of one class and part, dropped when all of them are empty.
+/// The state of a discipline for all lanes of one class and part, dropped when all of them are
+/// empty.
 ///
-/// Overload shows here and not in the lanes if there are as many tenants as waiting calls: each lane holds one call, so no
-/// lane exists for long. What shows is how long a lane waits for its turn. A single tenant that sends too much does not
-/// lengthen that by more than one call for each turn, so it does not have the calls of others dropped.
+/// Overload shows here and not in the lanes if there are as many tenants as waiting calls: each
+/// lane holds one call, so no lane exists for long. What shows is how long a lane waits for its
+/// turn. A single tenant that sends too much does not lengthen that by more than one call for each
+/// turn, so it does not have the calls of others dropped.
 #[derive(Debug)]
 pub(super) struct Rotation {
     /// The number of lanes.
@@ -121,8 +124,8 @@ impl Rotation {
     pub(super) fn serves(&mut self, discipline: Discipline, since: Timestamp, now: Timestamp) {
         let (target, interval) = match discipline {
             Discipline::OldestFirst => return,
-            // Those who are served while it drops have waited for nearly a target: with all of it, dropping would look like
-            // the end of the overload.
+            // Those who are served while it drops have waited for nearly a target: with all of it,
+            // dropping would look like the end of the overload.
             Discipline::AdaptiveLifo { target, interval } => (target / 2, interval),
             // Of those it drops after two targets.
             Discipline::ControlledDelay { target, interval } => (target, interval),
@@ -130,7 +133,8 @@ impl Rotation {
         self.turns.record(now.since(since), target, interval, now);
     }
 
-    /// Returns `true` if lanes have waited too long for their turn: more tenants have calls here than can be served in time.
+    /// Returns `true` if lanes have waited too long for their turn: more tenants have calls here
+    /// than can be served in time.
     pub(super) const fn is_overloaded(&self) -> bool {
         self.turns.are_too_long
     }
@@ -141,7 +145,8 @@ impl Memory {
         Self { busy_since: now, waits: Waits::new(now) }
     }
 
-    /// Returns the end of the lane that is served next. `all_late`: the [rotation](Rotation::is_overloaded) is overloaded.
+    /// Returns the end of the lane that is served next. `all_late`: the
+    /// [rotation](Rotation::is_overloaded) is overloaded.
     pub(super) fn next(&self, discipline: Discipline, all_late: bool, now: Timestamp) -> End {
         match discipline {
             Discipline::AdaptiveLifo { interval, .. } if all_late || self.is_busy_for(interval, now) => {

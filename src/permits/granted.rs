@@ -6,9 +6,11 @@ use super::lane::Waiter;
 use super::queue::Ticket;
 use crate::clock::Timestamp;
 
-/// Permits that were granted to waiters and are not claimed yet, and the waiters that slept for too long to keep theirs.
+/// Permits that were granted to waiters and are not claimed yet, and the waiters that slept for too
+/// long to keep theirs.
 ///
-/// Each entry belongs to a future that still exists, so their number is bounded by the number of these.
+/// Each entry belongs to a future that still exists, so their number is bounded by the number of
+/// these.
 #[derive(Debug)]
 pub(super) struct Granted {
     unclaimed: BTreeMap<Ticket, (Timestamp, Waiter)>,
@@ -19,8 +21,8 @@ pub(super) struct Granted {
 }
 
 impl Granted {
-    /// A grant that is older than this is for the next waiter. A task that is late by so much is not scheduled any more, or
-    /// will find its way back.
+    /// A grant that is older than this is for the next waiter. A task that is late by so much is
+    /// not scheduled any more, or will find its way back.
     pub(super) const CLAIMED_WITHIN: Duration = Duration::from_millis(100);
 
     pub(super) const fn new() -> Self {

@@ -17,8 +17,9 @@
 //! whether somebody waits; who begins to wait marks the word first and looks for room then. One of these exchanges comes first:
 //! either the room is seen, or the mark is.
 //!
-//! A class has its share of what is kept for nobody. What is kept for a part counts neither as used nor as part of the limit that
-//! the share is of. Of what is kept for its own part a class has its share too, and more only while it has room besides.
+//! A class has its share of what is kept for nobody. What is kept for a part counts neither as used
+//! nor as part of the limit that the share is of. Of what is kept for its own part a class has its
+//! share too, and more only while it has room besides.
 //!
 //! When the limit is lowered, or divided in another way, more may be charged than it allows. Until that has become less, what is
 //! kept is given out under the lock, by the sum of all slots.
@@ -42,8 +43,9 @@ pub(super) struct Parts {
     slots: Box<[AtomicU64]>,
     /// How much of the limit is kept for each part. Held while what is kept is changed.
     kept: Mutex<Box<[Fraction]>>,
-    /// The sum of what is kept for all parts. While that changes, it may not be that of the slots and the word: then a class
-    /// has more or less than its share for a moment, but nobody takes more than the limit, and a grant follows.
+    /// The sum of what is kept for all parts. While that changes, it may not be that of the slots
+    /// and the word: then a class has more or less than its share for a moment, but nobody takes
+    /// more than the limit, and a grant follows.
     all_kept: AtomicU64,
 }
 
@@ -177,7 +179,8 @@ impl Permits {
         self.parts.as_ref().map_or(0, |parts| parts.all_kept.load(Ordering::Relaxed))
     }
 
-    /// Whether there could be a permit for one of a part if none was out: otherwise it would wait for nothing.
+    /// Whether there could be a permit for one of a part if none was out: otherwise it would wait
+    /// for nothing.
     pub(super) fn can_serve(&self, part: Part, share: Share) -> bool {
         let Some(slot) = self.slot(part) else { return true };
         let kept = Slot(slot.load(Ordering::Relaxed)).kept();
@@ -239,9 +242,11 @@ impl Permits {
         Taken { frees: is_charged_twice && self.uncharge(1) }
     }
 
-    /// Takes a permit whether there is one or not. It is charged beyond the limit, and nobody else has room until that is less.
+    /// Takes a permit whether there is one or not. It is charged beyond the limit, and nobody else
+    /// has room until that is less.
     pub(super) fn take_beyond(&self, part: Part) -> Taken {
-        // Pairs with the release of the permits that are out no more: what was done under them is seen.
+        // Pairs with the release of the permits that are out no more: what was done under them is
+        // seen.
         self.word.fetch_add(1, Ordering::AcqRel);
         self.slot(part).map_or(Taken::ALONE, |slot| self.take_charged(slot))
     }
@@ -310,7 +315,8 @@ impl Permits {
             let lower = |seen: Word| u32::try_from(allowed(seen.limit(), u64::from(limit))).unwrap_or(limit);
             let _ = self.change(|seen| Some(Word::new(lower(seen), seen.out(), seen.has_waiting())));
         };
-        // The lower of both until all is set: at no time does it look as if nothing was kept for nobody.
+        // The lower of both until all is set: at no time does it look as if nothing was kept for
+        // nobody.
         let all_kept = Parts::divided(limit, &fractions).map(u64::from).sum();
         let before = parts.all_kept.load(Ordering::Relaxed);
         parts.all_kept.store(before.min(all_kept), Ordering::Relaxed);

@@ -172,7 +172,8 @@ impl Queue {
         let loser = if is_full { Some(self.displaced(ask, now)?) } else { None };
         let ticket = Ticket { lane: LaneKey::of(ask), number: self.number() };
         self.insert(ticket, Waiter::new(ask, now), now);
-        // Afterwards, since a lane that is empty is forgotten, and this one is not empty for a moment.
+        // Afterwards, since a lane that is empty is forgotten, and this one is not empty for a
+        // moment.
         let displaced = loser.and_then(|loser| self.turn_away(loser, Shed::Displaced));
         Some((ticket, displaced))
     }
@@ -289,7 +290,8 @@ impl Queue {
         waker
     }
 
-    /// Turns away all of the lanes that `is_hopeless` says: the wakers of those who have been polled.
+    /// Turns away all of the lanes that `is_hopeless` says: the wakers of those who have been
+    /// polled.
     pub(super) fn turn_away_all(&mut self, is_hopeless: impl Fn(Part, u8) -> bool) -> Vec<Waker> {
         let hopeless = |lane: &&LaneKey| is_hopeless(lane.part(), lane.class());
         let lanes: Vec<_> = self.lanes.keys().filter(hopeless).copied().collect();

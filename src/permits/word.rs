@@ -56,7 +56,8 @@ impl Word {
         self.out() < share.of(self.limit())
     }
 
-    /// Whether there is a permit within `share` of what is left besides the `kept` ones, which count as out already.
+    /// Whether there is a permit within `share` of what is left besides the `kept` ones, which
+    /// count as out already.
     pub(super) fn has_room_besides(self, kept: u64, share: Share) -> bool {
         let allowed = kept.saturating_add(share.of(self.limit().saturating_sub(kept)));
         self.out() < allowed.min(self.limit())

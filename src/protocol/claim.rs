@@ -100,9 +100,10 @@ pub struct Claim {
     pub partition: Option<Partition>,
     /// By when the caller wants an answer. Default: none.
     pub deadline: Option<Deadline>,
-    /// Whether the call is exempt from limits on the number of calls, as in Kubernetes' API priority and fairness: for health
-    /// checks and the like, which are few and must not be rejected. Only layers that are
-    /// [configured to](crate::AdmissionConfig::admit_exempt) heed it. Default: `false`.
+    /// Whether the call is exempt from limits on the number of calls, as in Kubernetes' API
+    /// priority and fairness: for health checks and the like, which are few and must not be
+    /// rejected. Only layers that are [configured to](crate::AdmissionConfig::admit_exempt) heed
+    /// it. Default: `false`.
     pub exempt: bool,
 }
 

@@ -1,4 +1,5 @@
-//! The readiness of the service inside: it is called only if it said that it is ready, and once for each time it said so.
+//! The readiness of the service inside: it is called only if it said that it is ready, and once for
+//! each time it said so.
 
 use std::future::{Ready, ready};
 use std::sync::atomic::AtomicBool;

@@ -16,7 +16,8 @@ fn at(now: u64) {
     set_now(now * MS);
 }
 
-/// Each 30 ms a tenant of its own begins to wait, and 60 ms later it is served: for more than an interval nobody waits less.
+/// Each 30 ms a tenant of its own begins to wait, and 60 ms later it is served: for more than an
+/// interval nobody waits less.
 fn many_wait(discipline: Discipline) -> Line {
     let mut line = Line::full(1, 99, discipline);
     for (now, name) in (0..).zip(NAMES) {
