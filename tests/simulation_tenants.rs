@@ -47,7 +47,7 @@ fn assert_goodput(name: &str, discipline: Discipline, tenants: [(u32, Claims); 5
     let mut misses = Vec::new();
     for (count, claims) in tenants {
         for load in [2.0, 10.0] {
-            let figures = Figures::within(vec![seconds(2..6)], load, behind(queue.clone(), claims));
+            let figures = Figures::within(&[seconds(2..6)], load, behind(queue.clone(), claims));
             println!("{name}, {count} tenants: {figures:?} (seed {})", seed());
             if figures.goodput.iter().any(|goodput| *goodput < 0.93) {
                 misses.push((count, load, figures.goodput));

@@ -126,7 +126,9 @@ impl Rotation {
             Discipline::OldestFirst => return,
             // Those who are served while it drops have waited for nearly a target: with all of it,
             // dropping would look like the end of the overload.
-            Discipline::AdaptiveLifo { target, interval } => (target / 2, interval),
+            Discipline::AdaptiveLifo { target, interval } => {
+                (target.checked_div(2).unwrap_or(target), interval)
+            }
             // Of those it drops after two targets.
             Discipline::ControlledDelay { target, interval } => (target, interval),
         };

@@ -148,7 +148,7 @@ async fn a_measured_call_of_a_partition_leaves_it() {
         let held = [(); 4].map(|()| handle.try_acquire_for(&claim).unwrap());
         assert!(handle.try_acquire_for(&claim).is_err());
         assert_eq!(handle.partitions()[0].in_flight, 4);
-        held.map(|permit| permit.finish(Class::Success));
+        held.into_iter().for_each(|permit| permit.finish(Class::Success));
         assert_eq!((handle.partitions()[0].in_flight, handle.snapshot().in_flight), (0, 0));
     }
 }

@@ -161,11 +161,11 @@ impl Figures {
     {
         let windows =
             if is_long() { vec![seconds(10..40), seconds(300..330)] } else { vec![seconds(10..20)] };
-        Self::within(windows, load, guard)
+        Self::within(&windows, load, guard)
     }
 
     /// The same, of calls that began within these windows.
-    pub(crate) fn within<S>(windows: Vec<Range<Duration>>, load: f64, guard: impl FnOnce(Server) -> S) -> Self
+    pub(crate) fn within<S>(windows: &[Range<Duration>], load: f64, guard: impl FnOnce(Server) -> S) -> Self
     where
         S: Service<Request, Response = Answer, Error = Failed, Future: 'static> + Clone + 'static,
     {
