@@ -1,15 +1,17 @@
 //! What every service has, and every layer.
 
-/// Access to the `inner` service.
+/// Access to the `inner` service. A service that keeps its readiness names the field for that, and
+/// forgets it when the inner service may be replaced.
 macro_rules! inner_accessors {
-    () => {
+    ($($is_inner_ready:ident)?) => {
         /// The service inside.
         pub const fn get_ref(&self) -> &S {
             &self.inner
         }
 
-        /// The service inside.
+        /// The service inside. It may be replaced: call `poll_ready` again before the next call.
         pub const fn get_mut(&mut self) -> &mut S {
+            $(self.$is_inner_ready = false;)?
             &mut self.inner
         }
 

@@ -9,28 +9,34 @@
 //! somebody waits. While somebody does, nobody overtakes but those of a higher class, and they do so under the lock. The
 //! mark in the word is changed under the lock only, and set in the same exchange that finds no room: whoever gives a permit
 //! back afterwards sees it.
+//!
+//! A waiter that is granted a permit and does not claim it, since its future is kept and not
+//! polled, loses it after a while if another one waits. There is no timer for that: whoever comes,
+//! gives a permit back or waits looks for such grants. The waiter waits again, in its old place,
+//! when it is polled.
 
 #![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
 
+mod acquire;
 mod discipline;
+mod granted;
 mod lane;
 mod parts;
 mod queue;
 mod word;
 
+pub(crate) use acquire::Acquire;
 pub use discipline::Discipline;
 pub(crate) use parts::{Fraction, Part};
 pub(crate) use queue::{Ask, Shed};
 pub(crate) use word::Share;
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
 use parts::{Parts, Taken, Turn};
-use queue::{Queue, Stand, Ticket};
+use queue::Queue;
 use word::Word;
 
 use crate::clock::Timestamp;
@@ -133,7 +139,13 @@ impl Permits {
         let mut queue = lock(&permits.queue);
         // Of a part, somebody may take a permit who saw nobody waiting before.
         loop {
-            let lane = queue.next_lane(|part, class| permits.has_room_in(part, owner.share(class)))?;
+            let next = queue.next_lane(|part, class| permits.has_room_in(part, owner.share(class)));
+            let Some(lane) = next else {
+                if queue.len() > 0 && permits.take_back(&mut queue, now) {
+                    continue;
+                }
+                return None;
+            };
             if let Some(waker) = queue.shed_next(lane, now, needed) {
                 if cfg!(stanchion_planted_bug = "unmarked_too_late") {
                     let is_empty = queue.len() == 0;
@@ -150,6 +162,27 @@ impl Permits {
                 return Some(queue.take_next(lane, now));
             }
         }
+    }
+
+    /// Takes back a permit that was granted to a waiter that has not claimed it in time, if there
+    /// is one.
+    fn take_back(&self, queue: &mut Queue, now: Timestamp) -> bool {
+        let Some(ticket) = queue.take_back(now) else { return false };
+        self.leave(ticket.lane().part());
+        // Pairs with the exchange by which the next one takes the permit.
+        self.word.fetch_add(1_u64.wrapping_neg(), Ordering::AcqRel);
+        true
+    }
+
+    /// Takes back what nobody has claimed, for one who does not wait. Returns `true` if there may
+    /// be room then.
+    #[cold]
+    pub(crate) fn reclaim(owner: &impl Owner) -> bool {
+        let (permits, now) = (owner.permits(), owner.now());
+        let mut queue = lock(&permits.queue);
+        let may_take = queue.len() == 0 && permits.take_back(&mut queue, now);
+        drop(queue);
+        may_take
     }
 
     /// Takes a permit for one who asks, or marks that it waits.
@@ -221,7 +254,7 @@ impl Permits {
 
     /// How many wait.
     pub(crate) fn queued(&self) -> usize {
-        lock(&self.queue).len()
+        lock(&self.queue).len_with_sleepers()
     }
 }
 
@@ -239,13 +272,27 @@ pub(crate) struct Permit<O: Owner> {
 }
 
 impl<O: Owner> Permit<O> {
+    /// The permit that was taken for its owner.
+    const fn of(owner: Arc<O>) -> Self {
+        Self { owner }
+    }
+
     /// A permit, if there is one within `share` of the limit and nobody waits.
     #[inline]
     pub(crate) fn try_acquire(owner: &Arc<O>, share: Share) -> Option<Self> {
         owner.permits().take(share).then(|| Self { owner: Arc::clone(owner) })
     }
 
-    /// The same, for somebody of a part of the limit, who has to [leave](Permits::leave) that before this is dropped.
+    /// A permit for one of a part who is exempt from the limit, who has to [leave](Permits::leave)
+    /// the part as well.
+    #[cold]
+    pub(crate) fn exempt(owner: &Arc<O>, part: Part) -> Self {
+        let mut acquired = Acquire::exempt(owner, part);
+        Self::of(acquired.owner.take().expect("it has just been put there"))
+    }
+
+    /// A permit for somebody of a part of the limit, if there is one, who has to
+    /// [leave](Permits::leave) that before this is dropped.
     pub(crate) fn try_acquire_of(owner: &Arc<O>, part: Part, share: Share) -> Option<Self> {
         let Some(slot) = owner.permits().slot(part) else { return Self::try_acquire(owner, share) };
         let taken = owner.permits().take_unqueued(slot, share)?;
@@ -273,104 +320,6 @@ impl<O: Owner> Drop for Permit<O> {
 impl<O: Owner> fmt::Debug for Permit<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Permit").finish_non_exhaustive()
-    }
-}
-
-/// A place in the queue, or a permit that is already there. Dropping it gives up either. Who is handed a permit of a part
-/// has to [leave](Permits::leave) that.
-#[must_use = "futures do nothing unless polled"]
-pub(crate) struct Acquire<O: Owner> {
-    /// None once the permit was handed out, or is not to be had.
-    owner: Option<Arc<O>>,
-    /// None if there was a permit at once.
-    ticket: Option<Ticket>,
-    part: Part,
-}
-
-impl<O: Owner> Acquire<O> {
-    /// A permit, or a place in the queue; `None` if that is full of others who are not behind.
-    ///
-    /// The place is taken now, and not when the future is first polled.
-    pub(crate) fn enter(owner: &Arc<O>, ask: &Ask, now: Timestamp) -> Option<Self> {
-        let permits = owner.permits();
-        let read_early = cfg!(stanchion_planted_bug = "share_read_early").then(|| owner.share(ask.class));
-        let mut queue = lock(&permits.queue);
-        // Under the lock: either this one sees a share that has changed, or the grant that follows sees this one.
-        let share = read_early.unwrap_or_else(|| owner.share(ask.class));
-        let may_wait = queue.has_place(ask, now);
-        let taken = match permits.slot(ask.part) {
-            None => permits.take_or_mark(queue.is_next(ask), share, may_wait),
-            Some(slot) => permits.take_of_or_mark(slot, share, &queue, ask, may_wait),
-        };
-        if taken.is_none() && !may_wait {
-            return None;
-        }
-        let entered = if taken.is_none() { queue.enter(ask, now) } else { None };
-        drop(queue);
-        // Before others are woken: it gives up what it has if that panics.
-        let (ticket, displaced) = entered.unzip();
-        let acquire = Self { owner: Some(Arc::clone(owner)), ticket, part: ask.part };
-        if let Some(waker) = displaced.flatten() {
-            waker.wake();
-        }
-        if let Some(taken) = taken {
-            taken.tell(&**owner);
-        }
-        Some(acquire)
-    }
-
-    /// Whether it has, or had, a place in the queue.
-    pub(crate) const fn has_queued(&self) -> bool {
-        self.ticket.is_some()
-    }
-}
-
-impl<O: Owner> Future for Acquire<O> {
-    type Output = Result<Permit<O>, Shed>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let (Some(owner), Some(ticket)) = (&self.owner, self.ticket) {
-            // Neither cloned nor dropped under the lock.
-            let mut waker = Some(cx.waker().clone());
-            let stand = lock(&owner.permits().queue).wait(ticket, &mut waker);
-            match stand {
-                Stand::Waits => return Poll::Pending,
-                Stand::Served => {}
-                Stand::Shed(why) => {
-                    self.owner = None;
-                    return Poll::Ready(Err(why));
-                }
-            }
-        }
-        let owner = self.owner.take().expect("a future is not polled after it was ready");
-        Poll::Ready(Ok(Permit { owner }))
-    }
-}
-
-impl<O: Owner> Drop for Acquire<O> {
-    fn drop(&mut self) {
-        let Some(owner) = self.owner.take() else { return };
-        let permits = owner.permits();
-        if let Some(ticket) = self.ticket {
-            let mut queue = lock(&permits.queue);
-            let left = queue.leave(ticket);
-            permits.unmark_if_empty(&queue);
-            drop(queue);
-            if left.is_some() {
-                return;
-            }
-        }
-        if cfg!(stanchion_planted_bug = "grant_swallowed") {
-            return;
-        }
-        permits.leave(self.part);
-        drop(Permit { owner });
-    }
-}
-
-impl<O: Owner> fmt::Debug for Acquire<O> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Acquire").field("ticket", &self.ticket).finish_non_exhaustive()
     }
 }
 

@@ -3,12 +3,22 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock, and spawns")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
 
+#[path = "bulkhead/asleep.rs"]
+mod asleep;
 #[path = "bulkhead/claims.rs"]
 mod claims;
 #[path = "support/fault.rs"]
 mod fault;
+#[path = "bulkhead/defaults.rs"]
+mod defaults;
+#[path = "bulkhead/exempt.rs"]
+mod exempt;
 #[path = "bulkhead/hostile.rs"]
 mod hostile;
+#[path = "bulkhead/measured.rs"]
+mod measured;
+#[path = "bulkhead/readiness.rs"]
+mod readiness;
 
 use std::future::{Future, pending, poll_fn, ready};
 use std::pin::Pin;

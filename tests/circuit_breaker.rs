@@ -10,6 +10,8 @@ mod handle;
 mod readiness;
 #[path = "circuit_breaker/waiting.rs"]
 mod waiting;
+#[path = "circuit_breaker/replaced.rs"]
+mod replaced;
 
 use std::convert::Infallible;
 use std::time::Duration;

@@ -4,6 +4,8 @@
 
 #[path = "support/fault.rs"]
 mod fault;
+#[path = "partitions/headroom.rs"]
+mod headroom;
 
 use std::future::{Future, pending, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};

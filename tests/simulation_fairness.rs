@@ -137,6 +137,43 @@ fn a_tenant_cannot_take_what_others_need() {
     assert!(goodput >= 0.95, "{goodput}");
 }
 
+/// The disciplines detect overload for all tenants together, and yet one tenant alone does not
+/// switch it on for the others.
+#[test]
+fn a_tenant_that_floods_its_lane_does_not_have_the_calls_of_others_dropped() {
+    for discipline in [Discipline::adaptive_lifo(), Discipline::controlled_delay()] {
+        let config = queue().max_queued(10_000).discipline(discipline);
+        let outcomes = outcomes(&TENANTS, behind(config, tenant));
+        let success: Vec<f64> = outcomes.iter().map(Outcome::success).collect();
+        let ((min, mean), goodput) = (polite(&success), goodput(&outcomes));
+        println!(
+            "flood, {discipline:?}: polite {min:.3} to mean {mean:.3}, aggressor {:.3}, goodput {goodput:.3} (seed {})",
+            success[9],
+            seed()
+        );
+        assert!(min >= 0.90 && mean >= 0.93, "{discipline:?}: {success:?}");
+        assert!(goodput >= 0.95, "{discipline:?}: {goodput}");
+    }
+}
+
+/// Two hundred tenants who make 600 calls per second together, and one that makes 2,000.
+fn many_tenants(request: &Request) -> Claim {
+    let tenant = if request.kind == 0 { request.id % 200 } else { 1_000 };
+    deadline(request).tenant(Tenant::of(tenant))
+}
+
+#[test]
+fn a_tenant_that_floods_its_lane_does_not_have_the_calls_of_many_others_dropped() {
+    for discipline in [Discipline::adaptive_lifo(), Discipline::controlled_delay()] {
+        let config = queue().max_queued(10_000).discipline(discipline);
+        let outcomes = outcomes(&[600, 2_000], behind(config, many_tenants));
+        let (polite, goodput) = (outcomes[0].success(), goodput(&outcomes));
+        println!("flood, {discipline:?}: many {polite:.3}, goodput {goodput:.3} (seed {})", seed());
+        assert!(polite >= 0.95, "{discipline:?}: {polite}");
+        assert!(goodput >= 0.95, "{discipline:?}: {goodput}");
+    }
+}
+
 /// So the figures bite.
 #[test]
 fn without_tenants_one_takes_what_others_need() {

@@ -3,6 +3,7 @@ use std::marker::PhantomData;
 use super::algorithm::Algorithm;
 use super::config::AdaptiveLimitConfig;
 use super::meter::Meter;
+use crate::admission::limit::sealed::Sealed;
 use crate::admission::{AdmissionConfig, Change, Ended, Limit};
 use crate::clock::Timestamp;
 use crate::config::InvalidConfig;
@@ -14,6 +15,8 @@ pub struct Adaptive<A> {
     meter: Meter,
     algorithm: PhantomData<fn() -> A>,
 }
+
+impl<A> Sealed for Adaptive<A> {}
 
 impl<A: Algorithm + Clone + PartialEq + Sync> Limit for Adaptive<A> {
     type Config = AdaptiveLimitConfig<A>;
@@ -40,19 +43,25 @@ impl<A: Algorithm + Clone + PartialEq + Sync> Limit for Adaptive<A> {
         config.initial_limit
     }
 
-    fn reconfigure(&self, change: &Change<'_, Self::Config>) -> u32 {
-        let Change { before, after, now, limit } = *change;
+    fn reconfigure(&self, change: &Change<'_, Self::Config>, set: impl FnOnce(u32)) {
+        let Change { before, after, now } = *change;
         let admission = after.admission.clone();
-        if (AdaptiveLimitConfig { admission, ..before.clone() }) == *after {
-            return limit;
+        if (AdaptiveLimitConfig { admission, ..before.clone() }) != *after {
+            let is_other = before.algorithm != after.algorithm;
+            let other = is_other.then(|| Box::new(after.algorithm.clone()) as Box<dyn Algorithm>);
+            self.meter.reconfigure(after, other, now);
         }
-        let is_other = before.algorithm != after.algorithm;
-        let other = is_other.then(|| Box::new(after.algorithm.clone()) as Box<dyn Algorithm>);
-        self.meter.reconfigure(after, other, now)
+        self.meter.publish(set);
     }
 
     #[inline]
-    fn ended(&self, call: &Ended) -> Option<u32> {
-        self.meter.ended(call)
+    fn ended(&self, call: &Ended, set: impl FnOnce(u32)) -> bool {
+        let Some(found) = self.meter.ended(call) else { return false };
+        if cfg!(stanchion_planted_bug = "limit_set_out_of_order") {
+            set(found);
+        } else {
+            self.meter.publish(set);
+        }
+        true
     }
 }

@@ -45,7 +45,7 @@ pub(super) struct Meter {
     failures: AtomicU64,
     given_up: AtomicU64,
     latencies: Histogram,
-    /// Only tried, so that nobody waits for it.
+    /// Only tried when a call ends, so that nobody waits for it but who sets another limit.
     closing: Mutex<Closing>,
 }
 
@@ -148,6 +148,13 @@ impl Meter {
         let afresh = closing.is_afresh;
         self.open(&mut closing, now, afresh);
         whole(closing.limit)
+    }
+
+    /// Calls `set` with the limit, under the lock under which the limit and its range change: what
+    /// is set last is what holds.
+    pub(super) fn publish(&self, set: impl FnOnce(u32)) {
+        let closing = lock(&self.closing);
+        set(whole(closing.limit));
     }
 
     /// Counts a call, and returns the limit from now on, which may be the same, if it was the last one of its window.

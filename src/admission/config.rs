@@ -4,7 +4,7 @@ use super::partitions::{self, PartitionConfig};
 use crate::config::InvalidConfig;
 use crate::latency::MinRemaining;
 use crate::permits::{Discipline, Share};
-use crate::protocol::Criticality;
+use crate::protocol::{Claim, Criticality};
 
 /// Whom a layer with a limit lets in, and who waits: a part of its configuration.
 ///
@@ -28,9 +28,19 @@ pub struct AdmissionConfig {
     /// A call with a deadline is refused if less time than this is left, or turned away when it is its turn; what is measured
     /// is the time that calls took within the last 10 s. Default: none is too little.
     ///
-    /// What is measured counts for no more than half of what calls have left when they come, as a rule: a service that was slow
-    /// for a while would be left without any, and could not show that it is not slow any more.
+    /// What is measured counts for no more than half of what calls usually have left that are let
+    /// in: a service that was slow for a while would be left without any, and could not show that
+    /// it is not slow any more. Calls that are refused for lack of time do not change what is
+    /// usual, however many they are.
     pub min_remaining: MinRemaining,
+    /// Whether calls that claim to be [exempt](Claim::exempt) are admitted when the limit is full,
+    /// and do not wait. They count as calls under way, and how long they take is neither measured
+    /// nor learned from. Not in a layer made by `backpressure`, which takes permits ahead of calls.
+    /// Default: `false`.
+    ///
+    /// If set, services ask the service inside whether it is ready also while the limit is full,
+    /// since the next call may be exempt. So rejections may wait for its readiness.
+    pub admit_exempt: bool,
 }
 
 impl AdmissionConfig {
@@ -44,16 +54,31 @@ impl AdmissionConfig {
             headroom: Headroom::NONE,
             partitions: Vec::new(),
             min_remaining: MinRemaining::Fixed(Duration::ZERO),
+            admit_exempt: false,
         }
     }
 
-    pub(super) fn validate(&self, mode: Mode) -> Result<(), InvalidConfig> {
+    /// Checks all fields, as for a layer that waits; one that does not has no `max_queued`, and one
+    /// made by `backpressure` no `partitions` and no `admit_exempt`.
+    ///
+    /// # Errors
+    ///
+    /// If a field is outside of its range; the first that is.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
+        self.validate_for(Mode::Wait)
+    }
+
+    pub(super) fn validate_for(&self, mode: Mode) -> Result<(), InvalidConfig> {
         if self.max_queued > 0 && mode != Mode::Wait {
             const NONE: &str = "0, unless the layer is made by `waiting`";
             return Err(InvalidConfig::new("max_queued", self.max_queued, NONE));
         }
         if self.max_wait.is_zero() {
             return Err(InvalidConfig::new("max_wait", self.max_wait, "longer than zero"));
+        }
+        if self.admit_exempt && mode == Mode::Backpressure {
+            const NONE: &str = "false, in a layer made by `backpressure`";
+            return Err(InvalidConfig::new("admit_exempt", self.admit_exempt, NONE));
         }
         self.headroom.validate()?;
         partitions::validate(&self.partitions, mode)?;
@@ -119,6 +144,13 @@ macro_rules! admission_setters {
             self.admission.min_remaining = remaining;
             self
         }
+
+        /// Sets whether calls that claim to be exempt are admitted when the limit is full.
+        #[must_use]
+        pub const fn admit_exempt(mut self, admit: bool) -> Self {
+            self.admission.admit_exempt = admit;
+            self
+        }
     };
 }
 pub(crate) use admission_setters;
@@ -182,7 +214,7 @@ impl Headroom {
 /// What every call goes by, in one word: zero if there is nothing to it.
 ///
 /// ```text
-/// [ the limit has partitions | somebody is told of calls | they are measured | parts of the limit kept from default calls | from sheddable ones ]
+/// [ exempt calls are admitted | the limit has partitions | somebody is told of calls | they are measured | parts of the limit kept from default calls | from sheddable ones ]
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Terms(pub(super) u64);
@@ -193,6 +225,7 @@ impl Terms {
     const MEASURED: u64 = 1 << (2 * Self::BITS);
     const TOLD: u64 = Self::MEASURED << 1;
     const PARTED: u64 = Self::TOLD << 1;
+    const EXEMPTING: u64 = Self::PARTED << 1;
     const KEPT: u64 = Self::MEASURED - 1;
 
     /// `headroom` is valid.
@@ -209,10 +242,26 @@ impl Terms {
         if parted { Self(self.0 | Self::PARTED) } else { self }
     }
 
-    /// Whether each call may use the whole limit.
+    pub(super) const fn exempting(self, exempting: bool) -> Self {
+        if exempting { Self(self.0 | Self::EXEMPTING) } else { self }
+    }
+
+    /// Whether each call may use the whole limit, and no more.
     #[inline]
     pub(super) const fn are_same_for_all(self) -> bool {
-        self.0 & (Self::KEPT | Self::PARTED) == 0
+        self.0 & (Self::KEPT | Self::PARTED | Self::EXEMPTING) == 0
+    }
+
+    /// Whether any call may be exempt from the limit.
+    #[inline]
+    pub(super) const fn are_exempting(self) -> bool {
+        self.0 & Self::EXEMPTING != 0
+    }
+
+    /// Whether this call is.
+    #[inline]
+    pub(super) const fn exempt(self, claim: &Claim) -> bool {
+        claim.exempt && self.are_exempting()
     }
 
     #[inline]

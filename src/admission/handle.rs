@@ -89,8 +89,9 @@ impl<L: Limit> AdmissionHandle<L> {
     /// If there is no room for it, or others wait, or too little time is left.
     pub fn try_acquire_for(&self, claim: &Claim) -> Result<Permit<L>, Rejected> {
         self.shared.can_finish(claim)?;
-        let held = self.shared.permit(claim).ok_or_else(|| self.shared.refuse())?;
-        Ok(Permit::new(held, claim.partition))
+        let unclaimed = || self.shared.reclaimed(claim);
+        let held = self.shared.permit(claim).or_else(unclaimed).ok_or_else(|| self.shared.refuse())?;
+        Ok(Permit::new(held, claim))
     }
 
     /// Runs `call` if there is room, or when it is its turn in a layer that
@@ -115,7 +116,7 @@ impl<L: Limit> AdmissionHandle<L> {
             Err(late) => Err(late),
             Ok(()) => match self.shared.permit(claim) {
                 Some(held) => {
-                    let permit = Permit::new(held, claim.partition);
+                    let permit = Permit::new(held, claim);
                     return ResponseFuture::calling(call, Plain, permit);
                 }
                 None if self.shared.mode == Mode::Wait => Place::take(&self.shared, claim),

@@ -97,6 +97,13 @@ impl<L: Limit> AdmissionLayer<L> {
     }
 }
 
+impl<L: Limit<Config: Default>> Default for AdmissionLayer<L> {
+    /// A layer with the default configuration, which rejects calls when it is full.
+    fn default() -> Self {
+        Self::new(L::Config::default())
+    }
+}
+
 impl<L: Limit, W> AdmissionLayer<L, W> {
     fn of(config: L::Config, mode: Mode) -> Result<Self, InvalidConfig> {
         Shared::<L>::validate(&config, mode)?;

@@ -6,10 +6,11 @@ use crate::clock::Timestamp;
 use crate::config::InvalidConfig;
 use crate::error::Reason;
 
-/// How many calls may be under way at a time, and what that is found from: implemented by the limits of this crate.
+/// How many calls may be under way at a time, and what that is found from: implemented by the
+/// limits of this crate, and sealed.
 ///
 /// For an adaptive limit of your own there is [`Algorithm`](crate::adaptive_limit::Algorithm).
-pub trait Limit: fmt::Debug + Send + Sync + Sized + 'static {
+pub trait Limit: sealed::Sealed + fmt::Debug + Send + Sync + Sized + 'static {
     /// What a user sets.
     type Config: Clone + fmt::Debug + PartialEq;
 
@@ -36,11 +37,18 @@ pub trait Limit: fmt::Debug + Send + Sync + Sized + 'static {
     /// What the limit is when it is new.
     fn first(config: &Self::Config) -> u32;
 
-    /// Goes on with another configuration: what the limit is from now on.
-    fn reconfigure(&self, change: &Change<'_, Self::Config>) -> u32;
+    /// Goes on with another configuration, and calls `set` with the limit that holds from now on.
+    fn reconfigure(&self, change: &Change<'_, Self::Config>, set: impl FnOnce(u32));
 
-    /// Takes note of a call: what the limit is from now on, if that is another.
-    fn ended(&self, call: &Ended) -> Option<u32>;
+    /// Takes note of a call, and calls `set` with the limit that holds from now on, if that may be
+    /// another: then it returns `true`. Of two threads that set a limit at the same time, the one
+    /// whose limit holds is the last.
+    fn ended(&self, call: &Ended, set: impl FnOnce(u32)) -> bool;
+}
+
+pub(crate) mod sealed {
+    /// Keeps [`Limit`](super::Limit) for the limits of this crate: it can gain methods.
+    pub trait Sealed {}
 }
 
 /// A configuration that takes the place of another; both are valid.
@@ -49,8 +57,6 @@ pub struct Change<'a, C> {
     pub(crate) before: &'a C,
     pub(crate) after: &'a C,
     pub(crate) now: Timestamp,
-    /// What the limit is.
-    pub(crate) limit: u32,
 }
 
 /// A call that has ended.

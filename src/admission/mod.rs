@@ -15,14 +15,22 @@
 //!
 //! # The queue
 //!
-//! Those who wait stand in lanes, one for each [criticality](Criticality) and [tenant](Tenant). Whenever there is room, the
-//! highest criticality is served that has anybody waiting; of this, one lane after the other, so that tenants have equal
-//! parts; and of the lane whom the [discipline](Discipline) says. Who could not be served within its deadline any more is turned
-//! away then, and so is who has waited for too long.
+//! Those who wait stand in lanes, one for each [criticality](Criticality) and [tenant](Tenant).
+//! Whenever there is room, the highest criticality is served that has anybody waiting; of this, one
+//! lane after the other, so that tenants have equal parts; and of the lane whom the
+//! [discipline](Discipline) says. Who could not be served within its deadline any more is turned
+//! away then, and so is who has waited for too long. A discipline detects overload for each lane,
+//! and for all lanes of a criticality and partition together, so it works for one tenant as for ten
+//! thousand, and no tenant alone can have the calls of others dropped.
 //!
 //! If the queue is full, it is as if the new one had joined, and then the longest lane of the lowest criticality had lost
 //! the one who would be served last: a tenant with many calls keeps nobody else out, and calls that matter take the places
 //! of those that do not. A lane is forgotten when it is empty, so what is kept of tenants is bounded by the places.
+//!
+//! A call whose turn it is and that is not polled for 100 ms, because its future is kept in a
+//! variable or its task is busy, loses its turn if another call waits. It keeps its place, and
+//! waits again once it is polled. A call that is under way keeps its permit, polled or not; so does
+//! a service made by `backpressure` that said it is ready, until it is called or dropped.
 //!
 //! # Partitions
 //!
@@ -35,9 +43,16 @@
 //!
 //! A call is let in if fewer calls of its partition are under way than are kept for it, or if the limit leaves one over
 //! besides all that is kept and not used. So a partition has at once what is kept for it, whatever others do, and the rest
-//! is for whoever comes first. The limit is never exceeded. If it is lowered, what is kept shrinks with it, and as calls end
-//! those partitions come first that have less than is kept for them. If there is not one call for each, those that are
-//! named first have theirs. A call of no partition, or of one that is unknown, has what is kept for nobody.
+//! is for whoever comes first.
+//!
+//! The limit is never exceeded, not even for what is kept. If it is lowered, what is kept shrinks
+//! with it, and a call of a partition may find more calls under way than the limit allows: then it
+//! is refused or waits like all others, and as calls end those partitions come first that have less
+//! than is kept for them. Calls that must not be refused even then, such as health checks, can be
+//! [exempt](Claim::exempt). If there is not one call for each partition, those that are named first
+//! have theirs. A call of no partition, or of one that is unknown, has what is kept for nobody. A
+//! call for which there can be no room, since all of the limit is kept for others, does not wait:
+//! it is refused at once.
 //!
 //! ```
 //! use stanchion::{BulkheadConfig, BulkheadLayer, Claim, Partition, PartitionConfig};
@@ -54,12 +69,31 @@
 //! assert_eq!(batches.len(), 5); // 4.2, rounded up, are kept for what is live
 //! ```
 //!
-//! A call that waits keeps none of another partition from what is kept for that. With [`Headroom`] calls may use as much of
-//! what is kept as they may use of the limit: within each partition there is room for those that matter more. A layer made by
-//! `backpressure`, which takes permits ahead of calls, has no partitions.
+//! A call that waits keeps none of another partition from what is kept for that. With [`Headroom`]
+//! a level has its share of what is kept for nobody, and once that is used up its share of what is
+//! kept for its partition: in both there is room for calls that matter more. If half of a limit of
+//! 100 is kept for one partition, sheddable calls of no partition may be 25 at a time with
+//! [`Headroom::USUAL`], whether or not what is kept is used. A layer made by `backpressure`, which
+//! takes permits ahead of calls, has no partitions.
 //!
 //! They differ from the partitions of Netflix's concurrency-limits, which let anybody in below the limit, and above it each
 //! partition up to its share: what one has borrowed there comes on top of the limit, up to nearly as much again.
+//!
+//! # Exemption
+//!
+//! A call that must not be refused for lack of room, such as a health check, can claim to be
+//! [exempt](Claim::exempt), if [`admit_exempt`](AdmissionConfig::admit_exempt) is set: it is let in
+//! at once, whatever the limit is and whoever waits. It counts as under way.
+//!
+//! ```
+//! use stanchion::{BulkheadConfig, BulkheadLayer, Claim};
+//!
+//! let handle = BulkheadLayer::new(BulkheadConfig::new().max_in_flight(1).admit_exempt(true)).handle();
+//! let call = handle.try_acquire()?;
+//! let check = handle.try_acquire_for(&Claim::new().exempt(true))?;
+//! assert_eq!(handle.snapshot().in_flight, 2);
+//! # Ok::<_, stanchion::Rejected>(())
+//! ```
 //!
 //! # Choosing
 //!
@@ -74,7 +108,7 @@ pub(crate) mod config;
 mod future;
 mod handle;
 mod layer;
-mod limit;
+pub(crate) mod limit;
 mod note;
 mod parked;
 mod partitions;

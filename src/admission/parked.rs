@@ -129,15 +129,29 @@ impl<B, L: Limit> Parked<B, L> {
         Self { place, begin, timer: None }
     }
 
-    fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when the call has waited for too long, or when it is time to look again for permits
+    /// that were granted and not claimed: nobody else may come to notice them.
+    fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<Elapsed> {
         let until = self.place.until();
         let timer = self.timer.get_or_insert_with(|| {
-            let mut timer = Box::pin(sleep_until(until));
-            arm(timer.as_mut(), until);
+            let at = self.place.looks_at();
+            let mut timer = Box::pin(sleep_until(at));
+            arm(timer.as_mut(), at);
             timer
         });
-        poll_elapsed(timer.as_mut(), cx)
+        ready!(poll_elapsed(timer.as_mut(), cx));
+        if timer.deadline() >= until {
+            return Poll::Ready(Elapsed::Over);
+        }
+        arm(timer.as_mut(), self.place.looks_at());
+        Poll::Ready(Elapsed::Look)
     }
+}
+
+/// Which time has passed.
+enum Elapsed {
+    Look,
+    Over,
 }
 
 impl<B, F, E, L: Limit> Park<F, E, L> for Parked<B, L>
@@ -146,17 +160,21 @@ where
     E: CarryRejected,
 {
     fn poll_call(&mut self, cx: &mut Context<'_>) -> Poll<Result<(F, Permit<L>), E>> {
-        if let Poll::Ready(turn) = self.place.poll_turn(cx) {
-            if let Err(rejected) = turn {
-                return Poll::Ready(Err(E::from_rejected(rejected)));
+        loop {
+            if let Poll::Ready(turn) = self.place.poll_turn(cx) {
+                if let Err(rejected) = turn {
+                    return Poll::Ready(Err(E::from_rejected(rejected)));
+                }
+                let begun = in_service(|| self.begin.poll_begin(cx), || self.place.fail());
+                if let Poll::Ready(begun) = begun {
+                    let permit = self.place.take_permit();
+                    return Poll::Ready(begun.map(|inner| (inner, permit)));
+                }
             }
-            let begun = in_service(|| self.begin.poll_begin(cx), || self.place.fail());
-            if let Poll::Ready(begun) = begun {
-                let permit = self.place.take_permit();
-                return Poll::Ready(begun.map(|inner| (inner, permit)));
+            match ready!(self.poll_elapsed(cx)) {
+                Elapsed::Look => {}
+                Elapsed::Over => return Poll::Ready(Err(E::from_rejected(self.place.give_up()))),
             }
         }
-        ready!(self.poll_elapsed(cx));
-        Poll::Ready(Err(E::from_rejected(self.place.give_up())))
     }
 }

@@ -5,7 +5,7 @@ use super::note::Note;
 use super::shared::Shared;
 use crate::classify::{Class, Guard, HoldUntil, Outcome, in_service};
 use crate::permits;
-use crate::protocol::Partition;
+use crate::protocol::Claim;
 
 /// Leave to have one call under way, from a layer with a [limit](super). Dropping it makes room for the next.
 #[must_use = "dropping the permit at once makes room for the next call"]
@@ -16,10 +16,10 @@ pub struct Permit<L: Limit> {
 }
 
 impl<L: Limit> Permit<L> {
-    /// For a call of this partition that begins now.
+    /// For a call that begins now.
     #[inline]
-    pub(super) fn new(held: permits::Permit<Shared<L>>, partition: Option<Partition>) -> Self {
-        let note = held.owner().begin(partition);
+    pub(super) fn new(held: permits::Permit<Shared<L>>, claim: &Claim) -> Self {
+        let note = held.owner().begin(claim);
         Self { held, note }
     }
 

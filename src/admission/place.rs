@@ -14,14 +14,18 @@ use crate::classify::Class;
 use crate::clock::{instant, instant_after, nanos};
 use crate::error::Rejected;
 use crate::permits::{Acquire, Owner, Shed};
-use crate::protocol::{Claim, Partition};
+use crate::protocol::Claim;
 use crate::telemetry::Action;
+
+/// How often a call that waits looks for permits that were granted and not claimed, besides
+/// whenever it is polled.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A place in the queue, and until when it is worth something.
 pub(super) struct Place<L: Limit> {
     turn: Turn<L>,
     patience: Patience,
-    partition: Option<Partition>,
+    claim: Claim,
     shared: Arc<Shared<L>>,
 }
 
@@ -69,12 +73,20 @@ impl<L: Limit> Place<L> {
             shared.queues(1);
         }
         let patience = Patience::new(shared, claim, now);
-        let (turn, partition) = (Turn::Comes(acquire), claim.partition);
-        Ok(Self { turn, patience, partition, shared: Arc::clone(shared) })
+        let (turn, claim) = (Turn::Comes(acquire), *claim);
+        Ok(Self { turn, patience, claim, shared: Arc::clone(shared) })
     }
 
     pub(super) const fn until(&self) -> Instant {
         self.patience.until
+    }
+
+    /// When to look for grants that were not claimed, if that is before the wait is over.
+    pub(super) fn looks_at(&self) -> Instant {
+        match &self.turn {
+            Turn::Comes(_) => instant_after(instant(), LOOK).min(self.patience.until),
+            Turn::Is(_) | Turn::Over => self.patience.until,
+        }
     }
 
     /// Ready when it is its turn.
@@ -82,7 +94,7 @@ impl<L: Limit> Place<L> {
         let Turn::Comes(acquire) = &mut self.turn else { return Poll::Ready(Ok(())) };
         match ready!(Pin::new(acquire).poll(cx)) {
             Ok(held) => {
-                self.set(Turn::Is(Permit::new(held, self.partition)));
+                self.set(Turn::Is(Permit::new(held, &self.claim)));
                 Poll::Ready(Ok(()))
             }
             Err(why) => {

@@ -43,7 +43,7 @@ impl<S, L: Limit, W, P> Admission<S, L, W, P> {
         Self { inner, shared, protocol, is_inner_ready, turn, when_full }
     }
 
-    crate::macros::inner_accessors!();
+    crate::macros::inner_accessors!(is_inner_ready);
 
     /// Takes a permit ahead of the call, of which nothing is known yet.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -72,12 +72,13 @@ impl<S, L: Limit, W, P> Admission<S, L, W, P> {
     #[inline]
     fn permit(&mut self, claim: &Claim) -> Option<Permit<L>> {
         let held = match self.turn.take() {
-            Some(Turn::Is(held)) => Some(held),
-            // It was full when it was asked, so the service was not.
+            // It was full when it was asked, so the service was not; or that one may have been
+            // replaced since.
             _ if !self.is_inner_ready => None,
+            Some(Turn::Is(held)) => Some(held),
             _ => self.shared.permit(claim),
         };
-        held.map(|held| Permit::new(held, claim.partition))
+        held.map(|held| Permit::new(held, claim))
     }
 }
 
@@ -98,7 +99,7 @@ where
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         if self.shared.mode == Mode::Backpressure {
             ready!(self.poll_turn(cx));
-        } else if !self.is_inner_ready && !self.shared.has_room() {
+        } else if !self.is_inner_ready && !self.shared.has_room() && !self.shared.is_exempting() {
             return Poll::Ready(Ok(()));
         }
         if self.is_inner_ready {

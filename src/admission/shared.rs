@@ -14,7 +14,7 @@ use crate::config::{InvalidConfig, Live};
 use crate::error::{Reason, Rejected};
 use crate::latency::Needed;
 use crate::permits::{self, Acquire, Ask, Owner, Part, Permits, Share};
-use crate::protocol::{Claim, Criticality, Partition, Tenant};
+use crate::protocol::{Claim, Criticality, Tenant};
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use crate::telemetry::{Event, Load, Telemetry};
 
@@ -30,7 +30,7 @@ pub struct Shared<L: Limit> {
     settings: Live<Settings<L::Config>>,
     /// Held while the configuration changes: of two at a time one is first, in all places.
     changing: Mutex<()>,
-    /// How much time calls have left when they come.
+    /// How much time calls have left that are let in.
     usual: Usual,
     /// The limit that was last told.
     told: AtomicU64,
@@ -54,14 +54,14 @@ impl<C> Settings<C> {
 
     fn terms(&self, admission: &AdmissionConfig, telemetry: &Telemetry) -> u64 {
         let terms = Terms::new(admission.headroom, self.needed.is_measured(), telemetry.wants_calls());
-        terms.parted(!admission.partitions.is_empty()).0
+        terms.parted(!admission.partitions.is_empty()).exempting(admission.admit_exempt).0
     }
 }
 
 impl<L: Limit> Shared<L> {
     pub(super) fn validate(config: &L::Config, mode: Mode) -> Result<(), InvalidConfig> {
         L::validate(config)?;
-        L::admission(config).validate(mode)
+        L::admission(config).validate_for(mode)
     }
 
     /// `config` is valid.
@@ -108,12 +108,12 @@ impl<L: Limit> Shared<L> {
         self.permits.queue_by(admission.places(self.mode), admission.discipline);
         self.terms.store(settings.terms(admission, &self.telemetry), Ordering::Relaxed);
         self.permits.keep(&Partitions::kept(&admission.partitions));
-        let (now, (_, limit)) = (self.clock.now(), self.permits.counts());
-        let limit = self.limit.reconfigure(&Change { before: &before.config, after: &config, now, limit });
-        self.permits.limit_to(limit);
+        let change = Change { before: &before.config, after: &config, now: self.clock.now() };
+        self.limit.reconfigure(&change, |limit| self.permits.limit_to(limit));
         self.settings.swap(Arc::new(settings));
         drop(changing);
         // What is woken and told now is code that is not ours, and may come back with another change.
+        Permits::turn_away_hopeless(self);
         Permits::grant(self);
         self.tell_limit();
         Ok(())
@@ -171,6 +171,12 @@ impl<L: Limit> Shared<L> {
         self.permits.has_room() || self.terms().are_parted() && self.permits.has_room_in_parts()
     }
 
+    /// Whether the next call may be admitted although there is no room.
+    #[cold]
+    pub(super) fn is_exempting(&self) -> bool {
+        self.terms().are_exempting()
+    }
+
     /// A permit for `claim`, if there is one.
     #[inline]
     pub(super) fn permit(self: &Arc<Self>, claim: &Claim) -> Option<permits::Permit<Self>> {
@@ -178,16 +184,24 @@ impl<L: Limit> Shared<L> {
         if terms.are_same_for_all() {
             return permits::Permit::try_acquire(self, Share::WHOLE);
         }
-        self.permit_within(terms.share(claim.criticality), claim.partition)
+        self.permit_by(terms, claim)
     }
 
     #[inline(never)]
-    fn permit_within(
-        self: &Arc<Self>,
-        share: Share,
-        partition: Option<Partition>,
-    ) -> Option<permits::Permit<Self>> {
-        permits::Permit::try_acquire_of(self, self.partitions.part(partition), share)
+    fn permit_by(self: &Arc<Self>, terms: Terms, claim: &Claim) -> Option<permits::Permit<Self>> {
+        let part = self.partitions.part(claim.partition);
+        if terms.exempt(claim) {
+            return Some(permits::Permit::exempt(self, part));
+        }
+        permits::Permit::try_acquire_of(self, part, terms.share(claim.criticality))
+    }
+
+    /// A permit for `claim` that was granted to a waiter that has not claimed it in time.
+    #[cold]
+    pub(super) fn reclaimed(self: &Arc<Self>, claim: &Claim) -> Option<permits::Permit<Self>> {
+        // Nobody waits in other layers, and their refusals take no lock.
+        let may_wait = self.mode != Mode::Refuse;
+        if may_wait && Permits::reclaim(&**self) { self.permit(claim) } else { None }
     }
 
     /// A place in the queue for `claim`, or a permit after all; `None` if there is none.
@@ -200,6 +214,9 @@ impl<L: Limit> Shared<L> {
             tenant: claim.tenant.map_or(0, Tenant::number),
             deadline: deadline.unwrap_or(Timestamp::NEVER),
         };
+        if self.terms().exempt(claim) {
+            return Some(Acquire::exempt(self, ask.part));
+        }
         Acquire::enter(self, &ask, now_here)
     }
 
@@ -220,29 +237,30 @@ impl<L: Limit> Shared<L> {
     }
 
     fn is_enough(&self, remaining: u64, now: Timestamp) -> Result<(), Rejected> {
-        // Those that are too late in any case do not say what is usual: or else they let others begin that cannot finish.
-        if remaining == 0 {
+        // Calls that are refused do not say what is usual: many of them with a tiny deadline would
+        // let others begin that cannot finish. Those that were let in for a slow while do.
+        if remaining == 0 || remaining < self.needed(now) {
             return Err(self.too_late(remaining));
         }
         self.usual.record(remaining);
-        if remaining >= self.needed(now) { Ok(()) } else { Err(self.too_late(remaining)) }
+        Ok(())
     }
 
-    /// Takes note that a call of this partition begins.
+    /// Takes note that a call begins.
     #[inline]
-    pub(super) fn begin(&self, partition: Option<Partition>) -> Note {
+    pub(super) fn begin(&self, claim: &Claim) -> Note {
         let terms = self.terms();
         if terms.are_told() {
             self.tell(Load::InFlight, 1);
         }
-        if L::LEARNS || terms.are_noted() { self.note(terms, partition) } else { Note::NOTHING }
+        if L::LEARNS || terms.are_noted() { self.note(terms, claim) } else { Note::NOTHING }
     }
 
     #[inline(never)]
-    fn note(&self, terms: Terms, partition: Option<Partition>) -> Note {
-        let is_timed = L::LEARNS || terms.are_measured();
+    fn note(&self, terms: Terms, claim: &Claim) -> Note {
+        let is_timed = (L::LEARNS || terms.are_measured()) && !terms.exempt(claim);
         let time = if is_timed { self.clock.now() } else { Timestamp::NEVER };
-        Note::new(self.partitions.part(partition), time)
+        Note::new(self.partitions.part(claim.partition), time)
     }
 
     /// Takes note that a call has ended, and leaves its part of the limit.
@@ -267,9 +285,9 @@ impl<L: Limit> Shared<L> {
         if !L::LEARNS {
             return;
         }
-        if let Some(limit) = self.limit.ended(&Ended { began, now, in_flight, class }) {
+        let call = Ended { began, now, in_flight, class };
+        if self.limit.ended(&call, |limit| self.permits.limit_to(limit)) {
             // Those who wait hear of it when the permit comes back, right after this.
-            self.permits.limit_to(limit);
             self.tell_limit();
         }
     }

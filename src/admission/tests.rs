@@ -89,6 +89,12 @@ fn a_share_that_is_kept_leaves_the_marks_alone_and_they_it() {
         assert_eq!(rooms(plain, 100), [100; 3]);
     }
     assert_eq!(Terms::new(Headroom::NONE, false, false), Terms(0), "which is what a call looks for");
+    for (parted, exempting) in [(false, true), (true, false), (true, true)] {
+        let terms = Terms(0).parted(parted).exempting(exempting);
+        assert_eq!((terms.are_parted(), terms.are_exempting()), (parted, exempting));
+        assert_eq!((terms.are_measured(), terms.are_told(), rooms(terms, 9)), (false, false, [9; 3]));
+        assert!(!terms.are_same_for_all());
+    }
 }
 
 #[test]
@@ -97,7 +103,7 @@ fn headroom_takes_shares_that_fall_with_the_level() {
     let field = |default: f64, sheddable: f64| {
         let headroom = Headroom::NONE.default(default).sheddable(sheddable);
         let config = AdmissionConfig { headroom, ..AdmissionConfig::new() };
-        config.validate(Mode::Refuse).map_err(|error| error.field())
+        config.validate_for(Mode::Refuse).map_err(|error| error.field())
     };
     for (default, sheddable) in [(1.0, 1.0), (0.5, 0.5), (1.0, f64::MIN_POSITIVE), (1e-300, 1e-300)] {
         assert_eq!(field(default, sheddable), Ok(()), "{default} and {sheddable}");

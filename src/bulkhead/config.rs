@@ -1,5 +1,7 @@
 use crate::admission::AdmissionConfig;
 use crate::admission::config::admission_setters;
+use crate::config::InvalidConfig;
+use crate::permits::Permits;
 
 /// How many calls may be under way, and how many more may wait: see [bulkheads](super).
 ///
@@ -27,6 +29,18 @@ impl BulkheadConfig {
     pub const fn max_in_flight(mut self, calls: u32) -> Self {
         self.max_in_flight = calls;
         self
+    }
+
+    /// Checks all fields, those of the [admission](AdmissionConfig::validate) included.
+    ///
+    /// # Errors
+    ///
+    /// If a field is outside of its range; the first that is.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
+        if self.max_in_flight == 0 || self.max_in_flight > Permits::MAX {
+            return Err(InvalidConfig::new("max_in_flight", self.max_in_flight, "1 to 2147483647"));
+        }
+        self.admission.validate()
     }
 
     admission_setters!();

@@ -1,13 +1,15 @@
 use super::config::BulkheadConfig;
+use crate::admission::limit::sealed::Sealed;
 use crate::admission::{AdmissionConfig, AdmissionHandle, AdmissionLayer, Change, Ended, Limit};
 use crate::classify::HoldUntil;
 use crate::config::InvalidConfig;
 use crate::error::Reason;
-use crate::permits::Permits;
 
 /// The limit of a [bulkhead](super): what is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fixed;
+
+impl Sealed for Fixed {}
 
 impl Limit for Fixed {
     type Config = BulkheadConfig;
@@ -18,10 +20,7 @@ impl Limit for Fixed {
     const LEARNS: bool = false;
 
     fn validate(config: &BulkheadConfig) -> Result<(), InvalidConfig> {
-        if config.max_in_flight == 0 || config.max_in_flight > Permits::MAX {
-            return Err(InvalidConfig::new("max_in_flight", config.max_in_flight, "1 to 2147483647"));
-        }
-        Ok(())
+        config.validate()
     }
 
     fn admission(config: &BulkheadConfig) -> &AdmissionConfig {
@@ -36,12 +35,12 @@ impl Limit for Fixed {
         config.max_in_flight
     }
 
-    fn reconfigure(&self, change: &Change<'_, BulkheadConfig>) -> u32 {
-        change.after.max_in_flight
+    fn reconfigure(&self, change: &Change<'_, BulkheadConfig>, set: impl FnOnce(u32)) {
+        set(change.after.max_in_flight);
     }
 
-    fn ended(&self, _: &Ended) -> Option<u32> {
-        None
+    fn ended(&self, _: &Ended, _: impl FnOnce(u32)) -> bool {
+        false
     }
 }
 

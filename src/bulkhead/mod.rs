@@ -56,10 +56,13 @@
 //!
 //! # Readiness
 //!
-//! While it is full, `poll_ready` says ready without asking the service, and the next `call` is refused, also if there is
-//! room by then, or waits. A call that waits holds none of the service's readiness: it has a clone of the service, which
-//! is made ready when there is a permit. With [`backpressure`](crate::BulkheadLayer::backpressure) the service is
-//! ready when it has taken a permit and the service inside is ready; the permit is given back if the service is dropped.
+//! While it is full, `poll_ready` says ready without asking the service, and the next `call` is
+//! refused, also if there is room by then, or waits. A call that waits holds none of the service's
+//! readiness: it has a clone of the service, which is made ready when there is a permit. With
+//! [`backpressure`](crate::BulkheadLayer::backpressure) the service is ready when it has taken a
+//! permit and the service inside is ready; the permit is given back if the service is dropped. A
+//! service that is ready and kept holds its permit, as with tower's `ConcurrencyLimit`: keep a
+//! clone, which holds none.
 //!
 //! # Sharing
 //!
@@ -67,8 +70,10 @@
 //!
 //! # Cancellation
 //!
-//! A call whose future is dropped gives back its permit or its place, at whatever moment. So does one that panics, when
-//! its future is dropped. A permit that was given to one who had left goes to the next.
+//! A call whose future is dropped gives back its permit or its place, at whatever moment. So does
+//! one that panics, when its future is dropped. A permit that was given to one who had left goes to
+//! the next, and so does one that a waiting call was granted and does not claim within 100 ms,
+//! because it is kept and not polled.
 //!
 //! # Rejections
 //!

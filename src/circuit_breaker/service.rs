@@ -70,7 +70,7 @@ impl<S, P> CircuitBreaker<S, P> {
         Self { inner, shared, protocol, readiness, is_inner_ready: false, refused: None, turn: None }
     }
 
-    crate::macros::inner_accessors!();
+    crate::macros::inner_accessors!(is_inner_ready);
 
     /// Asks a circuit that does not let all calls through; `Pending` only if that is what the caller wants.
     #[cold]

@@ -5,7 +5,10 @@ use crate::clock::{Timestamp, nanos};
 
 /// Who of those who wait is the next, and who has waited for too long.
 ///
-/// It is followed among calls of the same criticality and tenant; which of these comes first is another question.
+/// The order is that of the calls of one criticality, partition and tenant; tenants take turns.
+/// Overload is detected for a tenant, and also for all tenants of a criticality and partition
+/// together: if lanes wait too long for their turn, each of them is treated as overloaded, however
+/// few calls it holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Discipline {
@@ -49,17 +52,37 @@ impl Discipline {
     }
 }
 
-/// What a discipline knows of one lane. A lane that is empty is forgotten, and with it this.
+/// The state of a discipline for one lane, dropped when the lane is empty.
 #[derive(Debug)]
 pub(super) struct Memory {
-    /// Since when somebody has been waiting all the time.
+    /// Since when the lane has not been empty.
     busy_since: Timestamp,
-    /// Of the interval that ends then: the shortest wait, and whether it has begun anew with the next one who is served.
+    waits: Waits,
+}
+
+/// The state of a discipline for all lanes of one class and part, dropped when all of them are
+/// empty.
+///
+/// Overload shows here and not in the lanes if there are as many tenants as waiting calls: each
+/// lane holds one call, so no lane exists for long. What shows is how long a lane waits for its
+/// turn. A single tenant that sends too much does not lengthen that by more than one call for each
+/// turn, so it does not have the calls of others dropped.
+#[derive(Debug)]
+pub(super) struct Rotation {
+    /// The number of lanes.
+    pub(super) lanes: usize,
+    turns: Waits,
+}
+
+/// The shortest wait within each interval, as in folly's `Codel`.
+#[derive(Debug)]
+struct Waits {
     interval_end: Timestamp,
     shortest: u64,
+    /// Whether the next wait is the first of an interval.
     begins_anew: bool,
     /// Whether the shortest wait of the interval before was too long.
-    is_overloaded: bool,
+    are_too_long: bool,
 }
 
 /// Which end of a lane is looked at.
@@ -69,15 +92,68 @@ pub(super) enum End {
     Newest,
 }
 
-impl Memory {
-    pub(super) const fn new(now: Timestamp) -> Self {
-        Self { busy_since: now, interval_end: now, shortest: 0, begins_anew: false, is_overloaded: false }
+impl Waits {
+    const fn new(now: Timestamp) -> Self {
+        Self { interval_end: now, shortest: 0, begins_anew: false, are_too_long: false }
     }
 
-    /// Who is served next.
-    pub(super) fn next(&self, discipline: Discipline, now: Timestamp) -> End {
+    /// Takes note of a wait. Returns `true` if it is the first of its interval.
+    fn record(&mut self, waited: Duration, target: Duration, interval: Duration, now: Timestamp) -> bool {
+        let waited = nanos(waited);
+        if now > self.interval_end && !self.begins_anew {
+            self.begins_anew = true;
+            self.interval_end = now.after(interval);
+            self.are_too_long = self.shortest > nanos(target);
+        }
+        if self.begins_anew {
+            self.begins_anew = false;
+            self.shortest = waited;
+            return true;
+        }
+        self.shortest = self.shortest.min(waited);
+        false
+    }
+}
+
+impl Rotation {
+    pub(super) const fn new(now: Timestamp) -> Self {
+        Self { lanes: 0, turns: Waits::new(now) }
+    }
+
+    /// Takes note that a lane is served, after it has waited for its turn since `since`.
+    pub(super) fn serves(&mut self, discipline: Discipline, since: Timestamp, now: Timestamp) {
+        let (target, interval) = match discipline {
+            Discipline::OldestFirst => return,
+            // Those who are served while it drops have waited for nearly a target: with all of it,
+            // dropping would look like the end of the overload.
+            Discipline::AdaptiveLifo { target, interval } => {
+                (target.checked_div(2).unwrap_or(target), interval)
+            }
+            // Of those it drops after two targets.
+            Discipline::ControlledDelay { target, interval } => (target, interval),
+        };
+        self.turns.record(now.since(since), target, interval, now);
+    }
+
+    /// Returns `true` if lanes have waited too long for their turn: more tenants have calls here
+    /// than can be served in time.
+    pub(super) const fn is_overloaded(&self) -> bool {
+        self.turns.are_too_long
+    }
+}
+
+impl Memory {
+    pub(super) const fn new(now: Timestamp) -> Self {
+        Self { busy_since: now, waits: Waits::new(now) }
+    }
+
+    /// Returns the end of the lane that is served next. `all_late`: the
+    /// [rotation](Rotation::is_overloaded) is overloaded.
+    pub(super) fn next(&self, discipline: Discipline, all_late: bool, now: Timestamp) -> End {
         match discipline {
-            Discipline::AdaptiveLifo { interval, .. } if self.is_busy_for(interval, now) => End::Newest,
+            Discipline::AdaptiveLifo { interval, .. } if all_late || self.is_busy_for(interval, now) => {
+                End::Newest
+            }
             _ => End::Oldest,
         }
     }
@@ -91,36 +167,23 @@ impl Memory {
     pub(super) fn gives_up(
         &mut self,
         discipline: Discipline,
+        all_late: bool,
         since: Timestamp,
         now: Timestamp,
     ) -> Option<Shed> {
         let waited = now.since(since);
-        match discipline {
-            Discipline::OldestFirst => None,
+        let (patience, gives_up) = match discipline {
+            Discipline::OldestFirst => return None,
             Discipline::AdaptiveLifo { target, interval } => {
-                let patience = if self.is_busy_for(interval, now) { target } else { interval };
-                (waited > patience).then_some(Shed::Overdue(nanos(patience)))
+                let is_late = all_late || self.is_busy_for(interval, now);
+                (if is_late { target } else { interval }, true)
             }
             Discipline::ControlledDelay { target, interval } => {
-                let patience = target.saturating_mul(2);
-                self.is_late(waited, target, interval, now).then_some(Shed::Overdue(nanos(patience)))
+                let is_first = self.waits.record(waited, target, interval, now);
+                let is_late = all_late || self.waits.are_too_long && !is_first;
+                (target.saturating_mul(2), is_late)
             }
-        }
-    }
-
-    fn is_late(&mut self, waited: Duration, target: Duration, interval: Duration, now: Timestamp) -> bool {
-        let nanoseconds = nanos(waited);
-        if now > self.interval_end && !self.begins_anew {
-            self.begins_anew = true;
-            self.interval_end = now.after(interval);
-            self.is_overloaded = self.shortest > nanos(target);
-        }
-        if self.begins_anew {
-            self.begins_anew = false;
-            self.shortest = nanoseconds;
-            return false;
-        }
-        self.shortest = self.shortest.min(nanoseconds);
-        self.is_overloaded && waited > target.saturating_mul(2)
+        };
+        (gives_up && waited > patience).then_some(Shed::Overdue(nanos(patience)))
     }
 }

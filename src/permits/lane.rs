@@ -13,26 +13,34 @@ pub(super) struct Waiter {
     deadline: Timestamp,
 }
 
+impl Waiter {
+    pub(super) const fn new(ask: &Ask, now: Timestamp) -> Self {
+        Self { waker: None, since: now, deadline: ask.deadline }
+    }
+}
+
 /// Those who wait with the same class and tenant, in the order in which they came.
 #[derive(Debug)]
 pub(super) struct Lane {
     /// Lanes of a class are served in the order of their turns.
     pub(super) turn: u64,
+    /// Since when the lane has waited for its turn.
+    pub(super) turn_since: Timestamp,
     waiting: BTreeMap<u64, Waiter>,
     memory: Memory,
 }
 
 impl Lane {
     pub(super) const fn new(turn: u64, now: Timestamp) -> Self {
-        Self { turn, waiting: BTreeMap::new(), memory: Memory::new(now) }
+        Self { turn, turn_since: now, waiting: BTreeMap::new(), memory: Memory::new(now) }
     }
 
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    pub(super) fn enter(&mut self, number: u64, ask: &Ask, now: Timestamp) {
-        self.waiting.insert(number, Waiter { waker: None, since: now, deadline: ask.deadline });
+    pub(super) fn insert(&mut self, number: u64, waiter: Waiter) {
+        self.waiting.insert(number, waiter);
     }
 
     pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut Waiter> {
@@ -52,13 +60,13 @@ impl Lane {
     }
 
     /// Who is served next.
-    pub(super) fn next(&self, discipline: Discipline, now: Timestamp) -> Option<u64> {
-        self.at(self.memory.next(discipline, now)).map(|(number, _)| number)
+    pub(super) fn next(&self, discipline: Discipline, all_late: bool, now: Timestamp) -> Option<u64> {
+        self.at(self.memory.next(discipline, all_late, now)).map(|(number, _)| number)
     }
 
     /// Who is served last of all. None, if that is whoever comes now.
-    pub(super) fn last(&self, discipline: Discipline, now: Timestamp) -> Option<u64> {
-        match self.memory.next(discipline, now) {
+    pub(super) fn last(&self, discipline: Discipline, all_late: bool, now: Timestamp) -> Option<u64> {
+        match self.memory.next(discipline, all_late, now) {
             End::Oldest => None,
             End::Newest => self.at(End::Oldest).map(|(number, _)| number),
         }
@@ -73,15 +81,16 @@ impl Lane {
     pub(super) fn shed(
         &mut self,
         discipline: Discipline,
+        all_late: bool,
         now: Timestamp,
         needed: u64,
     ) -> Option<(u64, Shed)> {
         let (oldest, waiter) = self.at(End::Oldest)?;
         let since = waiter.since;
-        if let Some(why) = self.memory.gives_up(discipline, since, now) {
+        if let Some(why) = self.memory.gives_up(discipline, all_late, since, now) {
             return Some((oldest, why));
         }
-        let (next, waiter) = self.at(self.memory.next(discipline, now))?;
+        let (next, waiter) = self.at(self.memory.next(discipline, all_late, now))?;
         // Nothing is too little, whatever is needed.
         let is_enough = waiter.deadline.0.saturating_sub(now.0) >= needed.max(1);
         // Somebody without a deadline is never late.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::arithmetic_side_effects, clippy::panic, reason = "a test may fail")]
 
+mod asleep;
 mod lanes;
 
 use std::future::Future;

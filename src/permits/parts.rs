@@ -17,10 +17,16 @@
 //! whether somebody waits; who begins to wait marks the word first and looks for room then. One of these exchanges comes first:
 //! either the room is seen, or the mark is.
 //!
+//! A class has its share of what is kept for nobody. What is kept for a part counts neither as used
+//! nor as part of the limit that the share is of. Of what is kept for its own part a class has its
+//! share too, and more only while it has room besides.
+//!
 //! When the limit is lowered, or divided in another way, more may be charged than it allows. Until that has become less, what is
 //! kept is given out under the lock, by the sum of all slots.
 
 mod slot;
+
+use std::task::Waker;
 
 pub(crate) use slot::{Fraction, Part};
 
@@ -37,6 +43,10 @@ pub(super) struct Parts {
     slots: Box<[AtomicU64]>,
     /// How much of the limit is kept for each part. Held while what is kept is changed.
     kept: Mutex<Box<[Fraction]>>,
+    /// The sum of what is kept for all parts. While that changes, it may not be that of the slots
+    /// and the word: then a class has more or less than its share for a moment, but nobody takes
+    /// more than the limit, and a grant follows.
+    all_kept: AtomicU64,
 }
 
 impl Parts {
@@ -125,7 +135,8 @@ impl Permits {
         }
         slots.push(AtomicU64::new(0));
         self.word = AtomicU64::new(Word::new(limit, charged, false).0);
-        self.parts = Some(Box::new(Parts { slots: slots.into(), kept: Mutex::new(kept) }));
+        let (slots, all_kept) = (slots.into(), AtomicU64::new(charged));
+        self.parts = Some(Box::new(Parts { slots, kept: Mutex::new(kept), all_kept }));
         self
     }
 
@@ -161,7 +172,34 @@ impl Permits {
     fn is_within(&self, seen: Slot, word: Word, share: Share, turn: Turn) -> bool {
         let is_kept =
             turn.is_next_of_part && seen.out() < share.of(seen.kept()) && self.has_total(word, turn);
-        is_kept || turn.is_next && word.has_room(share)
+        is_kept || turn.is_next && word.has_room_besides(self.all_kept(), share)
+    }
+
+    fn all_kept(&self) -> u64 {
+        self.parts.as_ref().map_or(0, |parts| parts.all_kept.load(Ordering::Relaxed))
+    }
+
+    /// Whether there could be a permit for one of a part if none was out: otherwise it would wait
+    /// for nothing.
+    pub(super) fn can_serve(&self, part: Part, share: Share) -> bool {
+        let Some(slot) = self.slot(part) else { return true };
+        let kept = Slot(slot.load(Ordering::Relaxed)).kept();
+        let for_all = self.load().limit().saturating_sub(self.all_kept());
+        share.of(kept) > 0 || share.of(for_all) > 0
+    }
+
+    /// Turns away those who wait and for whom there can be no room any more.
+    #[cold]
+    pub(crate) fn turn_away_hopeless(owner: &impl Owner) {
+        let permits = owner.permits();
+        if permits.parts.is_none() {
+            return;
+        }
+        let mut queue = lock(&permits.queue);
+        let turned_away = queue.turn_away_all(|part, class| !permits.can_serve(part, owner.share(class)));
+        permits.unmark_if_empty(&queue);
+        drop(queue);
+        turned_away.into_iter().for_each(Waker::wake);
     }
 
     /// Whether fewer are out than the limit.
@@ -187,7 +225,8 @@ impl Permits {
                     return Some(Taken::ALONE);
                 }
             } else {
-                let has_room = |word: Word| turn.may_take_from(word) && word.has_room(share);
+                let kept = self.all_kept();
+                let has_room = |word: Word| turn.may_take_from(word) && word.has_room_besides(kept, share);
                 if self.change(|word| has_room(word).then(|| word.with_one_more())).is_ok() {
                     return Some(self.take_charged(slot));
                 }
@@ -201,6 +240,15 @@ impl Permits {
         // Another one of this part has come back meanwhile, and this one is within what is kept.
         let is_charged_twice = before.has_idle() && !cfg!(stanchion_planted_bug = "part_charged_twice");
         Taken { frees: is_charged_twice && self.uncharge(1) }
+    }
+
+    /// Takes a permit whether there is one or not. It is charged beyond the limit, and nobody else
+    /// has room until that is less.
+    pub(super) fn take_beyond(&self, part: Part) -> Taken {
+        // Pairs with the release of the permits that are out no more: what was done under them is
+        // seen.
+        self.word.fetch_add(1, Ordering::AcqRel);
+        self.slot(part).map_or(Taken::ALONE, |slot| self.take_charged(slot))
     }
 
     /// Takes a permit for one who has not waited.
@@ -267,6 +315,11 @@ impl Permits {
             let lower = |seen: Word| u32::try_from(allowed(seen.limit(), u64::from(limit))).unwrap_or(limit);
             let _ = self.change(|seen| Some(Word::new(lower(seen), seen.out(), seen.has_waiting())));
         };
+        // The lower of both until all is set: at no time does it look as if nothing was kept for
+        // nobody.
+        let all_kept = Parts::divided(limit, &fractions).map(u64::from).sum();
+        let before = parts.all_kept.load(Ordering::Relaxed);
+        parts.all_kept.store(before.min(all_kept), Ordering::Relaxed);
         set(u64::min);
         let kept = || parts.slots.iter().zip(Parts::divided(limit, &fractions));
         for (slot, kept) in kept() {
@@ -277,6 +330,7 @@ impl Permits {
             self.uncharge(before.charged().saturating_sub(Slot::new(kept, before.out()).charged()));
         }
         set(u64::max);
+        parts.all_kept.store(all_kept, Ordering::Relaxed);
     }
 
     fn keep_more(&self, slot: &AtomicU64, kept: u32) {

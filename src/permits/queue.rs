@@ -1,9 +1,11 @@
 use std::cmp::Reverse;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 
-use super::discipline::Discipline;
-use super::lane::Lane;
+use super::discipline::{Discipline, Rotation};
+use super::granted::Granted;
+use super::lane::{Lane, Waiter};
 use super::parts::Part;
 use crate::clock::Timestamp;
 
@@ -23,7 +25,7 @@ pub(crate) struct Ask {
 /// Why one who waited was turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shed {
-    /// The queue was full, and another came first.
+    /// The queue was full, and another came first; or there can be no room for it any more.
     Displaced,
     /// It waited for longer than so many nanoseconds, which is too long while so many come.
     Overdue(u64),
@@ -36,6 +38,12 @@ pub(crate) enum Shed {
 pub(super) struct Ticket {
     lane: LaneKey,
     number: u64,
+}
+
+impl Ticket {
+    pub(super) const fn lane(self) -> LaneKey {
+        self.lane
+    }
 }
 
 /// What those in a lane have in common: the class, the part of the limit and the tenant.
@@ -54,6 +62,10 @@ impl LaneKey {
     pub(super) const fn part(self) -> Part {
         self.1
     }
+
+    const fn rotation(self) -> (u8, Part) {
+        (self.0, self.1)
+    }
 }
 
 /// How things stand for somebody with a ticket.
@@ -62,6 +74,8 @@ pub(super) enum Stand {
     Waits,
     Served,
     Shed(Shed),
+    /// The grant was not claimed in time, and has gone to another.
+    Asleep,
 }
 
 /// Those who wait, in a lane for each class, part of the limit and tenant. Who has a ticket that is not here has been served.
@@ -72,8 +86,11 @@ pub(super) struct Queue {
     turns: BTreeSet<(Part, Reverse<u8>, u64, LaneKey)>,
     /// The lanes in the order in which they lose somebody if the queue is full: the lowest class, and of that the longest.
     lengths: BTreeSet<(u8, Reverse<usize>, LaneKey)>,
+    /// The lanes of each class and part together.
+    rotations: BTreeMap<(u8, Part), Rotation>,
     /// Those who were turned away, and have not asked since. Each is in the hands of somebody.
     shed: BTreeMap<Ticket, Shed>,
+    granted: Granted,
     /// All who wait.
     len: usize,
     max: usize,
@@ -88,7 +105,9 @@ impl Queue {
             lanes: BTreeMap::new(),
             turns: BTreeSet::new(),
             lengths: BTreeSet::new(),
+            rotations: BTreeMap::new(),
             shed: BTreeMap::new(),
+            granted: Granted::new(),
             len: 0,
             max,
             discipline,
@@ -98,6 +117,11 @@ impl Queue {
 
     pub(super) const fn len(&self) -> usize {
         self.len
+    }
+
+    /// All who wait, and those who will again when they are polled.
+    pub(super) fn len_with_sleepers(&self) -> usize {
+        self.len.saturating_add(self.granted.asleep())
     }
 
     pub(super) const fn reconfigure(&mut self, max: usize, discipline: Discipline) {
@@ -137,7 +161,7 @@ impl Queue {
             _ => lane,
         };
         let waiting = self.lanes.get(&loser)?;
-        let last = waiting.last(self.discipline, now);
+        let last = waiting.last(self.discipline, self.is_overloaded(loser), now);
         let number = if loser == own { last } else { last.or_else(|| waiting.newest()) };
         number.map(|number| Ticket { lane: loser, number })
     }
@@ -146,14 +170,24 @@ impl Queue {
     pub(super) fn enter(&mut self, ask: &Ask, now: Timestamp) -> Option<(Ticket, Option<Waker>)> {
         let is_full = self.len >= self.max;
         let loser = if is_full { Some(self.displaced(ask, now)?) } else { None };
-        let (key, number) = (LaneKey::of(ask), self.number());
+        let ticket = Ticket { lane: LaneKey::of(ask), number: self.number() };
+        self.insert(ticket, Waiter::new(ask, now), now);
+        // Afterwards, since a lane that is empty is forgotten, and this one is not empty for a
+        // moment.
+        let displaced = loser.and_then(|loser| self.turn_away(loser, Shed::Displaced));
+        Some((ticket, displaced))
+    }
+
+    fn insert(&mut self, ticket: Ticket, waiter: Waiter, now: Timestamp) {
+        let Ticket { lane: key, number } = ticket;
+        if !self.lanes.contains_key(&key) {
+            let rotation = self.rotations.entry(key.rotation()).or_insert_with(|| Rotation::new(now));
+            rotation.lanes = rotation.lanes.saturating_add(1);
+        }
         self.change(key, |lane, turn| {
-            lane.get_or_insert_with(|| Lane::new(turn, now)).enter(number, ask, now);
+            lane.get_or_insert_with(|| Lane::new(turn, now)).insert(number, waiter);
         });
         self.len = self.len.saturating_add(1);
-        // Afterwards, since a lane that is empty is forgotten, and this one is not empty for a moment.
-        let displaced = loser.and_then(|loser| self.turn_away(loser, Shed::Displaced));
-        Some((Ticket { lane: key, number }, displaced))
     }
 
     /// Changes a lane, which may not be there, before or afterwards, and keeps its place in the orders. It is given a turn
@@ -165,13 +199,32 @@ impl Queue {
             self.turns.remove(&(key.part(), Reverse(key.class()), lane.turn, key));
             self.lengths.remove(&(key.class(), Reverse(lane.len()), key));
         }
+        let was_there = lane.is_some();
         let changed = change(&mut lane, turn);
-        if let Some(lane) = lane.filter(|lane| lane.len() > 0) {
+        let lane = lane.filter(|lane| lane.len() > 0);
+        if was_there && lane.is_none() {
+            self.leave_rotation(key);
+        }
+        if let Some(lane) = lane {
             self.turns.insert((key.part(), Reverse(key.class()), lane.turn, key));
             self.lengths.insert((key.class(), Reverse(lane.len()), key));
             self.lanes.insert(key, lane);
         }
         changed
+    }
+
+    fn leave_rotation(&mut self, key: LaneKey) {
+        if let Entry::Occupied(mut rotation) = self.rotations.entry(key.rotation()) {
+            rotation.get_mut().lanes = rotation.get().lanes.saturating_sub(1);
+            if rotation.get().lanes == 0 {
+                rotation.remove();
+            }
+        }
+    }
+
+    /// Whether all lanes of the class and part of this one wait too long for their turn.
+    fn is_overloaded(&self, key: LaneKey) -> bool {
+        self.rotations.get(&key.rotation()).is_some_and(Rotation::is_overloaded)
     }
 
     /// Has `waker` woken when something has become of it; what is left in `waker` is of no use any more.
@@ -181,16 +234,44 @@ impl Queue {
             std::mem::swap(&mut waiter.waker, waker);
             return Stand::Waits;
         }
+        if self.granted.is_asleep(ticket) {
+            return Stand::Asleep;
+        }
+        self.granted.claim(ticket);
         self.shed.remove(&ticket).map_or(Stand::Served, Stand::Shed)
+    }
+
+    /// Lets one who slept wait again, in the place that it had.
+    pub(super) fn wake_up(&mut self, ticket: Ticket, now: Timestamp) {
+        if let Some(waiter) = self.granted.wake_up(ticket) {
+            self.insert(ticket, waiter, now);
+        }
+    }
+
+    pub(super) fn is_overdue(&mut self, now: Timestamp) -> bool {
+        self.granted.overdue(now).is_some()
+    }
+
+    pub(super) fn grants_are_claimed(&self) -> bool {
+        self.granted.are_claimed()
+    }
+
+    /// Takes back a grant that was not claimed in time.
+    pub(super) fn take_back(&mut self, now: Timestamp) -> Option<Ticket> {
+        self.granted.take_back(now)
     }
 
     /// Gives up a place, or takes leave of having been turned away; `None` if it was served already. The waker is not
     /// dropped here.
     pub(super) fn leave(&mut self, ticket: Ticket) -> Option<Option<Waker>> {
-        self.remove(ticket, |_, _| {}).or_else(|| self.shed.remove(&ticket).map(|_| None))
+        if let Some(waiter) = self.remove(ticket, |_, _| {}).or_else(|| self.granted.wake_up(ticket)) {
+            return Some(waiter.waker);
+        }
+        self.granted.claim(ticket);
+        self.shed.remove(&ticket).map(|_| None)
     }
 
-    fn remove(&mut self, ticket: Ticket, then: impl FnOnce(&mut Lane, u64)) -> Option<Option<Waker>> {
+    fn remove(&mut self, ticket: Ticket, then: impl FnOnce(&mut Lane, u64)) -> Option<Waiter> {
         let waiter = self.change(ticket.lane, |lane, turn| {
             let lane = lane.as_mut()?;
             let waiter = lane.remove(ticket.number)?;
@@ -198,15 +279,29 @@ impl Queue {
             Some(waiter)
         })?;
         self.len = self.len.saturating_sub(1);
-        Some(waiter.waker)
+        Some(waiter)
     }
 
     fn turn_away(&mut self, ticket: Ticket, why: Shed) -> Option<Waker> {
-        let waker = self.remove(ticket, |_, _| {})?;
+        let waker = self.remove(ticket, |_, _| {})?.waker;
         if !cfg!(stanchion_planted_bug = "shed_unseen") {
             self.shed.insert(ticket, why);
         }
         waker
+    }
+
+    /// Turns away all of the lanes that `is_hopeless` says: the wakers of those who have been
+    /// polled.
+    pub(super) fn turn_away_all(&mut self, is_hopeless: impl Fn(Part, u8) -> bool) -> Vec<Waker> {
+        let hopeless = |lane: &&LaneKey| is_hopeless(lane.part(), lane.class());
+        let lanes: Vec<_> = self.lanes.keys().filter(hopeless).copied().collect();
+        let mut wakers = Vec::new();
+        for lane in lanes {
+            while let Some(number) = self.lanes.get(&lane).and_then(Lane::newest) {
+                wakers.extend(self.turn_away(Ticket { lane, number }, Shed::Displaced));
+            }
+        }
+        wakers
     }
 
     /// The first lane of a part, or of the next one that has any.
@@ -226,13 +321,20 @@ impl Queue {
 
     /// Turns away one who is in the way of the next of a lane; the waker, if there was such a one and it has been polled.
     pub(super) fn shed_next(&mut self, lane: LaneKey, now: Timestamp, needed: u64) -> Option<Option<Waker>> {
-        let (number, why) = self.lanes.get_mut(&lane)?.shed(self.discipline, now, needed)?;
+        let all_late = self.is_overloaded(lane);
+        let (number, why) = self.lanes.get_mut(&lane)?.shed(self.discipline, all_late, now, needed)?;
         Some(self.turn_away(Ticket { lane, number }, why))
     }
 
     /// Serves the next one of a lane: its waker, if it has been polled. The lane is the last of its class then.
     pub(super) fn take_next(&mut self, lane: LaneKey, now: Timestamp) -> Option<Waker> {
-        let number = self.lanes.get(&lane)?.next(self.discipline, now)?;
-        self.remove(Ticket { lane, number }, |lane, turn| lane.turn = turn)?
+        let next = self.lanes.get(&lane)?;
+        let number = next.next(self.discipline, self.is_overloaded(lane), now)?;
+        if let Some(rotation) = self.rotations.get_mut(&lane.rotation()) {
+            rotation.serves(self.discipline, next.turn_since, now);
+        }
+        let ticket = Ticket { lane, number };
+        let served = self.remove(ticket, |lane, turn| (lane.turn, lane.turn_since) = (turn, now))?;
+        self.granted.grant(ticket, served, now)
     }
 }

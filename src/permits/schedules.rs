@@ -103,6 +103,27 @@ fn everybody_has_a_permit_in_the_end() {
 }
 
 #[test]
+fn one_who_sleeps_over_its_turn_keeps_nobody_waiting_and_has_a_permit_in_the_end() {
+    explore(|| {
+        let place = Place::new(1, 1, 9);
+        let (sleeper, clock) = (place.clone(), || {
+            for now in 1..9 {
+                set_now(now * 50_000_000);
+                yield_now();
+            }
+        });
+        let sleeps = move || {
+            let mut acquire = Box::pin(sleeper.permits.acquire_for(of(50, 1)).expect("there is a place"));
+            let _ = acquire.as_mut().poll(&mut Context::from_waker(Waker::noop())).map(|permit| drop(permit));
+            yield_now();
+        };
+        let [one, other] = [of(50, 2), of(0, 1)].map(|ask| place.worker(ask, 2));
+        all([one, other, Box::new(clock) as Thread, Box::new(sleeps)]);
+        place.assert_at_rest();
+    });
+}
+
+#[test]
 fn who_leaves_takes_nothing_along() {
     explore(|| {
         let place = Place::new(1, 1, 9);

@@ -14,6 +14,7 @@ mod deadlines;
 mod disciplines;
 mod lanes;
 mod naive;
+mod rotation;
 mod shares;
 
 use std::sync::Arc;

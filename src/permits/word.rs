@@ -56,6 +56,13 @@ impl Word {
         self.out() < share.of(self.limit())
     }
 
+    /// Whether there is a permit within `share` of what is left besides the `kept` ones, which
+    /// count as out already.
+    pub(super) fn has_room_besides(self, kept: u64, share: Share) -> bool {
+        let allowed = kept.saturating_add(share.of(self.limit().saturating_sub(kept)));
+        self.out() < allowed.min(self.limit())
+    }
+
     /// Whether there is one for somebody who has not waited.
     #[inline]
     pub(super) const fn is_free(self, share: Share) -> bool {

@@ -100,13 +100,24 @@ pub struct Claim {
     pub partition: Option<Partition>,
     /// By when the caller wants an answer. Default: none.
     pub deadline: Option<Deadline>,
+    /// Whether the call is exempt from limits on the number of calls, as in Kubernetes' API
+    /// priority and fairness: for health checks and the like, which are few and must not be
+    /// rejected. Only layers that are [configured to](crate::AdmissionConfig::admit_exempt) heed
+    /// it. Default: `false`.
+    pub exempt: bool,
 }
 
 impl Claim {
     /// The defaults.
     #[must_use]
     pub const fn new() -> Self {
-        Self { criticality: Criticality::DEFAULT, tenant: None, partition: None, deadline: None }
+        Self {
+            criticality: Criticality::DEFAULT,
+            tenant: None,
+            partition: None,
+            deadline: None,
+            exempt: false,
+        }
     }
 
     /// Sets how much it matters.
@@ -134,6 +145,20 @@ impl Claim {
     #[must_use]
     pub const fn deadline(mut self, deadline: Deadline) -> Self {
         self.deadline = Some(deadline);
+        self
+    }
+
+    /// Sets whether the call is exempt from limits.
+    ///
+    /// ```
+    /// use stanchion::Claim;
+    ///
+    /// let claims = |path: &&str| Claim::new().exempt(*path == "/health");
+    /// assert!(claims(&"/health").exempt);
+    /// ```
+    #[must_use]
+    pub const fn exempt(mut self, exempt: bool) -> Self {
+        self.exempt = exempt;
         self
     }
 }

@@ -147,7 +147,7 @@ pub(crate) struct Figures {
     pub(crate) p99: Duration,
 }
 
-const fn seconds(range: Range<u64>) -> Range<Duration> {
+pub(crate) const fn seconds(range: Range<u64>) -> Range<Duration> {
     Duration::from_secs(range.start)..Duration::from_secs(range.end)
 }
 
@@ -162,6 +162,14 @@ impl Figures {
     {
         let windows =
             if is_long() { vec![seconds(10..40), seconds(300..330)] } else { vec![seconds(10..20)] };
+        Self::within(&windows, load, guard)
+    }
+
+    /// The same, of calls that began within these windows.
+    pub(crate) fn within<S>(windows: &[Range<Duration>], load: f64, guard: impl FnOnce(Server) -> S) -> Self
+    where
+        S: Service<Request, Response = Answer, Error = Failed, Future: 'static> + Clone + 'static,
+    {
         let lasting = windows.last().unwrap().end;
         fastrand::seed(seed());
         simulate(async {

@@ -259,7 +259,19 @@ impl Naive {
     fn has_room(&self, part: usize, class: u8) -> bool {
         let share = share(class);
         let is_kept = self.busy(part) < share.of(self.kept(part)) && self.in_flight() < self.limit;
-        is_kept || self.in_flight() + self.idle() < share.of(self.limit)
+        // Those that are charged beyond what is kept, of those that are kept for nobody.
+        let charged = self.in_flight() + self.idle();
+        let beyond = charged - self.all_kept();
+        is_kept || charged < self.limit && beyond < share.of(self.limit - self.all_kept())
+    }
+
+    fn all_kept(&self) -> u64 {
+        self.kept(0) + self.kept(1)
+    }
+
+    fn can_serve(&self, part: usize, class: u8) -> bool {
+        let share = share(class);
+        share.of(self.kept(part)) > 0 || share.of(self.limit - self.all_kept()) > 0
     }
 
     fn queued(&self) -> usize {
@@ -295,11 +307,15 @@ impl Naive {
             Step::Acquire(part, class) => {
                 let is_free = self.has_room(part, class);
                 let ask = Ask { part: Part::at(part), class, ..ASK };
-                let mut acquire = task::spawn(permits.acquire_for(ask).unwrap());
+                let Some(acquire) = permits.acquire_for(ask) else {
+                    return assert!(!is_free && !self.can_serve(part, class));
+                };
+                let mut acquire = task::spawn(acquire);
                 if is_free {
                     self.out.push(served(permits, part, &mut acquire));
                     return;
                 }
+                assert!(self.can_serve(part, class));
                 assert_pending!(acquire.poll());
                 self.line.push(Waiting { part, class, acquire, is_served: false });
                 if !self.lanes.contains(&(class, part)) {

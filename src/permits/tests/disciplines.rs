@@ -22,7 +22,7 @@ fn ms(ms: u64) -> Timestamp {
 
 /// Whether somebody who has waited for so many milliseconds is turned away then.
 fn gives_up(memory: &mut Memory, discipline: Discipline, now: u64, waited: u64) -> Option<Shed> {
-    memory.gives_up(discipline, Timestamp(ms(now).0.saturating_sub(ms(waited).0)), ms(now))
+    memory.gives_up(discipline, false, Timestamp(ms(now).0.saturating_sub(ms(waited).0)), ms(now))
 }
 
 #[test]
@@ -36,18 +36,18 @@ fn the_usual_times_are_those_of_the_sources() {
 #[test]
 fn the_oldest_first_waits_for_ever() {
     let mut memory = Memory::new(ms(0));
-    assert_eq!(memory.next(Discipline::OldestFirst, Timestamp(YEAR)), End::Oldest);
-    assert_eq!(memory.gives_up(Discipline::OldestFirst, ms(0), Timestamp(YEAR)), None);
+    assert_eq!(memory.next(Discipline::OldestFirst, false, Timestamp(YEAR)), End::Oldest);
+    assert_eq!(memory.gives_up(Discipline::OldestFirst, false, ms(0), Timestamp(YEAR)), None);
 }
 
 #[test]
 fn the_newest_is_first_once_there_was_a_queue_for_an_interval() {
     let memory = Memory::new(ms(50));
     for (now, expected) in [(50, End::Oldest), (150, End::Oldest), (151, End::Newest), (9_000, End::Newest)] {
-        assert_eq!(memory.next(LIFO, ms(now)), expected, "at {now} ms");
+        assert_eq!(memory.next(LIFO, false, ms(now)), expected, "at {now} ms");
     }
-    assert_eq!(memory.next(LIFO, Timestamp(150 * MS + 1)), End::Newest);
-    assert_eq!(memory.next(CODEL, ms(9_000)), End::Oldest, "which is another discipline's");
+    assert_eq!(memory.next(LIFO, false, Timestamp(150 * MS + 1)), End::Newest);
+    assert_eq!(memory.next(CODEL, false, ms(9_000)), End::Oldest, "which is another discipline's");
 }
 
 #[test]
@@ -66,10 +66,10 @@ fn patience_is_an_interval_until_there_was_a_queue_for_one_and_then_the_target()
         assert_eq!(gives_up(&mut memory, LIFO, now, waited), expected, "{waited} ms at {now} ms");
     }
     // Clocks of two cores disagree: it came before the first one.
-    assert_eq!(memory.gives_up(LIFO, ms(0), ms(101)), overdue);
+    assert_eq!(memory.gives_up(LIFO, false, ms(0), ms(101)), overdue);
     let mut memory = Memory::new(ms(50));
-    assert_eq!(memory.gives_up(LIFO, ms(0), ms(100)), None);
-    assert_eq!(memory.gives_up(LIFO, ms(0), ms(101)), Some(Shed::Overdue(100 * MS)));
+    assert_eq!(memory.gives_up(LIFO, false, ms(0), ms(100)), None);
+    assert_eq!(memory.gives_up(LIFO, false, ms(0), ms(101)), Some(Shed::Overdue(100 * MS)));
 }
 
 #[test]
@@ -83,20 +83,24 @@ fn times_without_end_turn_nobody_away_and_times_of_zero_everybody_who_had_to_wai
     ] {
         let mut memory = Memory::new(ms(0));
         for now in [0, 1, 2, YEAR, 500 * YEAR] {
-            assert_eq!(memory.gives_up(discipline, ms(0), Timestamp(now)), None, "{discipline:?} at {now}");
+            assert_eq!(
+                memory.gives_up(discipline, false, ms(0), Timestamp(now)),
+                None,
+                "{discipline:?} at {now}"
+            );
         }
     }
     let none = Duration::ZERO;
     let mut memory = Memory::new(ms(0));
     let lifo = Discipline::AdaptiveLifo { target: none, interval: none };
-    assert_eq!(memory.gives_up(lifo, ms(0), ms(0)), None);
-    assert_eq!(memory.gives_up(lifo, ms(0), Timestamp(1)), Some(Shed::Overdue(0)));
+    assert_eq!(memory.gives_up(lifo, false, ms(0), ms(0)), None);
+    assert_eq!(memory.gives_up(lifo, false, ms(0), Timestamp(1)), Some(Shed::Overdue(0)));
     let codel = Discipline::ControlledDelay { target: none, interval: none };
     // The first of each interval is served, and there is one between any two that are a nanosecond apart.
     for now in 0..9 {
-        assert_eq!(memory.gives_up(codel, ms(0), ms(now)), None);
+        assert_eq!(memory.gives_up(codel, false, ms(0), ms(now)), None);
     }
-    assert_eq!(memory.gives_up(codel, ms(0), ms(8)), Some(Shed::Overdue(0)));
+    assert_eq!(memory.gives_up(codel, false, ms(0), ms(8)), Some(Shed::Overdue(0)));
 }
 
 #[test]

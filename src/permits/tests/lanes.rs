@@ -24,7 +24,7 @@ pub(super) const fn class(class: u8) -> Ask {
     of(class, 0)
 }
 
-const fn tenant(tenant: u64) -> Ask {
+pub(super) const fn tenant(tenant: u64) -> Ask {
     of(50, tenant)
 }
 

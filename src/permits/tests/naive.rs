@@ -27,10 +27,38 @@ struct Kind {
     class: u8,
     tenant: u64,
     busy_since: u64,
-    /// What folly remembers.
+    turn_since: u64,
+    waits: Folly,
+}
+
+/// What folly remembers.
+#[derive(Clone, Debug)]
+struct Folly {
     interval_end: u64,
     min: u64,
     overloaded: bool,
+}
+
+impl Folly {
+    fn new(now: u64) -> Self {
+        Self { interval_end: now, min: 0, overloaded: false }
+    }
+
+    /// Whether this is the first wait of an interval.
+    fn record(&mut self, now: u64, waited: u64, target: u64, interval: u64) -> bool {
+        let is_first = now > self.interval_end;
+        if is_first {
+            self.interval_end = now + interval;
+            self.overloaded = self.min > target;
+            self.min = waited;
+        }
+        self.min = self.min.min(waited);
+        is_first
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    time.as_nanos() as u64
 }
 
 /// What there should be.
@@ -47,6 +75,8 @@ pub(super) struct Naive {
     pub(super) waiting: Vec<Somebody>,
     /// In the order in which they are served.
     kinds: Vec<Kind>,
+    /// The classes of which somebody waits, and how long lanes of each wait for their turn.
+    classes: Vec<(u8, Folly)>,
     /// Of all who ever waited.
     pub(super) fates: Vec<Fate>,
 }
@@ -63,6 +93,7 @@ impl Naive {
             out: 0,
             waiting: Vec::new(),
             kinds: Vec::new(),
+            classes: Vec::new(),
             fates: Vec::new(),
         }
     }
@@ -77,10 +108,15 @@ impl Naive {
         self.waiting.iter().filter(is_of).cloned().collect()
     }
 
+    fn is_overloaded(&self, class: u8) -> bool {
+        self.classes.iter().any(|(other, turns)| *other == class && turns.overloaded)
+    }
+
     fn is_newest_first(&self, kind: &Kind) -> bool {
         match self.discipline {
             Discipline::AdaptiveLifo { interval, .. } => {
                 u128::from(self.now.saturating_sub(kind.busy_since)) > interval.as_nanos()
+                    || self.is_overloaded(kind.class)
             }
             _ => false,
         }
@@ -92,6 +128,7 @@ impl Naive {
         let waiting = &self.waiting;
         self.kinds
             .retain(|kind| waiting.iter().any(|who| (who.class, who.tenant) == (kind.class, kind.tenant)));
+        self.classes.retain(|(class, _)| waiting.iter().any(|who| who.class == *class));
     }
 
     /// For somebody who asks.
@@ -101,17 +138,20 @@ impl Naive {
             return Some(Fate::Served);
         }
         let id = self.fates.len();
-        let before = (self.waiting.clone(), self.kinds.clone());
+        let before = (self.waiting.clone(), self.kinds.clone(), self.classes.clone());
         self.fates.push(Fate::Waits);
         self.waiting.push(Somebody { id, class, tenant, since: self.now, deadline });
         if !self.kinds.iter().any(|kind| (kind.class, kind.tenant) == (class, tenant)) {
-            let (busy_since, interval_end) = (self.now, self.now);
-            self.kinds.push(Kind { class, tenant, busy_since, interval_end, min: 0, overloaded: false });
+            let (busy_since, turn_since, waits) = (self.now, self.now, Folly::new(self.now));
+            self.kinds.push(Kind { class, tenant, busy_since, turn_since, waits });
+        }
+        if !self.classes.iter().any(|(other, _)| *other == class) {
+            self.classes.push((class, Folly::new(self.now)));
         }
         if before.0.len() >= self.max {
             let loser = self.loser(class, tenant);
             if loser == id {
-                (self.waiting, self.kinds) = before;
+                (self.waiting, self.kinds, self.classes) = before;
                 self.fates.pop();
                 return None;
             }
@@ -151,31 +191,36 @@ impl Naive {
             } else {
                 self.out += 1;
                 let kind = self.kinds.remove(turn);
-                self.kinds.push(kind);
+                self.takes_turn(&kind);
+                self.kinds.push(Kind { turn_since: self.now, ..kind });
                 self.settle(next.id, Fate::Served);
             }
         }
+    }
+
+    fn takes_turn(&mut self, kind: &Kind) {
+        let (target, interval) = match self.discipline {
+            Discipline::AdaptiveLifo { target, interval } => (nanos(target) / 2, nanos(interval)),
+            Discipline::ControlledDelay { target, interval } => (nanos(target), nanos(interval)),
+            _ => return,
+        };
+        let (_, turns) = self.classes.iter_mut().find(|(class, _)| *class == kind.class).unwrap();
+        turns.record(self.now, self.now.saturating_sub(kind.turn_since), target, interval);
     }
 
     /// How long the oldest of a kind might have waited, if it has for longer.
     fn loses_patience(&mut self, turn: usize, since: u64) -> Option<u64> {
         let waited = self.now.saturating_sub(since);
         let is_newest_first = self.is_newest_first(&self.kinds[turn]);
-        let nanos = |time: Duration| time.as_nanos() as u64;
+        let is_overloaded = self.is_overloaded(self.kinds[turn].class);
         let (patience, gives_up) = match self.discipline {
             Discipline::OldestFirst => return None,
             Discipline::AdaptiveLifo { target, .. } if is_newest_first => (nanos(target), true),
             Discipline::AdaptiveLifo { interval, .. } => (nanos(interval), true),
             Discipline::ControlledDelay { target, interval } => {
-                let kind = &mut self.kinds[turn];
-                let is_first = self.now > kind.interval_end;
-                if is_first {
-                    kind.interval_end = self.now + nanos(interval);
-                    kind.overloaded = kind.min > nanos(target);
-                    kind.min = waited;
-                }
-                kind.min = kind.min.min(waited);
-                (2 * nanos(target), kind.overloaded && !is_first)
+                let waits = &mut self.kinds[turn].waits;
+                let is_first = waits.record(self.now, waited, nanos(target), nanos(interval));
+                (2 * nanos(target), is_overloaded || waits.overloaded && !is_first)
             }
         };
         (gives_up && waited > patience).then_some(patience)

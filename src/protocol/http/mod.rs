@@ -234,6 +234,7 @@ impl<F, B> Claims<Request<B>> for Http<F> {
             tenant: extensions.get().copied(),
             partition: extensions.get().copied(),
             deadline: self.deadline(request),
+            exempt: false,
         }
     }
 }
