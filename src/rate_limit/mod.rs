@@ -61,6 +61,9 @@
 //! whose turn does not come before its deadline is refused at once, and takes nothing of the quota. Nobody else's deadline is
 //! looked up.
 //!
+//! A [change](RateLimitHandle::reconfigure) of the quota forgets nothing, however often it is made: turns that were given keep
+//! their time, and what was used stays used.
+//!
 //! # Keys
 //!
 //! A key takes up room only for as long as its quota is not untouched again. Idle ones are forgotten, which changes nothing

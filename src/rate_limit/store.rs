@@ -13,14 +13,14 @@ use std::collections::binary_heap::PeekMut;
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::state::{Rate, Refusal, Turn};
+use super::state::{Rate, Refusal, Turn, Used};
 
 /// What is known of the keys, by their hashes.
 #[derive(Debug)]
 pub(super) struct Store {
     rate: Rate,
     most: usize,
-    arrivals: HashMap<u64, u64, BuildHasherDefault<Hashed>>,
+    used: HashMap<u64, Used, BuildHasherDefault<Hashed>>,
     idle_first: BinaryHeap<Reverse<(u64, u64)>>,
 }
 
@@ -54,16 +54,16 @@ enum Step {
 
 impl Store {
     pub(super) fn new(rate: Rate, most: usize) -> Self {
-        Self { rate, most, arrivals: HashMap::default(), idle_first: BinaryHeap::new() }
+        Self { rate, most, used: HashMap::default(), idle_first: BinaryHeap::new() }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.arrivals.len()
+        self.used.len()
     }
 
     #[cfg(all(test, not(stanchion_loom)))]
     pub(super) fn capacity(&self) -> usize {
-        self.arrivals.capacity().max(self.idle_first.capacity())
+        self.used.capacity().max(self.idle_first.capacity())
     }
 
     #[inline]
@@ -72,27 +72,27 @@ impl Store {
         // it may be back soon.
         let long_ago = now.saturating_sub(self.rate.burst);
         self.forget(long_ago);
-        let Some(arrival) = self.arrivals.get_mut(&key) else {
-            let turn = self.rate.ask(0, cost, now, most)?;
+        let Some(used) = self.used.get_mut(&key) else {
+            let turn = self.rate.ask(Used::default(), cost, now, most)?;
             self.forget(long_ago);
             self.make_room(now)?;
             self.insert(key, turn.with);
             return Ok(turn);
         };
-        let turn = self.rate.ask(*arrival, cost, now, most)?;
-        *arrival = turn.with;
+        let turn = self.rate.ask(*used, cost, now, most)?;
+        used.arrival = turn.with;
         Ok(turn)
     }
 
     #[cold]
     fn insert(&mut self, key: u64, arrival: u64) {
-        self.arrivals.insert(key, arrival);
+        self.used.insert(key, Used { arrival, opens: 0 });
         self.idle_first.push(Reverse((arrival, key)));
     }
 
     #[cold]
     fn make_room(&mut self, now: u64) -> Result<(), Refusal> {
-        while self.arrivals.len() >= self.most {
+        while self.used.len() >= self.most {
             if let Step::NoneBefore(arrival) = self.step(now) {
                 return Err(Refusal::NoRoom(arrival.saturating_sub(now)));
             }
@@ -113,7 +113,7 @@ impl Store {
     fn step(&mut self, then: u64) -> Step {
         let Some(mut first) = self.idle_first.peek_mut() else { return Step::NoneBefore(Rate::LAST) };
         let Reverse((noted, key)) = *first;
-        let arrival = self.arrivals.get(&key).copied().unwrap_or(0);
+        let arrival = self.used.get(&key).map_or(0, |used| used.arrival);
         if arrival > noted {
             *first = Reverse((arrival, key));
             return Step::Corrected;
@@ -122,7 +122,7 @@ impl Store {
             return Step::NoneBefore(noted);
         }
         PeekMut::pop(first);
-        self.arrivals.remove(&key);
+        self.used.remove(&key);
         self.shrink();
         Step::Forgot
     }
@@ -130,29 +130,33 @@ impl Store {
     /// Gives memory back of which three quarters are unused.
     fn shrink(&mut self) {
         const SMALL: usize = 1024;
-        let wanted = self.arrivals.len().saturating_mul(2);
-        if self.arrivals.capacity() > SMALL.max(wanted.saturating_mul(2)) {
-            self.arrivals.shrink_to(wanted);
+        let wanted = self.used.len().saturating_mul(2);
+        if self.used.capacity() > SMALL.max(wanted.saturating_mul(2)) {
+            self.used.shrink_to(wanted);
             self.idle_first.shrink_to(wanted);
         }
     }
 
     /// Takes a turn back that was not used, if it is the last one that was taken of the key.
     pub(super) fn give_back(&mut self, key: u64, turn: &Turn) {
-        if let Some(arrival) = self.arrivals.get_mut(&key).filter(|arrival| **arrival == turn.with) {
-            *arrival = turn.without;
+        if let Some(used) = self.used.get_mut(&key).filter(|used| used.arrival == turn.with) {
+            used.arrival = turn.without.max(used.opens);
         }
     }
 
     pub(super) fn reconfigure(&mut self, rate: Rate, most: usize, now: u64) {
-        for arrival in self.arrivals.values_mut() {
-            *arrival = rate.take_over(self.rate, *arrival, now);
+        self.most = most;
+        if rate == self.rate {
+            return;
         }
-        self.idle_first = self.arrivals.iter().map(|(key, arrival)| Reverse((*arrival, *key))).collect();
-        (self.rate, self.most) = (rate, most);
+        for used in self.used.values_mut() {
+            *used = rate.take_over(self.rate, *used, now);
+        }
+        self.idle_first = self.used.iter().map(|(key, used)| Reverse((used.arrival, *key))).collect();
+        self.rate = rate;
     }
 
     pub(super) fn available(&self, key: u64, now: u64) -> u32 {
-        self.rate.available(self.arrivals.get(&key).copied().unwrap_or(0), now)
+        self.rate.available(self.used.get(&key).copied().unwrap_or_default(), now)
     }
 }
