@@ -1,10 +1,8 @@
 use std::convert::Infallible;
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::limit::Limit;
@@ -12,7 +10,7 @@ use super::permit::Permit;
 use super::place::Place;
 use super::shared::Shared;
 use crate::classify::in_service;
-use crate::clock::{arm, poll_elapsed, sleep_until};
+use crate::clock::BoxedTimer;
 use crate::error::Rejected;
 use crate::protocol::Claim;
 
@@ -121,22 +119,12 @@ impl<F, E> Begin<F, E> for Given<F> {
 pub struct Parked<B, L: Limit> {
     place: Place<L>,
     begin: B,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: BoxedTimer,
 }
 
 impl<B, L: Limit> Parked<B, L> {
     pub(super) const fn new(place: Place<L>, begin: B) -> Self {
-        Self { place, begin, timer: None }
-    }
-
-    fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let until = self.place.until();
-        let timer = self.timer.get_or_insert_with(|| {
-            let mut timer = Box::pin(sleep_until(until));
-            arm(timer.as_mut(), until);
-            timer
-        });
-        poll_elapsed(timer.as_mut(), cx)
+        Self { place, begin, timer: BoxedTimer::new() }
     }
 }
 
@@ -156,7 +144,7 @@ where
                 return Poll::Ready(begun.map(|inner| (inner, permit)));
             }
         }
-        ready!(self.poll_elapsed(cx));
+        ready!(self.timer.poll(cx, self.place.until()));
         Poll::Ready(Err(self.place.give_up().deliver()))
     }
 }

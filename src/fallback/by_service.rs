@@ -6,12 +6,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project::pin_project;
-use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::answer::{Answer, Reply};
 use super::failure::Failure;
-use crate::clock::{instant, instant_after, sleep_until};
+use crate::clock::{BoxedTimer, instant, instant_after};
 use crate::sync::{Mutex, lock};
 
 /// Answers with what another service answers; made by [`FallbackLayer::service`](super::FallbackLayer::service).
@@ -40,8 +39,13 @@ where
 
     fn answer(&self, kept: Kept, failure: Failure<T::Response, E>) -> Reply<T::Response, E, Self::Future> {
         let service = lock(&self.service).clone();
-        let serving =
-            Serving { call: None, request: Some(kept), service, patience: self.ready_within, timer: None };
+        let serving = Serving {
+            call: None,
+            request: Some(kept),
+            service,
+            patience: self.ready_within,
+            timer: BoxedTimer::new(),
+        };
         Reply::Later(serving, failure)
     }
 }
@@ -57,7 +61,7 @@ pub struct Serving<T: Service<Kept>, Kept> {
     service: T,
     patience: Duration,
     /// Ends the wait for its readiness, if it comes to that.
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: BoxedTimer,
 }
 
 impl<T: Service<Kept>, Kept> Future for Serving<T, Kept> {
@@ -71,12 +75,12 @@ impl<T: Service<Kept>, Kept> Future for Serving<T, Kept> {
                 Poll::Ready(Err(_)) => return Poll::Ready(None),
                 Poll::Pending if this.patience.is_zero() => return Poll::Ready(None),
                 Poll::Pending => {
-                    let end = || Box::pin(sleep_until(instant_after(instant(), *this.patience)));
-                    ready!(this.timer.get_or_insert_with(end).as_mut().poll(cx));
+                    let patience = *this.patience;
+                    ready!(this.timer.poll_once(cx, || instant_after(instant(), patience)));
                     return Poll::Ready(None);
                 }
             }
-            *this.timer = None;
+            this.timer.stop();
             let request = this.request.take().expect("it was there a moment ago");
             this.call.set(Some(this.service.call(request)));
         }

@@ -8,7 +8,7 @@ use super::policy::{Facts, Standard};
 use super::shared::Shared;
 use super::state::{Ended, Progress};
 use crate::budget::Budget;
-use crate::clock::{instant, instant_after, sleep_until};
+use crate::clock::{instant, instant_after, wait_until};
 use crate::config::InvalidConfig;
 use crate::mark::{Cause, Watched};
 use crate::protocol::{Judge, Judgement};
@@ -104,7 +104,7 @@ impl<P, J> RetryHandle<Standard<P, J>> {
             };
             drop(result);
             if !wait.is_zero() {
-                sleep_until(instant_after(instant(), wait)).await;
+                wait_until(instant_after(instant(), wait)).await;
             }
         }
     }
