@@ -3,6 +3,9 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
+#[path = "fallback/foreign.rs"]
+mod foreign;
+
 use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, pending, poll_fn, ready};

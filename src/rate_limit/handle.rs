@@ -29,7 +29,8 @@ impl RateLimitHandle {
     /// the new quota comes back at the rate of the old one, and until it has, no call begins.
     ///
     /// So between any two moments the calls that begin cost at most `burst + rate * T`, with the largest burst and the highest
-    /// rate of the quotas that were in force in between or gave a turn in between. The same quota again changes nothing.
+    /// rate of the quotas that were in force from when the first of them asked until the last begins. The same quota again
+    /// changes nothing.
     ///
     /// # Errors
     ///

@@ -98,23 +98,15 @@ impl Rate {
     /// Returns what is used of this rate when it takes the place of `old`, of which `used` was.
     pub(super) fn take_over(self, old: Self, used: Used, now: u64) -> Used {
         let last_turn = used.arrival.saturating_sub(old.burst);
-        let is_inherited = used.opens > now && used.opens >= last_turn;
         let opens = now.max(last_turn).max(used.opens);
         let Some(debt) = used.arrival.checked_sub(opens) else { return used };
-        let in_calls = old.convert(debt, self.interval).min(self.burst);
+        let scaled = u128::from(debt).saturating_mul(u128::from(self.interval));
+        let scaled = scaled.div_ceil(u128::from(old.interval.max(1)));
+        let in_calls = u64::try_from(scaled).unwrap_or(u64::MAX).min(self.burst);
         let room = u128::from(self.burst).saturating_mul(u128::from(old.interval));
         let room = u64::try_from(room / u128::from(self.interval.max(1))).unwrap_or(u64::MAX);
-        // Two changes at once, while turns of an earlier rate are still to come: when they have, the old rate is not in force.
-        let pace = if is_inherited { old.interval.max(self.interval) } else { old.interval };
-        let excess = old.convert(debt.saturating_sub(room), pace);
-        let opens = opens.saturating_add(excess).min(Self::LAST);
+        let opens = opens.saturating_add(debt.saturating_sub(room)).min(Self::LAST);
         Used { arrival: opens.saturating_add(in_calls).min(Self::LAST), opens }
-    }
-
-    /// The time that the calls which take up `nanos` of this rate take up at another interval; never less.
-    fn convert(self, nanos: u64, interval: u64) -> u64 {
-        let scaled = u128::from(nanos).saturating_mul(u128::from(interval));
-        u64::try_from(scaled.div_ceil(u128::from(self.interval.max(1)))).unwrap_or(u64::MAX)
     }
 
     /// The largest cost that may be paid now.

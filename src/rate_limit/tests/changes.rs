@@ -16,13 +16,13 @@ enum Step {
     Change(Rate),
 }
 
-/// A turn that was given, when it begins, and the quota that it was given under.
+/// A turn that was given: when it was asked for, and when it begins.
 #[derive(Clone, Copy, Debug)]
 struct Given {
     turn: Turn,
+    asked: u64,
     begin: u64,
     cost: u64,
-    quota: Rate,
 }
 
 fn any_quota() -> impl Strategy<Value = Rate> {
@@ -50,27 +50,20 @@ fn settings(rate: Rate) -> Settings {
 }
 
 /// The calls that begin between any two moments cost at most `burst + rate * T`, by the largest burst and the highest rate
-/// of the quotas that were in force in between, and of those under which these turns were given.
+/// of the quotas that were in force from when the first of them was asked for until the last begins.
 fn assert_keeps_quotas(given: &[Given], in_force: &[(u64, Rate)]) -> Result<(), TestCaseError> {
     for (first, last) in given.iter().flat_map(|first| given.iter().map(|last| (first.begin, last.begin))) {
         let within = given.iter().filter(|call| (first..=last).contains(&call.begin));
+        let Some(asked) = within.clone().map(|call| call.asked).min() else { continue };
         let until = in_force.iter().skip(1).map(|(from, _)| *from).chain([u64::MAX]);
-        let in_between = in_force
-            .iter()
-            .zip(until)
-            .filter(|((from, _), until)| *from <= last && *until >= first)
-            .map(|((_, quota), _)| *quota);
-        let of_turns = within.clone().map(|call| call.quota);
-        let quotas: Vec<Rate> = in_between.chain(of_turns).collect();
-        let (Some(interval), Some(burst)) = (
-            quotas.iter().map(|quota| quota.interval).min(),
-            quotas.iter().map(|quota| quota.burst / quota.interval).max(),
-        ) else {
-            continue;
-        };
+        let in_between = in_force.iter().zip(until);
+        let in_between = in_between.filter(|((from, _), until)| *from <= last && *until >= asked);
+        let quotas: Vec<Rate> = in_between.map(|((_, quota), _)| *quota).collect();
+        let interval = quotas.iter().map(|quota| quota.interval).min().unwrap_or(u64::MAX);
+        let burst = quotas.iter().map(|quota| quota.burst / quota.interval).max().unwrap_or(0);
         let cost: u64 = within.map(|call| call.cost).sum();
         prop_assert!(
-            cost.saturating_sub(burst) * interval <= last - first.min(last),
+            cost.saturating_sub(burst) * interval <= last - first,
             "{cost} between {first} and {last}, of {quotas:?}: {given:?}, {in_force:?}"
         );
     }
@@ -85,7 +78,7 @@ proptest! {
         steps in prop::collection::vec(any_step(), 0..60),
     ) {
         let quotas = quotas(first, is_keyed);
-        let (mut now, mut rate, mut given, mut in_force) = (0, first, Vec::<Given>::new(), vec![(0, first)]);
+        let (mut now, mut given, mut in_force) = (0, Vec::<Given>::new(), vec![(0, first)]);
         for step in steps {
             match step {
                 Step::Pause(pause) => now += pause,
@@ -94,7 +87,7 @@ proptest! {
                         prop_assert!(turn.wait <= most);
                         let begin = now + turn.wait;
                         prop_assert!(given.iter().all(|before| before.begin <= begin), "in the order of asking");
-                        given.push(Given { turn, begin, cost: u64::from(cost), quota: rate });
+                        given.push(Given { turn, asked: now, begin, cost: u64::from(cost) });
                     }
                 }
                 Step::Cancel => {
@@ -104,7 +97,6 @@ proptest! {
                 }
                 Step::Change(other) => {
                     quotas.reconfigure(&settings(other), now);
-                    rate = other;
                     in_force.push((now, other));
                 }
             }
