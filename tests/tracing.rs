@@ -4,6 +4,9 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
+#[path = "tracing/fallback.rs"]
+mod fallback;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{pending, ready};
