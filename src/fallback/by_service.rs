@@ -53,7 +53,7 @@ where
 struct Template<T>(Mutex<Option<T>>);
 
 impl<T> Template<T> {
-    const fn new(service: T) -> Self {
+    fn new(service: T) -> Self {
         Self(Mutex::new(Some(service)))
     }
 }

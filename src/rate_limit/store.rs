@@ -5,6 +5,10 @@
 //! only ever move on, so the key that is first in the heap by its present arrival is the first to become idle. What a call
 //! moves on is corrected in the heap when it comes up, and each such step was paid for by a call. While there is room a key
 //! stays for as long again as a burst takes to come back, so that one that is called often is not made anew each time.
+//!
+//! No call takes more than a few steps, whatever the others have left to do: when there is no room, one that needs some looks at
+//! 32 keys at most, and one of a known key at two. So a new key may be refused although one is idle, just after many that
+//! seemed to be have turned out not to be; each such call brings the answer nearer.
 
 #![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
 
@@ -44,6 +48,11 @@ impl Hasher for Hashed {
     }
 }
 
+/// How many keys a call looks at when it needs room for another.
+const MOST_STEPS: usize = 32;
+/// What a call is told that has looked at so many and found none: there may be room as soon as others have looked.
+const SOON: u64 = 1_000_000;
+
 /// What a step of the search for idle keys came upon.
 enum Step {
     Forgot,
@@ -66,6 +75,14 @@ impl Store {
         self.used.capacity().max(self.idle_first.capacity())
     }
 
+    /// How many keys the heap knows too early an arrival of.
+    #[cfg(all(test, not(stanchion_loom)))]
+    pub(super) fn stale(&self) -> usize {
+        let is_stale =
+            |(noted, key): (u64, u64)| self.used.get(&key).is_some_and(|used| used.arrival > noted);
+        self.idle_first.iter().filter(|Reverse(first)| is_stale(*first)).count()
+    }
+
     #[inline]
     pub(super) fn take(&mut self, key: u64, cost: u32, now: u64, most: u64) -> Result<Turn, Refusal> {
         // What has long been idle goes, little by little, so that no call waits for much of it. Not what is only just idle:
@@ -81,6 +98,9 @@ impl Store {
         };
         let turn = self.rate.ask(*used, cost, now, most)?;
         used.arrival = turn.with;
+        if self.used.len() >= self.most {
+            self.correct(now);
+        }
         Ok(turn)
     }
 
@@ -92,12 +112,33 @@ impl Store {
 
     #[cold]
     fn make_room(&mut self, now: u64) -> Result<(), Refusal> {
-        while self.used.len() >= self.most {
+        for _ in 0..MOST_STEPS {
+            if self.used.len() < self.most {
+                return Ok(());
+            }
             if let Step::NoneBefore(arrival) = self.step(now) {
                 return Err(Refusal::NoRoom(arrival.saturating_sub(now)));
             }
         }
-        Ok(())
+        match self.idle_first.peek() {
+            _ if self.used.len() < self.most => Ok(()),
+            Some(Reverse((noted, _))) if *noted > now => Err(Refusal::NoRoom(noted.saturating_sub(now))),
+            _ => Err(Refusal::NoRoom(SOON)),
+        }
+    }
+
+    /// Corrects what is noted of keys that seem to be idle and are not. Where there is no room, each call of a known key does so
+    /// for more than it moves on itself, so that a new one need not look at all of them.
+    #[cold]
+    fn correct(&mut self, now: u64) {
+        for _ in 0..2 {
+            let Some(mut first) = self.idle_first.peek_mut() else { return };
+            let Reverse((noted, key)) = *first;
+            match self.used.get(&key) {
+                Some(used) if noted <= now && used.arrival > noted => *first = Reverse((used.arrival, key)),
+                _ => return,
+            }
+        }
     }
 
     /// Looks for a key that has been idle since `then`.

@@ -22,6 +22,7 @@ use super::word::Word;
 use super::{Quota, RateLimitConfig};
 
 mod changes;
+mod crowd;
 
 /// All calls, with when they begin and what time they take up.
 #[derive(Clone, Debug, Default)]
