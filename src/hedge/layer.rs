@@ -128,7 +128,7 @@ impl<P, J> HedgeLayer<P, J> {
                     Action::NotReady,
                 ],
                 attempts: true,
-                budget: Some(self.budget.share()),
+                budget: Some(&self.budget),
                 ..Vocabulary::new("hedge", &[])
             };
             let telemetry = Telemetry::new(&vocabulary, self.name, &self.observers);
