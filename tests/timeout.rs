@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock, and its services take time")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
+#[path = "timeout/names.rs"]
+mod names;
 #[path = "timeout/readiness.rs"]
 mod readiness;
 

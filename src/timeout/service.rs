@@ -46,17 +46,18 @@ impl<S, P> Timeout<S, P> {
         }
         self.wait = None;
         match self.inner.poll_ready(cx) {
-            Poll::Pending => self.poll_new(cx, now),
+            Poll::Pending => self.poll_new(cx),
             is_ready => is_ready,
         }
     }
 
     /// Polls a service that was just found not ready.
     #[cold]
-    fn poll_new<Req>(&mut self, cx: &Context<'_>, now: Instant) -> Poll<Result<(), S::Error>>
+    fn poll_new<Req>(&mut self, cx: &Context<'_>) -> Poll<Result<(), S::Error>>
     where
         S: Service<Req>,
     {
+        let now = instant();
         self.wait = self.begin_to_wait(now);
         self.poll_wait(cx, now)
     }
@@ -149,13 +150,14 @@ where
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        if self.wait.is_none() {
-            return match self.inner.poll_ready(cx) {
-                Poll::Pending => self.poll_new(cx, instant()),
-                is_ready => is_ready,
-            };
+        if self.wait.is_some() {
+            return self.poll_again(cx);
         }
-        self.poll_again(cx)
+        match self.inner.poll_ready(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => self.poll_new(cx),
+        }
     }
 
     // Always, since the compiler takes it for too large, and copies the future then; it is half of what the layer costs.
