@@ -88,6 +88,7 @@ pub struct Budget {
 struct Shared {
     bucket: Bucket,
     clock: Clock,
+    config: BudgetConfig,
 }
 
 /// What an extra call is for, which decides its price.
@@ -108,7 +109,6 @@ impl Budget {
     /// If `config` is not valid. Use [`try_new`](Self::try_new) for one that is not written in the source.
     #[must_use]
     #[track_caller]
-    #[allow(clippy::needless_pass_by_value, reason = "plain data")]
     pub fn new(config: BudgetConfig) -> Self {
         valid(Self::try_new(config))
     }
@@ -118,16 +118,21 @@ impl Budget {
     /// # Errors
     ///
     /// If `config` is not valid.
-    #[allow(clippy::needless_pass_by_value, reason = "plain data")]
     pub fn try_new(config: BudgetConfig) -> Result<Self, InvalidConfig> {
         let bucket = Bucket::new(Settings::new(&config)?);
-        Ok(Self { shared: Some(Arc::new(Shared { bucket, clock: Clock::start() })) })
+        Ok(Self { shared: Some(Arc::new(Shared { bucket, clock: Clock::start(), config })) })
     }
 
     /// A budget that is never used up. For tests, and where something else bounds the extra calls.
     #[must_use]
     pub const fn unlimited() -> Self {
         Self { shared: None }
+    }
+
+    /// Returns the configuration; `None` if it is unlimited.
+    #[must_use]
+    pub fn config(&self) -> Option<BudgetConfig> {
+        self.shared.as_ref().map(|shared| shared.config.clone())
     }
 
     /// Counts a call: its first attempt, and no other one. Reads no clock, and writes nothing while the budget

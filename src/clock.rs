@@ -9,10 +9,11 @@
 use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
+use pin_project::pin_project;
 use tokio::time::{Instant, Sleep};
 
 use crate::sync::stripe;
@@ -49,20 +50,89 @@ pub(crate) fn instant_after(instant: Instant, duration: Duration) -> Instant {
     instant.checked_add(duration.min(FAR)).unwrap_or(instant)
 }
 
-/// A timer that fires at `at`.
-pub(crate) fn sleep_until(at: Instant) -> Sleep {
-    tokio::time::sleep_until(at)
+/// The timer of every wait in this crate. It is made when it is first asked, and allocates nothing.
+///
+/// Unlike tokio's own it also fires in a task that has used up its budget, in which nothing of tokio's is ready: such a task
+/// may be in that state whenever it is polled, beside a service that reads what is always there. tokio's would not even begin to
+/// run there, since it does so when it is first polled within a budget.
+#[pin_project]
+#[derive(Debug, Default)]
+pub(crate) struct Timer {
+    #[pin]
+    sleep: Option<Sleep>,
 }
 
-/// Ready when `timer` is over. Unlike the timer itself also in a task that has used up its budget, in which nothing of
-/// tokio's is ready: for timers that end what would go on like that. They need to be [armed](arm).
-pub(crate) fn poll_elapsed(mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
-    if timer.as_mut().poll(cx).is_ready() || timer.is_elapsed() { Poll::Ready(()) } else { Poll::Pending }
+impl Timer {
+    #[inline]
+    pub(crate) const fn new() -> Self {
+        Self { sleep: None }
+    }
+
+    /// Returns ready at `at`, and up to a millisecond later. It may be asked for another moment each time.
+    pub(crate) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
+        let mut sleep = self.project().sleep;
+        if sleep.is_none() {
+            sleep.set(Some(tokio::time::sleep_until(at)));
+            // A new one begins to run when it is polled within a budget; one that is reset, at once.
+            sleep.as_mut().as_pin_mut().expect("it was set just now").reset(at);
+        }
+        let mut sleep = sleep.as_pin_mut().expect("it is set");
+        if sleep.deadline() != at {
+            sleep.as_mut().reset(at);
+        }
+        if sleep.as_mut().poll(cx).is_ready() || sleep.is_elapsed() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Returns ready at the moment that `at` told when this was first asked.
+    pub(crate) fn poll_once(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        at: impl FnOnce() -> Instant,
+    ) -> Poll<()> {
+        let at = self.sleep.as_ref().map_or_else(at, Sleep::deadline);
+        self.poll(cx, at)
+    }
+
+    /// Whether it has been asked, and not been stopped since.
+    pub(crate) const fn is_armed(&self) -> bool {
+        self.sleep.is_some()
+    }
+
+    /// Forgets the moment that it was asked for.
+    pub(crate) fn stop(self: Pin<&mut Self>) {
+        self.project().sleep.set(None);
+    }
 }
 
-/// Lets `timer` fire at `at`. A new one would begin to run only once it is polled within a budget.
-pub(crate) fn arm(timer: Pin<&mut Sleep>, at: Instant) {
-    timer.reset(at);
+/// A [`Timer`] in a box that is made when it is first asked: for what few calls get to, or where it would move.
+#[derive(Debug, Default)]
+pub(crate) struct BoxedTimer(Option<Pin<Box<Timer>>>);
+
+impl BoxedTimer {
+    pub(crate) const fn new() -> Self {
+        Self(None)
+    }
+
+    /// As [`Timer::poll`].
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
+        self.0.get_or_insert_default().as_mut().poll(cx, at)
+    }
+
+    /// As [`Timer::poll_once`].
+    pub(crate) fn poll_once(&mut self, cx: &mut Context<'_>, at: impl FnOnce() -> Instant) -> Poll<()> {
+        self.0.get_or_insert_default().as_mut().poll_once(cx, at)
+    }
+
+    /// Forgets the moment that it was asked for, and the box.
+    pub(crate) fn stop(&mut self) {
+        self.0 = None;
+    }
+}
+
+/// Waits until `at`.
+pub(crate) async fn wait_until(at: Instant) {
+    let mut timer = pin!(Timer::new());
+    std::future::poll_fn(|cx| timer.as_mut().poll(cx, at)).await;
 }
 
 /// A duration in nanoseconds, saturating at 584 years.
@@ -122,11 +192,10 @@ impl Clock {
         Timestamp(nanos(instant.saturating_duration_since(self.origin)))
     }
 
-    /// A timer that fires at `at`, or in thirty years if that is sooner: counted from now and not
-    /// from the origin, or every timer of a clock that is older would be over at once.
-    pub(crate) fn sleep_until(&self, at: Timestamp) -> Sleep {
-        let now = Instant::now();
-        sleep_until(instant_after(now, at.since(self.at(now))))
+    /// The instant of a reading; thirty years from now if it is too far away to be one.
+    pub(crate) fn instant(&self, at: Timestamp) -> Instant {
+        let instant = self.origin.checked_add(Duration::from_nanos(at.0));
+        instant.unwrap_or_else(|| instant_after(Instant::now(), Duration::MAX))
     }
 }
 

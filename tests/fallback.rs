@@ -5,6 +5,8 @@
 
 #[path = "support/fault.rs"]
 mod fault;
+#[path = "fallback/foreign.rs"]
+mod foreign;
 
 use std::cell::Cell;
 use std::fmt;
@@ -693,46 +695,4 @@ fallback_actions_total{name=\"items\",action=\"no_fallback\"} 1
 fallback_actions_total{name=\"items\",action=\"served_stale\"} 1
 fallback_actions_total{name=\"prices\",action=\"fell_back\"} 2";
     assert_eq!(counted(), after);
-}
-
-#[cfg(feature = "tracing")]
-#[tokio::test(start_paused = true)]
-async fn the_log_has_one_line_for_each_fallback_at_debug() {
-    let lines = Arc::new(Mutex::new(Vec::new()));
-    let written = Arc::clone(&lines);
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::DEBUG)
-        .without_time()
-        .with_ansi(false)
-        .with_writer(move || Lines(Arc::clone(&written)))
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-    let service = stale(StaleConfig::new()).name("items").layer(items());
-    for end in [failed(), Ok(1), failed()] {
-        let _ = service.clone().oneshot((4, end)).await;
-        advance(SECOND).await;
-    }
-    let text = String::from_utf8(lines.lock().unwrap().clone()).unwrap();
-    let lines: Vec<_> = text.lines().map(str::trim).collect();
-    assert_eq!(
-        lines,
-        [
-            "DEBUG stanchion: no_fallback module=\"fallback\" name=\"items\" action=\"no_fallback\" attempt=0 wait=0ns",
-            "DEBUG stanchion: served_stale module=\"fallback\" name=\"items\" action=\"served_stale\" age=1s",
-        ]
-    );
-}
-
-#[cfg(feature = "tracing")]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-#[cfg(feature = "tracing")]
-impl std::io::Write for Lines {
-    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(text)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }

@@ -678,14 +678,12 @@ async fn every_series_exists_from_the_start_under_its_stable_name() {
             actions.iter().map(|action| series("actions_total", "action", action)).collect();
         let outcomes = ["cancelled", "failure", "ignored", "success"];
         all.extend(outcomes.iter().map(|outcome| series("attempts_total", "outcome", outcome)));
-        all.push(format!("stanchion_hedge_budget_balance_ratio{{name=\"inventory\"}} {budget}"));
+        all.push("stanchion_hedge_budget_cap{name=\"inventory\"} 10".to_owned());
+        all.push(format!("stanchion_hedge_budget_tokens{{name=\"inventory\"}} {budget}"));
         all
     };
-    assert_eq!(series(), expected(&[], "1"));
+    assert_eq!(series(), expected(&[], "10"));
     let script = Script::new([after(LONG, Ok("a")), after(SOME, Ok("b"))]);
     call(&mut layer.layer(script), Request::default()).await.0.unwrap();
-    assert_eq!(
-        series(),
-        expected(&[("hedged", 1), ("hedge_won", 1), ("success", 1), ("cancelled", 1)], "0.9")
-    );
+    assert_eq!(series(), expected(&[("hedged", 1), ("hedge_won", 1), ("success", 1), ("cancelled", 1)], "9"));
 }

@@ -6,6 +6,8 @@
 
 #[path = "support/fault.rs"]
 mod fault;
+#[path = "metrics/budget.rs"]
+mod budget;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -380,7 +382,8 @@ const RETRY_SERIES: &[&str] = &[
     "stanchion_retry_attempts_total outcome=failure",
     "stanchion_retry_attempts_total outcome=ignored",
     "stanchion_retry_attempts_total outcome=success",
-    "stanchion_retry_budget_balance_ratio ",
+    "stanchion_retry_budget_cap ",
+    "stanchion_retry_budget_tokens ",
     "stanchion_retry_rejections_total reason=not_ready",
 ];
 
@@ -396,7 +399,7 @@ async fn every_series_of_a_retry_layer_exists_before_the_first_call() {
     let series = series("retry names").await;
     assert_eq!(series.keys().map(String::as_str).collect::<Vec<_>>(), RETRY_SERIES);
     for (name, value) in &series {
-        assert_eq!(*value, if name.contains("budget_balance") { 1.0 } else { 0.0 }, "{name}");
+        assert_eq!(*value, if name.ends_with(' ') { 4.0 } else { 0.0 }, "{name}");
     }
     let text = scraped().await;
     for name in RETRY_SERIES {
@@ -440,6 +443,7 @@ async fn what_retries_do_can_be_read_from_their_metrics() {
             ("stanchion_retry_attempts_total outcome=failure", 6.0),
             ("stanchion_retry_attempts_total outcome=ignored", 1.0),
             ("stanchion_retry_attempts_total outcome=success", 2.0),
+            ("stanchion_retry_budget_cap", 4.0),
         ],
     );
 }
@@ -458,7 +462,7 @@ async fn a_call_that_is_given_up_between_two_attempts_is_counted_by_its_reason()
     let series = series(NAME).await;
     assert_eq!(series["stanchion_retry_rejections_total reason=not_ready"], 1.0);
     assert_eq!(series["stanchion_retry_actions_total action=not_ready"], 1.0);
-    assert_eq!(series["stanchion_retry_budget_balance_ratio "], 0.75);
+    assert_eq!(series["stanchion_retry_budget_tokens "], 3.0);
 }
 
 #[tokio::test(start_paused = true)]

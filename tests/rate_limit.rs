@@ -286,7 +286,12 @@ async fn a_new_quota_counts_what_was_used_of_the_old_one() {
     assert_eq!(handle.available(), 15, "and not ten minutes later");
     assert!(handle.try_take(15).is_ok());
     handle.reconfigure(Quota::per_minute(1).burst(2)).unwrap();
-    assert_eq!(handle.try_take(1).unwrap_err().retry_after(), Some(60 * SECOND), "a burst at most");
+    let excess = Some(60 * SECOND + 13 * MS);
+    assert_eq!(
+        handle.try_take(1).unwrap_err().retry_after(),
+        excess,
+        "what exceeds the burst comes back as it did"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -299,7 +304,28 @@ async fn calls_that_wait_keep_their_time_when_the_quota_changes() {
     layer.handle().reconfigure(Quota::per_minute(1)).unwrap();
     assert!(waits.await.is_ok());
     assert_eq!(began.elapsed(), 100 * MS);
-    assert_eq!(refusal(&mut service, 3).await.retry_after(), Some(60 * SECOND - 100 * MS));
+    assert_eq!(refusal(&mut service, 3).await.retry_after(), Some(60 * SECOND));
+}
+
+/// The client always has ten seconds' worth of calls waiting.
+#[tokio::test(start_paused = true)]
+async fn a_reload_of_the_same_quota_lets_no_call_through_that_was_not_due() {
+    let config = RateLimitConfig::new(ten_per_second(1)).max_wait(10 * SECOND);
+    let layer = by_caller(config.clone()).waits();
+    let served = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&served);
+    let mut service = layer.layer(service_fn(move |_: From| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        ready(Ok::<_, Failure>(()))
+    }));
+    for _ in 0..5 {
+        for _ in 0..200 {
+            tokio::spawn(service.ready().await.unwrap().call(From("a")));
+        }
+        tokio::time::sleep(2 * SECOND).await;
+        layer.handle().reconfigure(config.clone()).unwrap();
+    }
+    assert!((100..=101).contains(&served.load(Ordering::Relaxed)));
 }
 
 #[tokio::test(start_paused = true)]

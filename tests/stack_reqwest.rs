@@ -31,7 +31,7 @@ struct OverReqwest;
 /// A request has no place for a deadline and the number of the attempt.
 impl Carry<Request> for OverReqwest {
     fn timeouts(&self, request: &Request) -> Timeouts {
-        Timeouts { total: request.timeout().copied(), attempt: None }
+        Timeouts::new().total(request.timeout().copied())
     }
 
     fn is_idempotent(&self, request: &Request) -> bool {

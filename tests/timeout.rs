@@ -5,6 +5,10 @@
 
 #[path = "support/fault.rs"]
 mod fault;
+#[path = "timeout/names.rs"]
+mod names;
+#[path = "timeout/readiness.rs"]
+mod readiness;
 
 use std::future::{Future, pending, poll_fn, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -658,8 +662,8 @@ async fn time_between_readiness_and_call_is_the_callers_own() {
     for (takes, is_in_time) in [(300 * MS, true), (500 * MS, false)] {
         let mut service = with_readiness(600 * MS);
         is_ready(&mut service).await;
-        advance(3_600 * SECOND).await;
         is_ready(&mut service).await;
+        advance(3_600 * SECOND).await;
         let result = service.call(Query::of(takes)).await;
         assert_eq!(result.is_ok(), is_in_time, "{result:?}");
     }
@@ -667,11 +671,12 @@ async fn time_between_readiness_and_call_is_the_callers_own() {
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_is_ready_too_late_is_not_called() {
-    let mut service = with_readiness(1_500 * MS);
+    let mut service = with_readiness(1_050 * MS);
     let mut waiting = task::spawn(());
     assert_pending!(waiting.enter(|cx, _| Service::<Query>::poll_ready(&mut service, cx)));
-    advance(2 * SECOND).await;
-    is_ready(&mut service).await;
+    advance(SECOND).await;
+    assert!(assert_ready!(waiting.enter(|cx, _| Service::<Query>::poll_ready(&mut service, cx))).is_ok());
+    advance(60 * SECOND).await;
     let result = service.call(Query::default()).await;
     assert_refused(result, "outer", Reason::TotalTimeout, SECOND);
     assert_eq!(service.get_ref().calls, 0);
@@ -680,12 +685,12 @@ async fn a_service_that_is_ready_too_late_is_not_called() {
 
 #[tokio::test(start_paused = true)]
 async fn who_was_told_that_waiting_is_over_is_told_so_again() {
-    let mut service = with_readiness(1_500 * MS);
+    let mut service = with_readiness(1_050 * MS);
     for _ in 0..3 {
         is_ready(&mut service).await;
     }
     // By now it is ready, but too late for this call.
-    advance(SECOND).await;
+    advance(60 * MS).await;
     is_ready(&mut service).await;
     let result = service.call(Query::default()).await;
     assert_refused(result, "outer", Reason::TotalTimeout, SECOND);
@@ -728,7 +733,7 @@ async fn a_request_that_asks_for_more_cannot_have_been_waited_for_any_longer() {
 
 #[tokio::test(start_paused = true)]
 async fn waiting_ends_with_an_error_of_the_service() {
-    /// Busy, broken, busy and ready, each for one poll.
+    /// Busy for two polls, broken, busy for two, and ready. When it is first found busy it is polled once more.
     #[derive(Debug)]
     struct Moody(u32);
 
@@ -740,8 +745,8 @@ async fn waiting_ends_with_an_error_of_the_service() {
         fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
             self.0 += 1;
             match self.0 {
-                2 => Poll::Ready(Err(Error::Inner(Fault("broken")))),
-                1 | 3 => Poll::Pending,
+                3 => Poll::Ready(Err(Error::Inner(Fault("broken")))),
+                1 | 2 | 4 | 5 => Poll::Pending,
                 _ => Poll::Ready(Ok(())),
             }
         }
@@ -790,9 +795,9 @@ async fn a_service_that_spends_the_budget_while_it_is_waited_for_is_given_up() {
     let config = TimeoutConfig::new().limit(Limit::Fixed(SECOND)).includes_readiness(true);
     let mut service = TimeoutLayer::new(config).name("outer").layer(Spends);
     let waiting = tokio::spawn(async move { call(&mut service, ()).await });
-    for _ in 0..5 {
+    for _ in 0..12 {
         tokio::task::yield_now().await;
-        advance(SECOND).await;
+        advance(SECOND / 10).await;
     }
     assert!(waiting.is_finished(), "the timer was not heard");
     assert_refused(waiting.await.unwrap(), "outer", Reason::TotalTimeout, SECOND);

@@ -100,7 +100,7 @@ async fn a_request_may_ask_for_another_limit() {
     let seen = Arc::default();
     let mut service = after(SECOND).layer(backend::<Full<Bytes>>(YEAR, &seen));
     let mut request = Request::new(Full::default());
-    request.extensions_mut().insert(Timeouts { total: Some(5 * SECOND), attempt: None });
+    request.extensions_mut().insert(Timeouts::new().total(5 * SECOND));
     let began = Instant::now();
     let error = call(&mut service, request).await.unwrap_err();
     assert_eq!(error.rejected().unwrap().limit(), Some(5 * SECOND));

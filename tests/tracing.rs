@@ -6,6 +6,8 @@
 
 #[path = "support/fault.rs"]
 mod fault;
+#[path = "tracing/fallback.rs"]
+mod fallback;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -11,6 +11,7 @@
     reason = "a test may fail"
 )]
 
+mod boundaries;
 mod hostile;
 mod lessons;
 mod measuring;

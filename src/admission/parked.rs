@@ -1,10 +1,8 @@
 use std::convert::Infallible;
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::limit::Limit;
@@ -12,7 +10,7 @@ use super::permit::Permit;
 use super::place::Place;
 use super::shared::Shared;
 use crate::classify::in_service;
-use crate::clock::{arm, poll_elapsed, sleep_until};
+use crate::clock::{BoxedTimer, instant};
 use crate::error::{CarryRejected, Rejected};
 use crate::protocol::Claim;
 
@@ -121,30 +119,21 @@ impl<F, E> Begin<F, E> for Given<F> {
 pub struct Parked<B, L: Limit> {
     place: Place<L>,
     begin: B,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: BoxedTimer,
 }
 
 impl<B, L: Limit> Parked<B, L> {
     pub(super) const fn new(place: Place<L>, begin: B) -> Self {
-        Self { place, begin, timer: None }
+        Self { place, begin, timer: BoxedTimer::new() }
     }
 
     /// Ready when the call has waited for too long, or when it is time to look again for permits
     /// that were granted and not claimed: nobody else may come to notice them.
     fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<Elapsed> {
-        let until = self.place.until();
-        let timer = self.timer.get_or_insert_with(|| {
-            let at = self.place.looks_at();
-            let mut timer = Box::pin(sleep_until(at));
-            arm(timer.as_mut(), at);
-            timer
-        });
-        ready!(poll_elapsed(timer.as_mut(), cx));
-        if timer.deadline() >= until {
-            return Poll::Ready(Elapsed::Over);
-        }
-        arm(timer.as_mut(), self.place.looks_at());
-        Poll::Ready(Elapsed::Look)
+        let Self { place, timer, .. } = self;
+        ready!(timer.poll_once(cx, || place.looks_at()));
+        timer.stop();
+        Poll::Ready(if instant() >= place.until() { Elapsed::Over } else { Elapsed::Look })
     }
 }
 

@@ -21,6 +21,8 @@ use super::config::Settings;
 use super::{Budget, BudgetConfig, Cost};
 use crate::clock::Timestamp;
 
+mod config;
+
 const SECOND: u64 = 1_000_000_000;
 const TOKEN: u64 = Settings::TOKEN;
 const START: Timestamp = Timestamp(0);

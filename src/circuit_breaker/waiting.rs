@@ -1,28 +1,24 @@
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-
-use tokio::time::Sleep;
 
 use super::pass::{Refusal, Verdict};
 use super::permit::Permit;
 use super::shared::Shared;
 use super::waiters::Place;
-use crate::clock::Timestamp;
+use crate::clock::BoxedTimer;
 
 /// Waits for a circuit to let a call through: for its time to come, or for somebody to change it.
 #[derive(Debug)]
 pub(super) struct Waiting {
     shared: Arc<Shared>,
     place: Place,
-    timer: Option<(Timestamp, Pin<Box<Sleep>>)>,
+    timer: BoxedTimer,
 }
 
 impl Waiting {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        Self { shared: Arc::clone(shared), place: Place::default(), timer: None }
+        Self { shared: Arc::clone(shared), place: Place::default(), timer: BoxedTimer::new() }
     }
 
     /// A permit for a trial call, or none if the circuit lets all calls through by now.
@@ -47,22 +43,13 @@ impl Waiting {
                 Err(Refusal::Recovering) => return Poll::Ready(None),
             };
             let until = now.get().after(Duration::from_nanos(wait));
-            if wait == Refusal::ENDLESS || self.poll_timer(until, cx).is_pending() {
+            if wait == Refusal::ENDLESS || self.timer.poll(cx, self.shared.clock.instant(until)).is_pending()
+            {
                 return Poll::Pending;
             }
         }
     }
 
-    fn poll_timer(&mut self, until: Timestamp, cx: &mut Context<'_>) -> Poll<()> {
-        if self.timer.as_ref().is_none_or(|(at, _)| *at != until) {
-            self.timer = Some((until, Box::pin(self.shared.clock.sleep_until(until))));
-        }
-        let Some((_, sleep)) = &mut self.timer else { return Poll::Pending };
-        let fired = sleep.as_mut().poll(cx);
-        if fired.is_ready() {
-            self.timer = None;
-        }
-        fired
     }
 }
 

@@ -6,25 +6,22 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project::pin_project;
-use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::answer::{Answer, Reply};
 use super::failure::Failure;
-use crate::clock::{instant, instant_after, sleep_until};
+use crate::clock::{BoxedTimer, instant, instant_after};
 use crate::sync::{Mutex, lock};
 
 /// Answers with what another service answers; made by [`FallbackLayer::service`](super::FallbackLayer::service).
 pub struct ByService<T> {
-    /// Cloned when a call has failed and not before, so that a good one does not pay for it. Behind a lock, so that a
-    /// service need not be `Sync`.
-    service: Arc<Mutex<T>>,
+    service: Arc<Template<T>>,
     ready_within: Duration,
 }
 
 impl<T> ByService<T> {
     pub(super) fn new(service: T) -> Self {
-        Self { service: Arc::new(Mutex::new(service)), ready_within: Duration::from_secs(1) }
+        Self { service: Arc::new(Template::new(service)), ready_within: Duration::from_secs(1) }
     }
 
     pub(super) fn ready_within(&self, wait: Duration) -> Self {
@@ -39,10 +36,69 @@ where
     type Future = Serving<T, Kept>;
 
     fn answer(&self, kept: Kept, failure: Failure<T::Response, E>) -> Reply<T::Response, E, Self::Future> {
-        let service = lock(&self.service).clone();
-        let serving =
-            Serving { call: None, request: Some(kept), service, patience: self.ready_within, timer: None };
+        let serving = Serving {
+            call: None,
+            request: Some(kept),
+            source: Source::Template(Arc::clone(&self.service)),
+            patience: self.ready_within,
+            timer: BoxedTimer::new(),
+        };
         Reply::Later(serving, failure)
+    }
+}
+
+/// What the service of each call is cloned from, when a call has failed and not before, so that a good one does not pay for it.
+/// Behind a lock, so that a service need not be `Sync`. It is taken out of the lock to be cloned, since that is foreign code, and may
+/// need the fallback itself.
+struct Template<T>(Mutex<Option<T>>);
+
+impl<T> Template<T> {
+    fn new(service: T) -> Self {
+        Self(Mutex::new(Some(service)))
+    }
+}
+
+impl<T: Clone> Template<T> {
+    /// A clone; pending while another call makes one.
+    fn poll_clone(&self, cx: &Context<'_>) -> Poll<T> {
+        let taken = lock(&self.0).take();
+        let Some(service) = taken else {
+            // As long as a clone takes: not worth a list of those who wait.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        };
+        let borrowed = Borrowed { service: Some(service), from: self };
+        borrowed.service.clone().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+/// Goes back where it was taken from, also if its clone panics.
+struct Borrowed<'a, T> {
+    service: Option<T>,
+    from: &'a Template<T>,
+}
+
+impl<T> Drop for Borrowed<'_, T> {
+    fn drop(&mut self) {
+        *lock(&self.from.0) = self.service.take();
+    }
+}
+
+enum Source<T> {
+    Template(Arc<Template<T>>),
+    Own(T),
+}
+
+impl<T: Clone> Source<T> {
+    fn poll_own(&mut self, cx: &Context<'_>) -> Poll<&mut T> {
+        if let Self::Template(template) = self {
+            let own = ready!(template.poll_clone(cx));
+            *self = Self::Own(own);
+        }
+        match self {
+            Self::Own(service) => Poll::Ready(service),
+            Self::Template(_) => Poll::Pending,
+        }
     }
 }
 
@@ -54,31 +110,32 @@ pub struct Serving<T: Service<Kept>, Kept> {
     call: Option<T::Future>,
     /// Until it is called with it.
     request: Option<Kept>,
-    service: T,
+    source: Source<T>,
     patience: Duration,
     /// Ends the wait for its readiness, if it comes to that.
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: BoxedTimer,
 }
 
-impl<T: Service<Kept>, Kept> Future for Serving<T, Kept> {
+impl<T: Service<Kept> + Clone, Kept> Future for Serving<T, Kept> {
     type Output = Option<T::Response>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if this.request.is_some() {
-            match this.service.poll_ready(cx) {
+            let service = ready!(this.source.poll_own(cx));
+            match service.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(None),
                 Poll::Pending if this.patience.is_zero() => return Poll::Ready(None),
                 Poll::Pending => {
-                    let end = || Box::pin(sleep_until(instant_after(instant(), *this.patience)));
-                    ready!(this.timer.get_or_insert_with(end).as_mut().poll(cx));
+                    let patience = *this.patience;
+                    ready!(this.timer.poll_once(cx, || instant_after(instant(), patience)));
                     return Poll::Ready(None);
                 }
             }
-            *this.timer = None;
+            this.timer.stop();
             let request = this.request.take().expect("it was there a moment ago");
-            this.call.set(Some(this.service.call(request)));
+            this.call.set(Some(service.call(request)));
         }
         let call = this.call.as_pin_mut().expect("a future is not polled after it was ready");
         call.poll(cx).map(Result::ok)

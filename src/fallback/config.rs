@@ -37,7 +37,12 @@ impl StaleConfig {
         self
     }
 
-    pub(super) fn validate(&self) -> Result<(), InvalidConfig> {
+    /// Checks every field.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first field that is out of its range.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
         const MOST: u32 = 1_000_000;
         if self.max_age.is_zero() {
             return Err(InvalidConfig::new("max_age", self.max_age, "above 0 s"));

@@ -77,8 +77,9 @@
 //! each with a lock and a share of the room of its own, so that some places may still be free when the first answer has to go.
 //!
 //! It costs each good call that has a key a clone of the answer, a reading of the clock, and a lock for as long as it takes
-//! to exchange two answers. No memory is allocated for that, but for a key that has no answer yet while there is room. For a
-//! failed call the answer is cloned under the lock; where that takes long, hold an `Arc`.
+//! to exchange two answers. No memory is allocated for that, but for a key that has no answer yet while there is room, and for
+//! one whose answer is being given at that moment. Keys are compared and answers cloned outside of the lock, by several
+//! callers at a time: a layer that threads share needs both to be `Sync`.
 //!
 //! # Readiness
 //!

@@ -69,9 +69,10 @@ impl<Key: Hash + Eq, Res: Clone> Answers<Key, Res> {
 
     pub(super) fn get(&self, key: &Key) -> Option<(Res, Duration)> {
         let hash = self.hasher.hash_one(key);
-        let part = lock(self.part(hash)?);
-        let (answer, age) = part.get(hash, key, self.clock.now())?;
-        Some((answer.clone(), age))
+        let now = self.clock.now();
+        let (held, age) = lock(self.part(hash)?).get(hash, now)?;
+        let (stored, answer) = &*held;
+        (stored == key).then(|| (answer.clone(), age))
     }
 }
 

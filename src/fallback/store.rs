@@ -1,9 +1,13 @@
 //! The last answers, one for each key: so many at most, and none that is too old. Given the time.
+//!
+//! It runs under a lock, so nothing of the user's runs in it: keys are compared and answers cloned by those who look one up,
+//! each of whom holds a reference until it is done.
 
 #![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
 
 use std::collections::HashMap;
 use std::mem;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -28,21 +32,21 @@ pub(super) struct Store<Key, Res> {
 #[derive(Debug)]
 struct Slot<Key, Res> {
     hash: u64,
-    key: Key,
-    answer: Res,
+    held: Arc<(Key, Res)>,
     at: Timestamp,
     /// The slots that were stored before and after it.
     older: usize,
     newer: usize,
 }
 
-impl<Key: Eq, Res> Store<Key, Res> {
-    /// The answer for `key`, and its age at `now`.
-    pub(super) fn get(&self, hash: u64, key: &Key, now: Timestamp) -> Option<(&Res, Duration)> {
-        let slot = self.slots.get(*self.places.get(&hash)?)?;
-        let age = now.since(slot.at);
-        (age <= self.max_age && slot.key == *key).then_some((&slot.answer, age))
-    }
+/// What an answer has taken the place of. To be dropped where no lock is held.
+#[derive(Debug)]
+#[allow(dead_code, reason = "it is only dropped")]
+pub(super) enum Replaced<Key, Res> {
+    Nothing,
+    Content(Key, Res),
+    /// Somebody is still looking at it.
+    Held(Arc<(Key, Res)>),
 }
 
 impl<Key, Res> Store<Key, Res> {
@@ -55,9 +59,16 @@ impl<Key, Res> Store<Key, Res> {
         self.slots.len()
     }
 
-    /// Stores an answer. What it takes the place of is given back, to be dropped where no lock is held.
+    /// The answer for a key of this hash, and its age at `now`.
+    pub(super) fn get(&self, hash: u64, now: Timestamp) -> Option<(Arc<(Key, Res)>, Duration)> {
+        let slot = self.slots.get(*self.places.get(&hash)?)?;
+        let age = now.since(slot.at);
+        (age <= self.max_age).then(|| (Arc::clone(&slot.held), age))
+    }
+
+    /// Stores an answer. Allocates nothing if it takes the place of one that nobody looks at.
     #[must_use]
-    pub(super) fn put(&mut self, hash: u64, key: Key, answer: Res, now: Timestamp) -> Option<(Key, Res)> {
+    pub(super) fn put(&mut self, hash: u64, key: Key, answer: Res, now: Timestamp) -> Replaced<Key, Res> {
         let place = match self.places.get(&hash) {
             Some(place) => *place,
             None => {
@@ -72,16 +83,17 @@ impl<Key, Res> Store<Key, Res> {
             Some(slot) => slot.newer = place,
             None => self.oldest = place,
         }
-        let slot = Slot { hash, key, answer, at: now, older, newer: NONE };
-        match self.slots.get_mut(place) {
-            Some(present) => {
-                let Slot { key, answer, .. } = mem::replace(present, slot);
-                Some((key, answer))
+        let Some(slot) = self.slots.get_mut(place) else {
+            self.slots.push(Slot { hash, held: Arc::new((key, answer)), at: now, older, newer: NONE });
+            return Replaced::Nothing;
+        };
+        (slot.hash, slot.at, slot.older, slot.newer) = (hash, now, older, NONE);
+        match Arc::get_mut(&mut slot.held) {
+            Some(held) => {
+                let (key, answer) = mem::replace(held, (key, answer));
+                Replaced::Content(key, answer)
             }
-            None => {
-                self.slots.push(slot);
-                None
-            }
+            None => Replaced::Held(mem::replace(&mut slot.held, Arc::new((key, answer)))),
         }
     }
 

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::config::StaleConfig;
 use super::stale::Answers;
-use super::store::Store;
+use super::store::{Replaced, Store};
 use crate::clock::Timestamp;
 
 const MAX_AGE: Duration = Duration::from_nanos(100);
@@ -43,6 +43,26 @@ impl Naive {
         let entry = self.list.iter().find(|entry| (entry.0, entry.1) == (hash, key))?;
         (!Self::is_too_old(entry.3, now)).then(|| (entry.2, now.saturating_sub(entry.3)))
     }
+}
+
+impl<Key, Res> Replaced<Key, Res> {
+    fn content(self) -> Option<(Key, Res)> {
+        match self {
+            Self::Nothing => None,
+            Self::Content(key, answer) => Some((key, answer)),
+            Self::Held(held) => std::sync::Arc::into_inner(held),
+        }
+    }
+}
+
+/// What a caller makes of what is held.
+fn get<Key: Eq, Res: Copy>(
+    store: &Store<Key, Res>,
+    hash: u64,
+    key: &Key,
+    now: Timestamp,
+) -> Option<(Res, Duration)> {
+    store.get(hash, now).filter(|(held, _)| held.0 == *key).map(|(held, age)| (held.1, age))
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,12 +102,11 @@ proptest! {
                 Step::Put(key) => {
                     let hash = u64::from(key / keys_of_a_hash);
                     let replaced = store.put(hash, key, number, Timestamp(now));
-                    prop_assert_eq!(replaced, naive.put(hash, key, number, now));
+                    prop_assert_eq!(replaced.content(), naive.put(hash, key, number, now));
                 }
                 Step::Get(key) => {
                     let hash = u64::from(key / keys_of_a_hash);
-                    let got = store.get(hash, &key, Timestamp(now));
-                    let got = got.map(|(answer, age)| (*answer, age));
+                    let got = get(&store, hash, &key, Timestamp(now));
                     let expected = naive.get(hash, key, now);
                     prop_assert_eq!(got, expected.map(|(answer, age)| (answer, Duration::from_nanos(age))));
                 }
@@ -107,43 +126,54 @@ proptest! {
 #[test]
 fn a_store_of_one_holds_the_last_answer() {
     let mut store = Store::new(1, MAX_AGE);
-    assert_eq!(store.put(1, "one", 1, Timestamp(0)), None);
-    assert_eq!(store.put(2, "two", 2, Timestamp(0)), Some(("one", 1)));
-    assert_eq!(store.put(2, "two", 3, Timestamp(0)), Some(("two", 2)));
-    assert_eq!(store.get(1, &"one", Timestamp(0)), None);
-    assert_eq!(store.get(2, &"two", Timestamp(0)), Some((&3, Duration::ZERO)));
+    assert_eq!(store.put(1, "one", 1, Timestamp(0)).content(), None);
+    assert_eq!(store.put(2, "two", 2, Timestamp(0)).content(), Some(("one", 1)));
+    assert_eq!(store.put(2, "two", 3, Timestamp(0)).content(), Some(("two", 2)));
+    assert_eq!(get(&store, 1, &"one", Timestamp(0)), None);
+    assert_eq!(get(&store, 2, &"two", Timestamp(0)), Some((3, Duration::ZERO)));
 }
 
 #[test]
 fn keys_of_one_hash_never_get_each_others_answers() {
     let mut store = Store::new(10, MAX_AGE);
     let _ = store.put(7, "one", 1, Timestamp(0));
-    assert_eq!(store.get(7, &"other", Timestamp(0)), None);
+    assert_eq!(get(&store, 7, &"other", Timestamp(0)), None);
     let _ = store.put(7, "other", 2, Timestamp(0));
-    assert_eq!(store.get(7, &"one", Timestamp(0)), None);
-    assert_eq!(store.get(7, &"other", Timestamp(0)), Some((&2, Duration::ZERO)));
+    assert_eq!(get(&store, 7, &"one", Timestamp(0)), None);
+    assert_eq!(get(&store, 7, &"other", Timestamp(0)), Some((2, Duration::ZERO)));
+}
+
+#[test]
+fn an_answer_that_somebody_looks_at_stays_whole_while_another_takes_its_place() {
+    let mut store = Store::new(1, MAX_AGE);
+    let _ = store.put(1, "one", 1, Timestamp(0));
+    let (held, _) = store.get(1, Timestamp(0)).unwrap();
+    assert!(matches!(store.put(1, "one", 2, Timestamp(0)), Replaced::Held(_)));
+    assert_eq!((*held, get(&store, 1, &"one", Timestamp(0))), (("one", 1), Some((2, Duration::ZERO))));
+    drop(held);
+    assert!(matches!(store.put(1, "one", 3, Timestamp(0)), Replaced::Content("one", 2)));
 }
 
 #[test]
 fn an_answer_is_given_up_to_its_last_moment() {
     let mut store = Store::new(1, MAX_AGE);
     let _ = store.put(1, "one", 1, Timestamp(50));
-    assert_eq!(store.get(1, &"one", Timestamp(150)), Some((&1, MAX_AGE)));
-    assert_eq!(store.get(1, &"one", Timestamp(151)), None);
+    assert_eq!(get(&store, 1, &"one", Timestamp(150)), Some((1, MAX_AGE)));
+    assert_eq!(get(&store, 1, &"one", Timestamp(151)), None);
 }
 
 #[test]
 fn a_clock_that_went_back_makes_no_answer_old() {
     let mut store = Store::new(1, MAX_AGE);
     let _ = store.put(1, "one", 1, Timestamp(u64::MAX));
-    assert_eq!(store.get(1, &"one", Timestamp(0)), Some((&1, Duration::ZERO)));
+    assert_eq!(get(&store, 1, &"one", Timestamp(0)), Some((1, Duration::ZERO)));
 }
 
 #[test]
 fn an_answer_that_is_held_for_ever_is() {
     let mut store = Store::new(1, Duration::MAX);
     let _ = store.put(1, "one", 1, Timestamp(0));
-    assert!(store.get(1, &"one", Timestamp::NEVER).is_some());
+    assert!(get(&store, 1, &"one", Timestamp::NEVER).is_some());
 }
 
 #[test]

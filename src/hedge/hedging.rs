@@ -8,8 +8,7 @@ use tower_service::Service;
 use super::copies::{Copies, Ended, Failure};
 use super::shared::Shared;
 use super::state::{Facts, Next, Plan, Race, Verdict};
-use super::timer::Timer;
-use crate::clock::Timestamp;
+use crate::clock::{Timer, Timestamp};
 use crate::protocol::{Attempt, Carry, Replay};
 use crate::telemetry::Action;
 
@@ -50,7 +49,7 @@ where
             protocol,
             facts,
             spare,
-            timer: Timer::default(),
+            timer: Timer::new(),
             ready_by: None,
             copies: None,
         }
@@ -146,7 +145,7 @@ where
         match this.race.next() {
             Next::Unknown | Next::Never => return Poll::Pending,
             Next::At(at) => {
-                ready!(this.timer.poll(cx, &shared.clock, at));
+                ready!(this.timer.poll(cx, shared.clock.instant(at)));
                 this.race.is_due();
             }
             Next::Now => {}
@@ -179,7 +178,7 @@ where
         };
         let Some((kept, service)) = this.spare else { return Poll::Ready(Err(Action::NotReplayable)) };
         let Poll::Ready(is_ready) = service.poll_ready(cx) else {
-            ready!(this.timer.poll(cx, &shared.clock, ready_by));
+            ready!(this.timer.poll(cx, shared.clock.instant(ready_by)));
             return Poll::Ready(Err(Action::NotReady));
         };
         *this.ready_by = None;

@@ -122,7 +122,7 @@ impl<P> HedgeLayer<P> {
                     Action::NotReady,
                 ],
                 attempts: true,
-                budget: Some(self.budget.share()),
+                budget: Some(&self.budget),
                 ..Vocabulary::new("hedge", &[])
             };
             let telemetry = Telemetry::new(&vocabulary, self.name, &self.observers);

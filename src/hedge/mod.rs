@@ -113,7 +113,6 @@ mod layer;
 mod service;
 mod shared;
 mod state;
-mod timer;
 
 #[cfg(all(test, not(stanchion_loom)))]
 mod tests;

@@ -83,6 +83,15 @@ fn a_copy_that_waits_for_the_service_is_given_up_if_the_server_does_not_want_it_
 }
 
 #[test]
+fn a_copy_that_waits_for_the_service_goes_on_if_the_server_asks_for_no_time() {
+    let mut race = race(2);
+    race.hedged(at(50));
+    race.is_due();
+    assert_eq!(race.failed(Judgement::failed().hint(Hint::AtLeast(ms(0))), at(100)), Verdict::Waits);
+    assert_eq!(race.next(), Next::Now);
+}
+
+#[test]
 fn what_is_wrong_for_ever_is_told_before_what_is_wrong_now() {
     let hindrance = |is_idempotent, is_replayable, remaining, is_affordable| {
         let means = Means { is_replayable, remaining, min_remaining: ms(10), can_pay: || is_affordable };

@@ -69,12 +69,44 @@ impl Attempt {
 }
 
 /// Timeouts for one request, in place of those that are configured in the layers that it passes.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use stanchion::protocol::Timeouts;
+///
+/// let timeouts = Timeouts::new().total(Duration::from_secs(5));
+/// assert_eq!((timeouts.total, timeouts.attempt), (Some(Duration::from_secs(5)), None));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Timeouts {
-    /// For the call as a whole.
+    /// The timeout of the call as a whole. Default: that of the layer.
     pub total: Option<Duration>,
-    /// For each attempt.
+    /// The timeout of each attempt. Default: that of the layer.
     pub attempt: Option<Duration>,
+}
+
+impl Timeouts {
+    /// Returns timeouts that leave all to the layers.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { total: None, attempt: None }
+    }
+
+    /// Sets the timeout of the call as a whole; a [`Duration`], or an option of one.
+    #[must_use]
+    pub fn total(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.total = timeout.into();
+        self
+    }
+
+    /// Sets the timeout of each attempt; a [`Duration`], or an option of one.
+    #[must_use]
+    pub fn attempt(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.attempt = timeout.into();
+        self
+    }
 }
 
 /// Lets layers read from a request what was said about it, and say something themselves.

@@ -1,12 +1,11 @@
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
-use crate::clock::{arm, instant, instant_after, nanos, poll_elapsed, sleep_until};
+use crate::clock::{BoxedTimer, instant, instant_after, nanos};
 use crate::error::{Reason, Rejected};
 use crate::telemetry::{Event, Telemetry};
 
@@ -30,7 +29,7 @@ pub struct Watch {
     idle: Option<Duration>,
     /// When nothing may be idle for any longer; unknown while something comes.
     idle_until: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: BoxedTimer,
 }
 
 impl Watch {
@@ -40,7 +39,7 @@ impl Watch {
         idle: Option<Duration>,
     ) -> Self {
         let policy = telemetry.name();
-        Self { policy, telemetry, end, idle, idle_until: None, timer: None }
+        Self { policy, telemetry, end, idle, idle_until: None, timer: BoxedTimer::new() }
     }
 
     /// Something has come; the refusal if it came too late.
@@ -64,12 +63,7 @@ impl Watch {
         }
         let end = self.end.map(|(end, ..)| end);
         let Some(at) = self.idle_until.into_iter().chain(end).min() else { return Poll::Pending };
-        let is_armed = self.timer.as_ref().is_some_and(|timer| timer.deadline() == at);
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
-        if !is_armed {
-            arm(timer.as_mut(), at);
-        }
-        ready!(poll_elapsed(timer.as_mut(), cx));
+        ready!(self.timer.poll(cx, at));
         let (reason, limit) = match (self.end, self.idle) {
             (Some((end, reason, limit)), _) if end == at => (reason, limit),
             (_, Some(idle)) => (Reason::IdleTimeout, nanos(idle)),

@@ -24,8 +24,13 @@ impl RateLimitHandle {
         self.shared.config()
     }
 
-    /// Changes the configuration, for calls that begin from now on. What was used of the quota stays used, counted in calls,
-    /// up to a whole burst of the new one. Calls that wait keep the time that they were given.
+    /// Changes the configuration, for calls that begin from now on. Calls that wait keep the time that they were given, and no
+    /// later call begins before them. What was used of the quota stays used, counted in calls; what exceeds a whole burst of
+    /// the new quota comes back at the rate of the old one, and until it has, no call begins.
+    ///
+    /// So between any two moments the calls that begin cost at most `burst + rate * T`, with the largest burst and the highest
+    /// rate of the quotas that were in force from when the first of them asked until the last begins. The same quota again
+    /// changes nothing.
     ///
     /// # Errors
     ///

@@ -25,11 +25,17 @@ impl Keys {
     pub(super) fn new(settings: &Settings) -> Self {
         // So many keys to a part that chance fills all parts to about the same degree.
         const KEYS_IN_A_PART: usize = 256;
-        const MOST_PARTS: usize = 16;
+        // And so few that what a call may have to do for a whole part, to make its table larger, takes some microseconds.
+        const MOST_PARTS: usize = 1024;
         let parts = (settings.max_keys / KEYS_IN_A_PART).clamp(1, MOST_PARTS);
         let part = |number| Store::new(settings.rate, share(settings.max_keys, parts, number));
         let part = |number| Part(Mutex::new(part(number)));
         Self { parts: (0..parts).map(part).collect(), hasher: RandomState::new() }
+    }
+
+    #[cfg(all(test, not(stanchion_loom)))]
+    pub(super) fn parts(&self) -> usize {
+        self.parts.len()
     }
 
     pub(super) fn hash(&self, key: &impl Hash) -> u64 {

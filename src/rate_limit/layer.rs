@@ -180,6 +180,13 @@ const fn reasons(is_keyed: bool, waits: bool) -> &'static [Reason] {
     }
 }
 
+impl Default for RateLimitLayer {
+    /// A layer with the defaults of its [configuration](RateLimitConfig).
+    fn default() -> Self {
+        Self::new(RateLimitConfig::default())
+    }
+}
+
 impl<S, K: Clone, C: Clone, W, P: Clone> Layer<S> for RateLimitLayer<K, C, W, P> {
     type Service = RateLimit<S, K, C, W, P>;
 

@@ -62,11 +62,15 @@
 //! whose turn does not come before its deadline is refused at once, and takes nothing of the quota. Nobody else's deadline is
 //! looked up.
 //!
+//! A [change](RateLimitHandle::reconfigure) of the quota forgets nothing, however often it is made: turns that were given keep
+//! their time, and what was used stays used.
+//!
 //! # Keys
 //!
 //! A key takes up room only for as long as its quota is not untouched again. Idle ones are forgotten, which changes nothing
 //! for them: at once if there is no other room, else little by little as calls come in, after as long again as a burst takes
-//! to come back. With [`max_keys`](RateLimitConfig::max_keys) that are not idle another key is
+//! to come back. No call does more than a few steps of that work, so with many thousand keys in use a new one may have to come
+//! again before an idle one is found. With [`max_keys`](RateLimitConfig::max_keys) that are not idle another key is
 //! refused: forgetting one of those would give it a quota anew, and an attacker with many keys any number of
 //! them. Choose keys that cannot be made up, such as an account and not a header.
 //!

@@ -68,6 +68,22 @@ fn nobody_sees_half_of_a_new_quota() {
 }
 
 #[test]
+fn a_turn_that_waits_is_not_overtaken_after_a_change() {
+    loom::model(|| {
+        let word = burst(1);
+        assert!(word.take(1, 0, 0).is_ok());
+        let wait = Arc::new(AtomicU64::new(0));
+        let (waiting, changed, waits) = (Arc::clone(&word), Arc::clone(&word), Arc::clone(&wait));
+        both(
+            move || waits.store(waiting.take(1, 0, 100).expect("it may wait").wait, Ordering::Relaxed),
+            move || changed.reconfigure(Rate { interval: 1, burst: 5 }, 0),
+        );
+        let last = word.take(1, 0, 100).expect("it may wait").wait;
+        assert!(last >= wait.load(Ordering::Relaxed), "{last}");
+    });
+}
+
+#[test]
 fn a_turn_is_given_back_or_followed_by_another() {
     loom::model(|| {
         let word = burst(1);

@@ -21,6 +21,9 @@ use super::store::Store;
 use super::word::Word;
 use super::{Quota, RateLimitConfig};
 
+mod changes;
+mod crowd;
+
 /// All calls, with when they begin and what time they take up.
 #[derive(Clone, Debug, Default)]
 struct Log(Vec<(u128, u128)>);

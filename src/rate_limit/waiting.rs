@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use pin_project::pin_project;
-use tokio::time::Sleep;
+use tokio::time::Instant;
 use tower_service::Service;
 
 use super::quotas::Ask;
 use super::shared::{Refused, Shared};
 use super::state::Turn;
-use crate::clock::Timestamp;
+use crate::clock::{Timer, Timestamp};
 use crate::error::{CarryRejected, Rejected};
 
 /// The future of a call that [waits for its turn](super), if that is not now.
@@ -29,7 +29,8 @@ pub struct WaitingFuture<Req, S: Service<Req>> {
 enum State<Req, S: Service<Req>> {
     Waiting {
         #[pin]
-        timer: Sleep,
+        timer: Timer,
+        begin: Instant,
         waiter: Option<Waiter<Req, S>>,
     },
     Calling(#[pin] S::Future),
@@ -65,9 +66,15 @@ impl Drop for Reserved {
 
 impl<Req, S: Service<Req>> WaitingFuture<Req, S> {
     pub(super) fn waiting(service: S, request: Req, shared: &Arc<Shared>, ask: Ask, turn: Turn) -> Self {
-        let timer = shared.clock.sleep_until(Timestamp(ask.now.saturating_add(turn.wait)));
+        let begin = shared.clock.instant(Timestamp(ask.now.saturating_add(turn.wait)));
         let reserved = Reserved { shared: Arc::clone(shared), key: ask.key, turn: Some(turn) };
-        Self { state: State::Waiting { timer, waiter: Some(Waiter { service, request, reserved }) } }
+        Self {
+            state: State::Waiting {
+                timer: Timer::new(),
+                begin,
+                waiter: Some(Waiter { service, request, reserved }),
+            },
+        }
     }
 
     #[inline]
@@ -96,10 +103,8 @@ where
                 Projection::Refused(refused) => {
                     return Poll::Ready(Err(S::Error::from_rejected(Rejected::from(*refused))));
                 }
-                Projection::Waiting { timer, waiter } => {
-                    if !timer.is_elapsed() {
-                        ready!(timer.poll(cx));
-                    }
+                Projection::Waiting { timer, begin, waiter } => {
+                    ready!(timer.poll(cx, *begin));
                     let ready = &mut waiter.as_mut().expect(POLLED_AGAIN).service;
                     let is_ready = ready!(ready.poll_ready(cx));
                     let Waiter { mut service, request, mut reserved } = waiter.take().expect(POLLED_AGAIN);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! word    [arrival | generation]     62 and 2 bits, changed by compare-and-swap only
-//! rates   one for each generation
+//! rates   one for each generation, with the moment at which its calls begin
 //! ```
 //!
 //! A word tells which rate it is of, so a change of the rate and of what was used are one step, and a call that has
@@ -11,7 +11,7 @@
 
 #![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
 
-use super::state::{Rate, Refusal, Turn};
+use super::state::{Rate, Refusal, Turn, Used};
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 const BITS: u32 = 2;
@@ -31,6 +31,7 @@ pub(super) struct Word {
 struct Published {
     interval: AtomicU64,
     burst: AtomicU64,
+    opens: AtomicU64,
 }
 
 #[derive(Clone, Copy)]
@@ -63,8 +64,11 @@ impl Unpacked {
 
 impl Word {
     pub(super) fn new(rate: Rate) -> Self {
-        let published =
-            || Published { interval: AtomicU64::new(rate.interval), burst: AtomicU64::new(rate.burst) };
+        let published = || Published {
+            interval: AtomicU64::new(rate.interval),
+            burst: AtomicU64::new(rate.burst),
+            opens: AtomicU64::new(0),
+        };
         Self {
             word: AtomicU64::new(0),
             rates: std::array::from_fn(|_| published()),
@@ -73,24 +77,31 @@ impl Word {
     }
 
     #[inline]
-    fn rate(&self, generation: u64) -> Rate {
+    fn published(&self, generation: u64) -> &Published {
         let [first, ..] = &self.rates;
         // There is one for each: nothing is compared.
-        let published = usize::try_from(generation).ok().and_then(|place| self.rates.get(place));
-        let published = published.unwrap_or(first);
-        Rate {
+        usize::try_from(generation).ok().and_then(|place| self.rates.get(place)).unwrap_or(first)
+    }
+
+    /// The rate that a word is of, and what was used of it.
+    #[inline]
+    fn read(&self, word: u64) -> (Rate, Used) {
+        let Unpacked { arrival, generation } = Unpacked::of(word);
+        let published = self.published(generation);
+        let rate = Rate {
             interval: published.interval.load(Ordering::Relaxed),
             burst: published.burst.load(Ordering::Relaxed),
-        }
+        };
+        (rate, Used { arrival, opens: published.opens.load(Ordering::Relaxed) })
     }
 
     #[inline]
     pub(super) fn take(&self, cost: u32, now: u64, most: u64) -> Result<Turn, Refusal> {
         let mut seen = self.word.load(Ordering::Acquire);
         loop {
-            let unpacked = Unpacked::of(seen);
-            let turn = self.rate(unpacked.generation).ask(unpacked.arrival, cost, now, most)?;
-            match self.change(seen, unpacked.with(turn.with)) {
+            let (rate, used) = self.read(seen);
+            let turn = rate.ask(used, cost, now, most)?;
+            match self.change(seen, Unpacked::of(seen).with(turn.with)) {
                 Ok(_) => return Ok(turn),
                 Err(changed) => seen = changed,
             }
@@ -110,7 +121,9 @@ impl Word {
     pub(super) fn give_back(&self, turn: &Turn) {
         let mut seen = self.word.load(Ordering::Acquire);
         while Unpacked::of(seen).arrival == turn.with {
-            match self.change(seen, Unpacked::of(seen).with(turn.without)) {
+            // The arrival is the same, and so is the rate; what turns that were given before it have left stays.
+            let (_, Used { opens, .. }) = self.read(seen);
+            match self.change(seen, Unpacked::of(seen).with(turn.without.max(opens))) {
                 Ok(_) => return,
                 Err(changed) => seen = changed,
             }
@@ -120,20 +133,28 @@ impl Word {
     pub(super) fn reconfigure(&self, rate: Rate, now: u64) {
         let changing = lock(&self.changing);
         let mut seen = self.word.load(Ordering::Acquire);
+        if self.read(seen).0 == rate {
+            return;
+        }
         // Others change the arrival, and only who holds the lock the generation.
         let next = Unpacked::of(seen).next();
-        let old = self.rate(Unpacked::of(seen).generation);
-        if let Some(published) = usize::try_from(next).ok().and_then(|next| self.rates.get(next)) {
-            published.interval.store(rate.interval, Ordering::Relaxed);
-            published.burst.store(rate.burst, Ordering::Relaxed);
-        }
+        let published = self.published(next);
+        published.interval.store(rate.interval, Ordering::Relaxed);
+        published.burst.store(rate.burst, Ordering::Relaxed);
+        let mut is_told = false;
         loop {
-            let arrival = rate.take_over(old, Unpacked::of(seen).arrival, now);
-            let changed = Unpacked { arrival, generation: next }.pack();
+            let (old, used) = self.read(seen);
+            let taken_over = rate.take_over(old, used, now);
+            if !(is_told && cfg!(stanchion_planted_bug = "turn_overtaken_after_a_change")) {
+                published.opens.store(taken_over.opens, Ordering::Relaxed);
+                is_told = true;
+            }
+            let changed = Unpacked { arrival: taken_over.arrival, generation: next }.pack();
             if cfg!(stanchion_planted_bug = "quota_change_forgets_a_call") {
                 self.word.store(changed, Ordering::Release);
                 break;
             }
+            // Publishes the rate and the moment: `take` acquires the word that tells where they are.
             match self.word.compare_exchange_weak(seen, changed, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => break,
                 Err(changed) => seen = changed,
@@ -143,7 +164,7 @@ impl Word {
     }
 
     pub(super) fn available(&self, now: u64) -> u32 {
-        let seen = Unpacked::of(self.word.load(Ordering::Acquire));
-        self.rate(seen.generation).available(seen.arrival, now)
+        let (rate, used) = self.read(self.word.load(Ordering::Acquire));
+        rate.available(used, now)
     }
 }

@@ -9,7 +9,7 @@ use super::shared::Shared;
 use super::state::{Ended, Progress};
 use crate::budget::Budget;
 use crate::classify::{Asking, Classify};
-use crate::clock::{instant, instant_after, sleep_until};
+use crate::clock::{instant, instant_after, wait_until};
 use crate::config::InvalidConfig;
 use crate::error::CarryRejected;
 
@@ -122,7 +122,7 @@ impl<P> RetryHandle<Standard<P>> {
             };
             drop(result);
             if !wait.is_zero() {
-                sleep_until(instant_after(instant(), wait)).await;
+                wait_until(instant_after(instant(), wait)).await;
             }
         }
     }

@@ -108,7 +108,7 @@ impl<P> RetryLayer<P> {
                     Action::Nested,
                 ],
                 attempts: true,
-                budget: Some(self.budget.share()),
+                budget: Some(&self.budget),
                 ..Vocabulary::new("retry", &[Reason::NotReady])
             };
             let telemetry = Telemetry::new(&vocabulary, self.name, &self.observers);

@@ -4,9 +4,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project::pin_project;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
-use crate::clock::{arm, instant, instant_after, poll_elapsed, sleep_until};
+use crate::clock::{Timer, instant, instant_after};
 use crate::telemetry::Action;
 
 /// The time between two attempts: a wait, and then the service's readiness.
@@ -15,9 +15,10 @@ pub(super) struct Pause<W, Req, E> {
     /// The policy's own wait, in place of the timer's.
     #[pin]
     own: Option<W>,
-    /// There only if there is something to wait for.
     #[pin]
-    timer: Option<Sleep>,
+    timer: Timer,
+    /// When the wait is over, if it is the timer's.
+    over_at: Option<Instant>,
     is_over: bool,
     limits: Limits,
     request: Option<Req>,
@@ -53,9 +54,9 @@ impl<W: Future<Output = ()>, Req, E> Pause<W, Req, E> {
         last: Option<E>,
     ) -> Self {
         let is_timed = own.is_none() && !wait.is_zero();
-        let timer = is_timed.then(|| sleep_until(instant_after(instant(), wait)));
-        let is_over = own.is_none() && timer.is_none();
-        Self { own, timer, is_over, limits, request: Some(request), last }
+        let over_at = is_timed.then(|| instant_after(instant(), wait));
+        let is_over = own.is_none() && over_at.is_none();
+        Self { own, timer: Timer::new(), over_at, is_over, limits, request: Some(request), last }
     }
 
     pub(super) fn poll(
@@ -71,17 +72,19 @@ impl<W: Future<Output = ()>, Req, E> Pause<W, Req, E> {
                 (Some(false), _) => {}
                 (Some(true), None) => return Poll::Pending,
                 (Some(true), Some(latest)) => {
-                    ready!(poll_timer(this.timer.as_mut(), || latest, cx));
+                    ready!(this.timer.as_mut().poll(cx, latest));
                     return Poll::Ready(Waited::TooLong(Action::NoTime, this.last.take()));
                 }
-                (None, _) => ready!(poll_timer(this.timer.as_mut(), instant, cx)),
+                (None, _) => {
+                    ready!(this.timer.as_mut().poll_once(cx, || this.over_at.unwrap_or_else(instant)))
+                }
             }
             *this.is_over = true;
-            this.timer.set(None);
+            this.timer.as_mut().stop();
         }
         // A timer may fire late, and a service be ready late.
         if latest.is_some_and(|latest| instant() >= latest) {
-            let action = if this.timer.is_some() { Action::NotReady } else { Action::NoTime };
+            let action = if this.timer.is_armed() { Action::NotReady } else { Action::NoTime };
             return Poll::Ready(Waited::TooLong(action, this.last.take()));
         }
         match poll_ready(cx) {
@@ -95,26 +98,9 @@ impl<W: Future<Output = ()>, Req, E> Pause<W, Req, E> {
                     let end = instant_after(instant(), ready_within);
                     latest.map_or(end, |latest| latest.min(end))
                 };
-                ready!(poll_timer(this.timer, end, cx));
+                ready!(this.timer.poll_once(cx, end));
                 Poll::Ready(Waited::TooLong(Action::NotReady, this.last.take()))
             }
         }
     }
-}
-
-/// Ready when the timer is, which is set to `end` if there is none yet.
-fn poll_timer(
-    mut timer: Pin<&mut Option<Sleep>>,
-    end: impl FnOnce() -> Instant,
-    cx: &mut Context<'_>,
-) -> Poll<()> {
-    let new = timer.is_none().then(end);
-    if let Some(end) = new {
-        timer.set(Some(sleep_until(end)));
-    }
-    let mut timer = timer.as_pin_mut().expect("it was set just now");
-    if let Some(end) = new {
-        arm(timer.as_mut(), end);
-    }
-    poll_elapsed(timer, cx)
 }

@@ -5,8 +5,10 @@ use metrics::{
     histogram,
 };
 
-use super::{Action, Event, Load, Observer, CallOutcome, Source, Vocabulary};
+use super::{Action, CallOutcome, Event, Load, Observer, Source, Vocabulary};
+use crate::budget::Budget;
 use crate::error::Reason;
+use crate::sync::{AtomicU64, Ordering};
 
 /// Handles by what they stand for. There are few, so looking through all is the fastest way.
 type By<K, H> = Box<[(K, H)]>;
@@ -20,10 +22,46 @@ pub(super) struct Metrics {
     rejections: By<Reason, Counter>,
     actions: By<Action, Counter>,
     states: By<&'static str, Gauge>,
-    budget: Option<Gauge>,
+    budget: Option<BudgetGauges>,
     keys: Option<Gauge>,
     load: By<Load, Gauge>,
 }
+
+/// What one budget adds to the gauges, as long as its layer exists.
+struct BudgetGauges {
+    tokens: Gauge,
+    cap: Gauge,
+    most: f64,
+    /// In billionths of a token, so that all that is added comes off again.
+    told: AtomicU64,
+}
+
+impl BudgetGauges {
+    fn tell(&self, share: f64) {
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "neither negative nor above 10^18"
+        )]
+        self.set((share * self.most * BILLION).round() as u64);
+    }
+
+    fn set(&self, tokens: u64) {
+        // Of several threads each adds what it differs from the one before: in the end it is what the last one told.
+        let told = self.told.swap(tokens, Ordering::Relaxed);
+        #[allow(clippy::cast_precision_loss, reason = "to be looked at")]
+        self.tokens.increment((tokens as f64 - told as f64) / BILLION);
+    }
+}
+
+impl Drop for BudgetGauges {
+    fn drop(&mut self) {
+        self.set(0);
+        self.cap.decrement(self.most);
+    }
+}
+
+const BILLION: f64 = 1e9;
 
 /// Registers the series of one layer.
 struct Registry {
@@ -92,14 +130,15 @@ impl Registry {
         slow
     }
 
-    fn budget(&self, share: f64) -> Gauge {
-        describe_gauge!(
-            self.name("budget_balance_ratio"),
-            "The share of the budget that was left when it was last asked."
-        );
-        let gauge = gauge!(self.name("budget_balance_ratio"), "name" => self.source.name);
-        gauge.set(share);
-        gauge
+    fn budget(&self, budget: &Budget) -> BudgetGauges {
+        let about = "Tokens of the budget that were left when it was last asked.";
+        let tokens = self.count("budget_tokens", about);
+        let cap = self.count("budget_cap", "The most tokens of the budget.");
+        let most = budget.config().map_or(0.0, |config| config.cap);
+        cap.increment(most);
+        let gauges = BudgetGauges { tokens, cap, most, told: AtomicU64::new(0) };
+        gauges.tell(budget.share());
+        gauges
     }
 
     fn count(&self, noun: &str, about: &'static str) -> Gauge {
@@ -161,7 +200,7 @@ impl Metrics {
                 Action::as_str,
             ),
             states: registry.gauges(states),
-            budget: budget.map(|share| registry.budget(share)),
+            budget: budget.map(|budget| registry.budget(budget)),
             keys: keys.then(|| registry.count("keys", "Keys that are held.")),
             load: if *load { registry.load() } else { By::default() },
         }
@@ -206,8 +245,8 @@ impl Observer for Metrics {
             Event::Action { action, .. } => count(&self.actions, action),
             Event::Rejected(rejected) => count(&self.rejections, &rejected.reason()),
             Event::Budget { share } => {
-                if let Some(gauge) = &self.budget {
-                    gauge.set(*share);
+                if let Some(gauges) = &self.budget {
+                    gauges.tell(*share);
                 }
             }
             Event::Keys { change } => add_to(self.keys.as_ref(), *change),

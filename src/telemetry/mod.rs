@@ -24,12 +24,13 @@ recorder before you build the layer: handles are taken once.
 | `stanchion_<module>_transitions_total` | counter | `name`, `from`, `to` |
 | `stanchion_<module>_attempts_total` | counter | `name`, `outcome` |
 | `stanchion_<module>_actions_total` | counter | `name`, `action`: see [`Action`] |
-| `stanchion_<module>_budget_balance_ratio` | gauge, the share of the budget that was left when it was last asked | `name` |
+| `stanchion_<module>_budget_tokens`, `_budget_cap` | gauges, the tokens that were left of the budget when it was last asked, and the most that there can be; both 0 if it is unlimited | `name` |
 | `stanchion_<module>_keys` | gauge, how many keys are held | `name` |
 | `stanchion_<module>_in_flight`, `_queued`, `_limit` | gauges, how many calls are under way, wait, may be under way | `name` |
 
 A module has the series of what it does: those that come with a state or a duration are the circuit breaker's, attempts
-and a budget are those of `retry` and `hedge`. All series but those of the transitions exist from the start. The Prometheus exporter renders histograms as summaries
+and a budget are those of `retry` and `hedge`. Gauges of several layers of one name add up, and each layer that goes away takes its own
+part with it; so a budget that two of them share counts twice, in its tokens and in its cap. All series but those of the transitions exist from the start. The Prometheus exporter renders histograms as summaries
 unless it is given buckets (`set_buckets`)."
 )]
 
@@ -273,8 +274,7 @@ pub(crate) struct Vocabulary<'a> {
     /// Whether they report calls, attempts.
     pub(crate) calls: bool,
     pub(crate) attempts: bool,
-    /// The share of it that is left.
-    pub(crate) budget: Option<f64>,
+    pub(crate) budget: Option<&'a Budget>,
     /// Whether they have a state for each key, a limit on calls under way.
     pub(crate) keys: bool,
     pub(crate) load: bool,

@@ -22,8 +22,8 @@ pub struct TimeoutConfig {
     /// begins to wait for it. `None`, the default, waits for ever, or as long as `limit` if that covers the body. For
     /// streams, which may take long but not stall.
     pub idle: Option<Duration>,
-    /// Whether the limit begins with the first `poll_ready` that finds the service not ready, and not with the `call`.
-    /// Default: false; what is waited for in a queue further in is then not limited here.
+    /// Whether the limit begins with the first `poll_ready` that finds the service not ready, and not with the `call`; time
+    /// counts while a caller [waits](super#readiness). Default: false; what is waited for in a queue further in is then not limited here.
     pub includes_readiness: bool,
     /// A call is refused before it is made if less time than this is left; what is measured are the last 30 s. Default: none
     /// is too little.
@@ -133,7 +133,12 @@ impl TimeoutConfig {
         self
     }
 
-    pub(super) fn validate(&self) -> Result<(), InvalidConfig> {
+    /// Checks every field.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first field that is out of its range.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
         const SOME: &str = "longer than zero";
         match self.limit {
             Limit::Fixed(limit) if limit.is_zero() => return Err(InvalidConfig::new("limit", limit, SOME)),

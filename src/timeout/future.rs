@@ -5,12 +5,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project::pin_project;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::config::Covers;
 use super::shared::Shared;
 use super::state::Bound;
-use crate::clock::{arm, instant, instant_after, poll_elapsed, sleep_until};
+use crate::clock::{Timer, instant, instant_after};
 use crate::error::{CarryRejected, Reason, Rejected};
 use crate::protocol::{Cover, Watch};
 
@@ -27,9 +27,8 @@ pub struct ResponseFuture<F, P> {
     protocol: P,
     /// None if the call is neither limited nor measured.
     call: Option<Call>,
-    /// Made when the service is first found not ready: most need none.
     #[pin]
-    timer: Option<Sleep>,
+    timer: Timer,
     /// Where the end of the call is of interest.
     shared: Option<Arc<Shared>>,
     name: &'static str,
@@ -89,7 +88,7 @@ impl<F, P> ResponseFuture<F, P> {
         shared: Option<Arc<Shared>>,
         name: &'static str,
     ) -> Self {
-        Self { inner, protocol, call, timer: None, shared, name }
+        Self { inner, protocol, call, timer: Timer::new(), shared, name }
     }
 }
 
@@ -151,15 +150,7 @@ impl<F, P> ResponseFuture<F, P> {
         let reached_service = this.inner.is_some();
         if reached_service {
             let Some(call) = this.call else { return Poll::Pending };
-            let is_new = this.timer.is_none();
-            if is_new {
-                this.timer.set(Some(sleep_until(call.end)));
-            }
-            let mut timer = this.timer.as_mut().as_pin_mut().expect("it was set just now");
-            if is_new {
-                arm(timer.as_mut(), call.end);
-            }
-            ready!(poll_elapsed(timer, cx));
+            ready!(this.timer.as_mut().poll(cx, call.end));
             // What the service holds is free before the caller goes on.
             this.inner.set(None);
         }

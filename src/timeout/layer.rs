@@ -107,6 +107,13 @@ impl<P> TimeoutLayer<P> {
     }
 }
 
+impl Default for TimeoutLayer {
+    /// A layer with the defaults of its [configuration](TimeoutConfig).
+    fn default() -> Self {
+        Self::new(TimeoutConfig::new())
+    }
+}
+
 impl<S, P: Clone> Layer<S> for TimeoutLayer<P> {
     type Service = Timeout<S, P>;
 

@@ -55,8 +55,15 @@
 //! # Readiness
 //!
 //! That of the service inside. With [`includes_readiness`](TimeoutConfig::includes_readiness) the limit begins when it is
-//! first found not ready; if it still is not when the limit is over, the layer is ready, to refuse the call. The time from
-//! readiness to the call is the caller's own, and not counted.
+//! first found not ready; if it still is not when the limit is over, the layer is ready, to refuse the call. The service is
+//! never called then, whatever is reconfigured in between. The time from readiness to the call is the caller's own, and not
+//! counted.
+//!
+//! Time counts only while a caller waits. tower does not say when one goes away, so the layer goes by how it is polled: a caller
+//! that waits polls when it is woken. Who polls later than a tenth of a second after that, or without having been woken, is
+//! not charged for what went before. Who comes later than a quarter of the limit, or from another task, has the whole limit
+//! again. So a caller whose task polls for other reasons too may get more time than the limit, and never waits for longer
+//! than it.
 //!
 //! # Sharing
 //!
@@ -89,6 +96,7 @@ mod layer;
 mod service;
 mod shared;
 mod state;
+mod wait;
 
 pub use config::{Covers, Limit, Scope, TimeoutConfig};
 pub use future::ResponseFuture;

@@ -1,19 +1,17 @@
 use std::fmt;
-use std::mem;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use pin_project::pin_project;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tower_service::Service;
 
 use super::config::Scope;
 use super::future::{Call, ResponseFuture};
 use super::shared::{Settings, Shared};
 use super::state::{Bound, bind};
-use crate::clock::{arm, instant, instant_after, nanos, poll_elapsed, sleep_until};
+use super::wait::{Wait, Waited};
+use crate::clock::{instant, nanos};
 use crate::deadline::Deadline;
 use crate::error::CarryRejected;
 use crate::protocol::{Carry, Cover, Plain, Timeouts};
@@ -23,71 +21,63 @@ pub struct Timeout<S, P = Plain> {
     inner: S,
     protocol: P,
     shared: Arc<Shared>,
-    wait: Wait,
-}
-
-/// How long `inner` takes to become ready, if that counts.
-#[derive(Debug, Default)]
-enum Wait {
-    /// It was ready at once, or has not been asked.
-    #[default]
-    None,
-    /// It is not ready yet.
-    GoesOn(Pin<Box<Waiting>>),
-    /// It took so long.
-    Took(Duration),
-}
-
-/// In a box, since few services get there: a service is copied for each call that a layer around it may repeat.
-#[pin_project]
-#[derive(Debug)]
-struct Waiting {
-    since: Instant,
-    limit: Duration,
-    #[pin]
-    timer: Sleep,
-    is_over: bool,
-}
-
-impl Wait {
-    #[cold]
-    fn end(&mut self) {
-        if let Self::GoesOn(waiting) = self {
-            *self = Self::Took(instant().saturating_duration_since(waiting.since));
-        }
-    }
+    /// How long `inner` takes to become ready, if it was not at once and that counts. In a box, since few services get there:
+    /// a service is copied for each call that a layer around it may repeat.
+    wait: Option<Box<Wait>>,
 }
 
 impl<S, P> Timeout<S, P> {
     pub(super) const fn new(inner: S, protocol: P, shared: Arc<Shared>) -> Self {
-        Self { inner, protocol, shared, wait: Wait::None }
+        Self { inner, protocol, shared, wait: None }
     }
 
     crate::macros::inner_accessors!();
 
-    /// Ready when the service has not been so for as long as a call may take, if that counts.
+    /// Polls a service that somebody has waited for.
     #[cold]
-    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !matches!(self.wait, Wait::GoesOn(_)) {
-            self.wait = self.begin_to_wait();
+    fn poll_again<Req>(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>>
+    where
+        S: Service<Req>,
+    {
+        let now = instant();
+        let is_known = self.wait.as_mut().is_some_and(|wait| wait.is_by(cx.waker(), now));
+        if is_known && self.shared.settings().config.includes_readiness {
+            return self.poll_wait(cx, now);
         }
-        let Wait::GoesOn(waiting) = &mut self.wait else { return Poll::Pending };
-        let waiting = waiting.as_mut().project();
-        *waiting.is_over = poll_elapsed(waiting.timer, cx).is_ready();
-        if *waiting.is_over { Poll::Ready(()) } else { Poll::Pending }
+        self.wait = None;
+        match self.inner.poll_ready(cx) {
+            Poll::Pending => self.poll_new(cx),
+            is_ready => is_ready,
+        }
     }
 
-    fn begin_to_wait(&self) -> Wait {
-        let settings = self.shared.settings();
-        if !settings.config.includes_readiness {
-            return Wait::None;
+    /// Polls a service that was just found not ready.
+    #[cold]
+    fn poll_new<Req>(&mut self, cx: &Context<'_>) -> Poll<Result<(), S::Error>>
+    where
+        S: Service<Req>,
+    {
+        let now = instant();
+        self.wait = self.begin_to_wait(now);
+        self.poll_wait(cx, now)
+    }
+
+    fn poll_wait<Req>(&mut self, cx: &Context<'_>, now: Instant) -> Poll<Result<(), S::Error>>
+    where
+        S: Service<Req>,
+    {
+        let Some(wait) = &mut self.wait else { return Poll::Pending };
+        let is_ready = wait.poll(cx, now, |cx| self.inner.poll_ready(cx));
+        if let Poll::Ready(Err(_)) = is_ready {
+            self.wait = None;
         }
-        let since = instant();
-        let Some(limit) = self.shared.limit(&settings, since) else { return Wait::None };
-        let at = instant_after(since, limit);
-        let mut waiting = Box::pin(Waiting { since, limit, timer: sleep_until(at), is_over: false });
-        arm(waiting.as_mut().project().timer, at);
-        Wait::GoesOn(waiting)
+        is_ready
+    }
+
+    fn begin_to_wait(&self, now: Instant) -> Option<Box<Wait>> {
+        let settings = self.shared.settings();
+        let limit = self.shared.limit(&settings, now).filter(|_| settings.config.includes_readiness)?;
+        Some(Wait::begin(now, settings.config.scope.reason(), limit))
     }
 
     /// What ends a call of `request` that is not made before `now`, by a limit that is all there is to the settings.
@@ -108,12 +98,11 @@ impl<S, P> Timeout<S, P> {
         P: Carry<Req>,
     {
         let scope = settings.config.scope;
-        let used = match mem::take(&mut self.wait) {
-            Wait::GoesOn(waiting) if waiting.is_over => {
-                return Err(Bound::new(scope.reason(), nanos(waiting.limit)));
-            }
-            Wait::Took(waited) => nanos(waited),
-            Wait::GoesOn(_) | Wait::None => 0,
+        let used = match self.wait.take().map(|wait| wait.ended()) {
+            // Whatever the settings are by now: it is not ready.
+            Some(Waited::Over(bound)) => return Err(bound),
+            Some(Waited::Took(waited)) if settings.config.includes_readiness => nanos(waited),
+            _ => 0,
         };
         let asked = self.protocol.timeouts(request).of(scope);
         let own = asked.or_else(|| self.shared.limit(settings, now)).map(nanos);
@@ -161,18 +150,13 @@ where
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        if self.wait.is_some() {
+            return self.poll_again(cx);
+        }
         match self.inner.poll_ready(cx) {
-            Poll::Ready(Ok(())) => {
-                if !matches!(self.wait, Wait::None) {
-                    self.wait.end();
-                }
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Err(error)) => {
-                self.wait = Wait::None;
-                Poll::Ready(Err(error))
-            }
-            Poll::Pending => self.poll_waiting(cx).map(Ok),
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => self.poll_new(cx),
         }
     }
 
@@ -181,12 +165,12 @@ where
     fn call(&mut self, mut request: Req) -> Self::Future {
         let name = self.shared.telemetry.name();
         let (begun, wants_end) = match self.shared.plain() {
-            Some((scope, limit)) => {
+            Some((scope, limit)) if self.wait.is_none() => {
                 let now = instant();
                 let bound = self.bind_plainly(&request, scope, limit, now);
                 (bound.map(|bound| Some(Call::new(now, bound))), self.shared.telemetry.is_observed())
             }
-            None => self.begin_slowly(&request),
+            _ => self.begin_slowly(&request),
         };
         let shared = if wants_end { Some(Arc::clone(&self.shared)) } else { None };
         // Each way makes the future in its place: it is large, and copying it would cost more than all the rest.

@@ -1,0 +1,29 @@
+//! Which of two layers an error is named after.
+
+use super::*;
+
+/// It gives up because it has too little time to begin with, and not because the time of the layer around it is over.
+#[tokio::test(start_paused = true)]
+async fn a_layer_further_in_that_gives_up_before_the_limit_is_over_keeps_its_name() {
+    let config = TimeoutConfig::new().limit(Limit::Deadline).min_remaining(MinRemaining::Fixed(60 * SECOND));
+    for waits in [Duration::ZERO, SECOND - MS] {
+        let inner = TimeoutLayer::new(config.clone()).name("inner").over(Queries).layer(Backend::default());
+        let slow = service_fn(move |query: Query| {
+            let inner = inner.clone();
+            async move {
+                sleep(waits).await;
+                inner.oneshot(query).await
+            }
+        });
+        let mut outer = after(SECOND).over(Queries).layer(slow);
+        let result = call(&mut outer, Query::default()).await;
+        assert_refused(result, "inner", Reason::DeadlineExceeded, SECOND - waits);
+    }
+}
+
+#[test]
+fn a_layer_of_the_defaults_is_one_of_the_default_configuration() {
+    assert_eq!(TimeoutLayer::default().handle().config(), TimeoutConfig::default());
+    assert_eq!(TimeoutConfig::default().validate(), Ok(()));
+    assert!(TimeoutConfig::new().idle(Duration::ZERO).validate().is_err());
+}

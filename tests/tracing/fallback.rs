@@ -1,0 +1,29 @@
+//! What a fallback logs.
+//!
+//! Here and not beside the other tests of it: while one thread has the only subscriber of a process, `tracing` asks a callsite
+//! that is first reached by a thread without one whether that thread wants it, and keeps the answer for all. So a process
+//! in which one test listens and others do not loses a line now and then.
+
+use stanchion::{FallbackLayer, StaleConfig};
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn each_fallback_is_one_line_at_debug() {
+    let (log, _guard) = Log::start();
+    let layer = FallbackLayer::stale(StaleConfig::new(), |_: &Result<u32, &str>| Some(4));
+    let service = layer
+        .name("items")
+        .layer(service_fn(|end: Result<u32, &'static str>| async move { end.map_err(Error::<&str>::Inner) }));
+    for end in [Err("failed"), Ok(1), Err("failed")] {
+        let _ = service.clone().oneshot(end).await;
+        advance(SECOND).await;
+    }
+    let records = log.take();
+    assert_eq!(records.len(), 2, "{records:?}");
+    let fields = [("module", "fallback"), ("name", "items")];
+    let none = [("message", "no_fallback"), ("action", "no_fallback"), ("attempt", "0"), ("wait", "0ns")];
+    assert_logged(&records[0], Level::DEBUG, &[fields.as_slice(), &none].concat());
+    let stale = [("message", "served_stale"), ("action", "served_stale"), ("age", "1s")];
+    assert_logged(&records[1], Level::DEBUG, &[fields.as_slice(), &stale].concat());
+}
