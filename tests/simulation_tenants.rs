@@ -4,6 +4,8 @@
 //! The server, the callers and the seed are those of `simulation_overload.rs`. Of each run four
 //! seconds count, after two.
 
+#[path = "support/fault.rs"]
+mod fault;
 #[path = "support/overload.rs"]
 mod overload;
 #[path = "support/virtual_server.rs"]

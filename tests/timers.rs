@@ -3,6 +3,9 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock, and its calls are tasks")]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "support/fault.rs"]
+mod fault;
+
 use std::future::{Future, pending, poll_fn, ready};
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,6 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::fault::Fault;
 use stanchion::hedge::HedgeDelay;
 use stanchion::rate_limit::Quota;
 use stanchion::{
@@ -23,7 +27,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 const SECOND: Duration = Duration::from_secs(1);
 const YEARS: Duration = Duration::from_secs(31 * 365 * 86_400);
 
-type Failure = Error<&'static str>;
+type Failure = Error<Fault>;
 
 /// Uses up the budget that tokio gives a task for one poll.
 fn spend(cx: &mut Context<'_>) {
@@ -105,9 +109,9 @@ async fn a_hedge_is_sent_beside_a_service_that_uses_up_the_budget_of_the_task() 
 #[tokio::test(start_paused = true)]
 async fn a_fallback_that_is_not_ready_is_given_up_in_a_task_without_budget() {
     let layer = FallbackLayer::service(NEVER_READY).keep(|(): &()| ()).ready_within(SECOND);
-    let failing = service_fn(|(): ()| ready(Err::<(), _>(Failure::Inner("down"))));
+    let failing = service_fn(|(): ()| ready(Err::<(), _>(Failure::Inner(Fault("down")))));
     let call = within_three_seconds("fallback", layer.layer(failing).oneshot(()));
-    assert_eq!(call.await, Err(Failure::Inner("down")));
+    assert_eq!(call.await, Err(Failure::Inner(Fault("down"))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -135,16 +139,16 @@ async fn retries_wait_in_a_task_without_budget() {
     let run = async move {
         let mut attempts = 0;
         handle
-            .run(|| {
+            .run_opaque(|| {
                 attempts += 1;
                 ready(if attempts < 3 { Err(()) } else { Ok(attempts) })
             })
             .await
     };
     assert_eq!(within_three_seconds("run", run).await, Ok(3));
-    let failing = service_fn(|(): ()| ready(Err::<(), _>(Failure::Inner("down"))));
+    let failing = service_fn(|(): ()| ready(Err::<(), _>(Failure::Inner(Fault("down")))));
     let call = within_three_seconds("retry", layer.layer(failing).oneshot(()));
-    assert_eq!(call.await, Err(Failure::Inner("down")));
+    assert_eq!(call.await, Err(Failure::Inner(Fault("down"))));
 }
 
 #[tokio::test(start_paused = true)]

@@ -49,8 +49,6 @@ impl Waiting {
             }
         }
     }
-
-    }
 }
 
 impl Drop for Waiting {

@@ -5,7 +5,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use stanchion::bulkhead::Wait;
-use stanchion::classify::ErrorsAreFailures;
 use stanchion::{Bulkhead, BulkheadConfig, BulkheadHandle, BulkheadLayer, Error};
 use tokio::time::{Instant, advance, timeout};
 use tokio_test::task::{self, Spawn};
@@ -14,7 +13,7 @@ use tower::{Layer, Service, ServiceExt};
 
 use super::Failure;
 
-type Waiting = Bulkhead<Inner, ErrorsAreFailures, Wait>;
+type Waiting = Bulkhead<Inner, Wait>;
 
 const MS: Duration = Duration::from_millis(1);
 

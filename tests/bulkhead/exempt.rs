@@ -17,7 +17,7 @@ fn claim(request: &u32) -> Claim {
 
 #[tokio::test(start_paused = true)]
 async fn an_exempt_call_reaches_the_service_while_the_limit_is_full() {
-    let layer = BulkheadLayer::new(exempting(1)).over(claim);
+    let layer = BulkheadLayer::new(exempting(1)).claims(claim);
     let (backend, handle) = (Backend::default(), layer.handle());
     let mut service = layer.layer(backend.clone());
     let _held = begin(&mut service, 1);
@@ -32,7 +32,7 @@ async fn an_exempt_call_reaches_the_service_while_the_limit_is_full() {
 
 #[tokio::test(start_paused = true)]
 async fn an_exempt_call_overtakes_all_that_wait() {
-    let layer = BulkheadLayer::waiting(exempting(1).max_queued(9)).over(claim);
+    let layer = BulkheadLayer::waiting(exempting(1).max_queued(9)).claims(claim);
     let (backend, handle) = (Backend::default(), layer.handle());
     let mut service = layer.layer(backend.clone());
     let held = begin(&mut service, 1);

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll, Waker};
 
 use super::{Failure, SECOND, layer, service};
+use crate::fault::Fault;
 use stanchion::circuit_breaker::State;
 use stanchion::classify::Class;
 use stanchion::{CircuitBreakerConfig, CircuitBreakerLayer, Error, Readiness};
@@ -25,7 +26,7 @@ impl Service<()> for NeverReady {
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         match self {
-            Self::Fails => Poll::Ready(Err(Error::Inner("no connection"))),
+            Self::Fails => Poll::Ready(Err(Error::Inner(Fault("no connection")))),
             Self::Panics => panic!("no connection"),
         }
     }

@@ -60,7 +60,7 @@ async fn answers_and_keys_may_look_at_what_is_held() {
     let layer = FallbackLayer::stale(StaleConfig::new().max_keys(1), key);
     let _ = handle.set(layer.handle());
     let service = layer.layer(service_fn(|(_, answer): (u32, Option<u32>)| {
-        ready(answer.map(curious).ok_or(Failed::Inner("failed")))
+        ready(answer.map(curious).ok_or(Failed::Inner(Fault("failed"))))
     }));
     let call = |key, answer| service.clone().oneshot((key, answer));
     assert_eq!(call(1, Some(10)).await.map(|answer| answer.number), Ok(10));

@@ -14,7 +14,7 @@ async fn spend(layer: &RetryLayer, left: f64) {
         let mut attempts = 0;
         let attempt = || {
             attempts += 1;
-            std::future::ready(if attempts == 1 { Err(Error::Inner("failed")) } else { Ok(()) })
+            std::future::ready(if attempts == 1 { Err(Error::Inner(Fault("failed"))) } else { Ok(()) })
         };
         layer.handle().run(attempt).await.unwrap();
     }
@@ -51,7 +51,7 @@ async fn a_budget_without_a_limit_adds_nothing() {
     let mut attempts = 0;
     let attempt = || {
         attempts += 1;
-        std::future::ready(if attempts == 1 { Err(Error::Inner("failed")) } else { Ok(()) })
+        std::future::ready(if attempts == 1 { Err(Error::Inner(Fault("failed"))) } else { Ok(()) })
     };
     unlimited.handle().run(attempt).await.unwrap();
     assert_eq!(tokens_and_cap(NAME).await, (10.0, 10.0));
