@@ -104,7 +104,8 @@ impl Rate {
         let scaled = scaled.div_ceil(u128::from(old.interval.max(1)));
         let in_calls = u64::try_from(scaled).unwrap_or(u64::MAX).min(self.burst);
         let room = u128::from(self.burst).saturating_mul(u128::from(old.interval));
-        let room = u64::try_from(room / u128::from(self.interval.max(1))).unwrap_or(u64::MAX);
+        let room = room.checked_div(self.interval.into()).and_then(|room| u64::try_from(room).ok());
+        let room = room.unwrap_or(u64::MAX);
         let opens = opens.saturating_add(debt.saturating_sub(room)).min(Self::LAST);
         Used { arrival: opens.saturating_add(in_calls).min(Self::LAST), opens }
     }

@@ -76,7 +76,7 @@ impl<W: Future<Output = ()>, Req, E> Pause<W, Req, E> {
                     return Poll::Ready(Waited::TooLong(Action::NoTime, this.last.take()));
                 }
                 (None, _) => {
-                    ready!(this.timer.as_mut().poll_once(cx, || this.over_at.unwrap_or_else(instant)))
+                    ready!(this.timer.as_mut().poll_once(cx, || this.over_at.unwrap_or_else(instant)));
                 }
             }
             *this.is_over = true;
