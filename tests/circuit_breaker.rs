@@ -6,6 +6,8 @@
 mod fault;
 #[path = "circuit_breaker/handle.rs"]
 mod handle;
+#[path = "circuit_breaker/impatient.rs"]
+mod impatient;
 #[path = "circuit_breaker/readiness.rs"]
 mod readiness;
 #[path = "circuit_breaker/waiting.rs"]

@@ -44,10 +44,14 @@ impl<L: Limit> Permit<L> {
     }
 
     /// Ends the call, and makes room for the next. How it ended matters to an adaptive limit, for which an
-    /// [overload](Outcome::overload) is a failure, and to what is measured.
+    /// [overload](Outcome::overload) is a failure and a failure by the caller's deadline a cancelled call, and to what is measured.
     #[inline]
     pub fn finish(mut self, outcome: impl Into<Outcome>) {
         let outcome = outcome.into();
+        // The caller was impatient: as if it had given up the call itself.
+        if outcome.is_cut_off() {
+            return;
+        }
         self.end(if outcome.overload { Class::Failure } else { outcome.class });
     }
 }

@@ -55,6 +55,9 @@ pub struct CircuitBreakerConfig {
     /// for those in flight, too. `None` waits for ever, and is only safe if every call ends.
     /// Default: 10 s.
     pub probe_timeout: Option<Duration>,
+    /// What a call means that a layer further in gave up because its caller's deadline had passed.
+    /// Default: a failure if the call was given what calls usually take.
+    pub past_deadline: PastDeadline,
     /// After the trial calls have succeeded, the share of calls admitted grows from a tenth to all over
     /// this long. Zero, the default, admits all at once.
     pub ramp: Duration,
@@ -78,6 +81,7 @@ impl CircuitBreakerConfig {
             open_jitter: 0.1,
             probes: 3,
             probe_timeout: Some(Duration::from_secs(10)),
+            past_deadline: PastDeadline::FailureIfUsual,
             ramp: Duration::ZERO,
         }
     }
@@ -190,6 +194,13 @@ impl CircuitBreakerConfig {
         self
     }
 
+    /// Sets what a call means that its caller's deadline cut off.
+    #[must_use]
+    pub const fn past_deadline(mut self, meaning: PastDeadline) -> Self {
+        self.past_deadline = meaning;
+        self
+    }
+
     /// Sets how long the gradual recovery takes.
     #[must_use]
     pub const fn ramp(mut self, ramp: Duration) -> Self {
@@ -211,6 +222,25 @@ impl Default for CircuitBreakerConfig {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// What a call means for a circuit that a layer further in gave up because its caller's deadline had passed.
+///
+/// An impatient caller says nothing about the service, and a service that hangs must be seen all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PastDeadline {
+    /// A failure if the call was given what calls usually take, or if that is not known; otherwise as if it had been
+    /// cancelled. With [`slow_after`](CircuitBreakerConfig::slow_after) as if it had been cancelled: then it counts as slow if
+    /// it took longer than that, and calls that hang are seen while they do.
+    ///
+    /// What calls usually take is an average over a sample of those that succeeded.
+    #[default]
+    FailureIfUsual,
+    /// A failure, however little time it was given.
+    Failure,
+    /// As if it had been cancelled, however much time it was given.
+    Cancelled,
 }
 
 /// The configuration, checked, in the form in which it is used.

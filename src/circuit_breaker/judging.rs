@@ -27,6 +27,7 @@ impl Circuit {
         ask_again: Option<Duration>,
         now: &Now<'_>,
     ) -> Changed {
+        self.sample_next();
         if ask_again.is_some() {
             self.note_asked(outcome, ask_again, &self.settings.read(), now.get());
             if word.state == State::Closed {

@@ -114,6 +114,11 @@ impl Pass {
         }
     }
 
+    /// Whether the call was timed without being counted among those in flight.
+    pub(super) fn is_sample(self) -> bool {
+        self.kind() == Kind::Recorded && self.started != Timestamp::NEVER
+    }
+
     /// Returns `true` if there is a call: not with a slot that is only
     /// [held](super::state::Circuit::hold).
     pub(super) const fn has_begun(self) -> bool {

@@ -76,7 +76,11 @@ impl Permit {
         let (shared, pass) = (self.shared.take(), self.pass);
         mem::forget(self);
         if let Some(shared) = shared {
-            shared.settle(pass, outcome.class.into(), outcome.retry_after());
+            let verdict = match outcome.past_deadline() {
+                Some(given) if outcome.class == Class::Failure => shared.circuit.cut_off(given),
+                _ => outcome.class.into(),
+            };
+            shared.settle(pass, verdict, outcome.retry_after());
         }
     }
 }

@@ -24,6 +24,7 @@ use super::pass::{Kind, Pass, Refusal, Verdict};
 use super::ramp;
 use super::transition::State;
 use super::trial::Slot;
+use super::usual::SAMPLE;
 use super::word::Word;
 use crate::clock::{Now, Timestamp, nanos};
 use crate::config::Live;
@@ -56,8 +57,10 @@ pub(super) struct Circuit {
     pub(super) relapse: AtomicU64,
     /// How many failures in a row open the circuit.
     pub(super) run_limit: AtomicU64,
-    /// After how many nanoseconds a call is slow.
-    slow_after: AtomicU64,
+    /// After how many nanoseconds a call is slow; or [`OFF`], or [`SAMPLE`](super::usual::SAMPLE).
+    pub(super) slow_after: AtomicU64,
+    /// What calls usually take, in nanoseconds; zero if that is not known.
+    pub(super) usual: AtomicU64,
     /// The cohort at whose beginning overdue calls were last judged.
     judged_cohort: AtomicU64,
     /// Calls that asked while the circuit was recovering.
@@ -82,6 +85,7 @@ impl Circuit {
             relapse: AtomicU64::new(0),
             run_limit: AtomicU64::new(OFF),
             slow_after: AtomicU64::new(OFF),
+            usual: AtomicU64::new(0),
             judged_cohort: AtomicU64::new(0),
             arrivals: AtomicU64::new(0),
             asked: AtomicU64::new(0),
@@ -156,6 +160,7 @@ impl Circuit {
     #[inline]
     pub(super) fn admit_timed(&self, now: &Now<'_>) -> Option<Pass> {
         let Word { generation, state: State::Closed } = self.load() else { return None };
+        self.is_timed();
         let started = now.get();
         let kind = self.measures.with(|measures| {
             let Some(in_flight) = &measures.in_flight else { return Some(Kind::Recorded) };
@@ -199,7 +204,7 @@ impl Circuit {
 
     fn admit_recorded(&self, word: Word, now: &Now<'_>) -> Option<Result<Pass, Refusal>> {
         let generation = word.generation;
-        if self.slow_after.load(Ordering::Relaxed) == OFF {
+        if !self.is_timed() {
             return Some(Ok(Pass::new(generation, Kind::Recorded)));
         }
         let started = now.get();
@@ -266,6 +271,9 @@ impl Circuit {
         now: &Now<'_>,
     ) -> Changed {
         let outcome = self.outcome(pass, verdict, now);
+        if verdict == Verdict::Success && pass.is_sample() && self.slow_after.load(Ordering::Relaxed) >= SAMPLE {
+            self.note_usual(pass.started, now);
+        }
         let generation = pass.generation();
         self.measures.with(|measures| {
             match pass.kind() {

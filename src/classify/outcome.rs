@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use crate::error::CarryRejected;
+use crate::clock::nanos;
+use crate::error::{CarryRejected, Reason};
 
 /// What the end of a call says about the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,6 +79,8 @@ pub(crate) enum Cause {
     Service,
     /// A layer of this crate gave up waiting for the service.
     TimedOut,
+    /// The same, because the caller's deadline had passed: after so many nanoseconds, or [`u64::MAX`] if that is not known.
+    PastDeadline(u64),
     /// A layer of this crate kept the call from the service.
     Rejected,
 }
@@ -169,7 +172,23 @@ impl Outcome {
     #[must_use]
     #[inline]
     pub const fn is_timeout(&self) -> bool {
-        matches!(self.cause, Cause::TimedOut)
+        matches!(self.cause, Cause::TimedOut | Cause::PastDeadline(_))
+    }
+
+    /// Returns how many nanoseconds the call was given, if a layer of this crate gave it up because its caller's deadline had
+    /// passed; [`u64::MAX`] if that is not known.
+    #[inline]
+    pub(crate) const fn past_deadline(&self) -> Option<u64> {
+        match self.cause {
+            Cause::PastDeadline(given) => Some(given),
+            _ => None,
+        }
+    }
+
+    /// Returns `true` if the call is a failure only because its caller's deadline had passed.
+    #[inline]
+    pub(crate) const fn is_cut_off(&self) -> bool {
+        matches!((self.class, self.cause), (Class::Failure, Cause::PastDeadline(_)))
     }
 
     /// Returns how long the server wants to be left alone, if it said so.
@@ -207,8 +226,11 @@ impl Cause {
     fn of_error<E: CarryRejected>(error: &E) -> Self {
         match error.rejected() {
             None => Self::Service,
-            Some(rejected) if rejected.reached_service() => Self::TimedOut,
-            Some(_) => Self::Rejected,
+            Some(rejected) if !rejected.reached_service() => Self::Rejected,
+            Some(rejected) if rejected.reason() == Reason::DeadlineExceeded => {
+                Self::PastDeadline(rejected.limit().map_or(u64::MAX, nanos))
+            }
+            Some(_) => Self::TimedOut,
         }
     }
 }

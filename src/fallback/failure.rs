@@ -16,7 +16,7 @@ impl From<Cause> for Why {
     fn from(cause: Cause) -> Self {
         match cause {
             Cause::Rejected => Self::Refused,
-            Cause::TimedOut => Self::TimedOut,
+            Cause::TimedOut | Cause::PastDeadline(_) => Self::TimedOut,
             Cause::Service => Self::Failed,
         }
     }

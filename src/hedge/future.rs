@@ -103,9 +103,9 @@ where
         let outcome = this.protocol.classify(result.as_ref());
         let is_good = outcome.is_good();
         this.stopwatch.shared.ended(number.saturating_add(1), outcome);
-        if is_good || (number == 0 && outcome.is_timeout()) {
+        if is_good || (number == 0 && outcome.is_timeout() && !outcome.is_cut_off()) {
             this.stopwatch.stop();
-        } else if number == 0 {
+        } else if number == 0 && !outcome.is_cut_off() {
             this.stopwatch.forget();
         }
         // The losers are gone before the winner is seen.

@@ -55,6 +55,8 @@ where
         let outcome = outcome_of(this.protocol, result.as_ref());
         let end = match outcome.overload {
             _ if outcome.is_rejected() => End::NotSent,
+            // The caller was impatient: as if it had given up the call itself.
+            _ if outcome.is_cut_off() => End::Cancelled,
             true => End::Rejected,
             false => End::Accepted,
         };
