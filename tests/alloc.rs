@@ -740,7 +740,7 @@ mod timeout {
         }
     }
 
-    fn rejected(answer: Poll<Answer>) -> Option<Reason> {
+    fn rejected(answer: &Poll<Answer>) -> Option<Reason> {
         match answer {
             Poll::Ready(Err(Error::Rejected(rejected))) => Some(rejected.reason()),
             _ => None,
@@ -766,7 +766,7 @@ mod timeout {
         let made = allocations_in(SECOND, || {
             let mut cx = Context::from_waker(Waker::noop());
             if let Some(call) = under_way.as_mut().as_pin_mut() {
-                assert_eq!(rejected(Future::poll(call, &mut cx)), Some(Reason::TotalTimeout));
+                assert_eq!(rejected(&Future::poll(call, &mut cx)), Some(Reason::TotalTimeout));
                 given_up += 1;
             }
             assert!(service.poll_ready(&mut cx).is_ready());
@@ -778,7 +778,7 @@ mod timeout {
 
         let mut refusing = layer.protocol(TooLate(Deadline::after(Duration::ZERO))).layer(Backend);
         let made = allocations(|| {
-            assert_eq!(rejected(call(&mut refusing, Some(true))), Some(Reason::DeadlineExceeded));
+            assert_eq!(rejected(&call(&mut refusing, Some(true))), Some(Reason::DeadlineExceeded));
         });
         assert_eq!(made.await, 0, "refused");
     }

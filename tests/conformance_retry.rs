@@ -311,6 +311,7 @@ fn classify(retry_on_bad_result: bool) -> impl Fn(Result<&End, &Error<End>>) -> 
 }
 
 /// The same policy.
+#[allow(clippy::type_complexity, reason = "a closure has no name")]
 fn policy(
     settings: &Settings,
     told: &Arc<Mutex<Told>>,

@@ -325,7 +325,7 @@ async fn read<B: Body<Error = BoxError> + Unpin>(mut body: B) -> (usize, Result<
 }
 
 #[track_caller]
-fn assert_over(end: Result<(), Failure>, reason: Reason, limit: Duration) {
+fn assert_over(end: &Result<(), Failure>, reason: Reason, limit: Duration) {
     let Err(Error::Rejected(rejected)) = end else { panic!("not given up: {end:?}") };
     let told = (rejected.layer(), rejected.reason(), rejected.limit(), rejected.reached_service());
     assert_eq!(told, ("outer", reason, Some(limit), true));
@@ -343,7 +343,7 @@ async fn a_limit_on_the_head_leaves_the_body_its_time() {
 async fn a_limit_on_the_whole_counts_head_and_body() {
     let steps = [Wait(300 * MS), Data, Wait(300 * MS), Data, Wait(300 * MS), Data];
     let (frames, end, took) = read(response(whole(), 300 * MS, Paced::new(&steps)).await.into_body()).await;
-    assert_over(end, Reason::TotalTimeout, SECOND);
+    assert_over(&end, Reason::TotalTimeout, SECOND);
     assert_eq!((frames, took), (2, 700 * MS));
     assert_eq!(read(body_of(whole(), &steps).await).await, (3, Ok(()), 900 * MS));
 }
@@ -357,7 +357,7 @@ async fn a_deadline_is_one_for_the_body_too() {
     let mut request = Request::new(());
     request.extensions_mut().insert(Deadline::after(SECOND / 2));
     let (frames, end, took) = read(service.oneshot(request).await.unwrap().into_body()).await;
-    assert_over(end, Reason::DeadlineExceeded, SECOND / 2);
+    assert_over(&end, Reason::DeadlineExceeded, SECOND / 2);
     assert_eq!((frames, took), (1, SECOND / 2));
 }
 
@@ -373,7 +373,7 @@ async fn a_body_that_stalls_is_given_up() {
         let mut steps = [Wait(SECOND / 2), Data].repeat(before);
         steps.push(Stall);
         let (frames, end, took) = read(body_of(idle(), &steps).await).await;
-        assert_over(end, Reason::IdleTimeout, SECOND);
+        assert_over(&end, Reason::IdleTimeout, SECOND);
         assert_eq!(frames, before);
         assert_eq!(took, SECOND / 2 * u32::try_from(before).unwrap() + SECOND);
     }
@@ -398,7 +398,7 @@ async fn time_in_which_nobody_reads_is_not_idle() {
 async fn of_idleness_and_the_whole_the_first_is_named() {
     let (frames, end, took) =
         read(body_of(whole().idle(400 * MS), &[Wait(300 * MS), Data, Stall]).await).await;
-    assert_over(end, Reason::IdleTimeout, 400 * MS);
+    assert_over(&end, Reason::IdleTimeout, 400 * MS);
     assert_eq!((frames, took), (1, 700 * MS));
     for pause in [500 * MS, 600 * MS] {
         let (_, end, took) =
@@ -406,7 +406,7 @@ async fn of_idleness_and_the_whole_the_first_is_named() {
         let is_idle = pause == 500 * MS;
         let (reason, limit) =
             if is_idle { (Reason::IdleTimeout, SECOND / 2) } else { (Reason::TotalTimeout, SECOND) };
-        assert_over(end, reason, limit);
+        assert_over(&end, reason, limit);
         assert_eq!(took, (pause + 400 * MS).min(SECOND));
     }
 }
@@ -419,7 +419,7 @@ async fn a_body_that_is_always_ready_ends_with_the_whole() {
         advance(90 * MS).await;
     }
     advance(200 * MS).await;
-    assert_over(body.frame().await.unwrap().map(|_| ()).map_err(unboxed), Reason::TotalTimeout, SECOND);
+    assert_over(&body.frame().await.unwrap().map(|_| ()).map_err(unboxed), Reason::TotalTimeout, SECOND);
     assert!(body.frame().await.is_none());
 }
 

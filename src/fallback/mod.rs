@@ -13,10 +13,10 @@
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
-//! # async fn main() -> Result<(), Error<&'static str>> {
+//! # async fn main() -> Result<(), Error<std::fmt::Error>> {
 //! let breaker = CircuitBreakerLayer::new(CircuitBreakerConfig::new());
 //! let operator = breaker.handle();
-//! let fallback = FallbackLayer::with(|user: u32, failure: &Failure<String, Error<&str>>| match failure.why() {
+//! let fallback = FallbackLayer::with(|user: u32, failure: &Failure<String, Error<std::fmt::Error>>| match failure.why() {
 //!     Why::Refused => Some(format!("bestsellers, for user {user} as for all")),
 //!     _ => None,
 //! })

@@ -11,11 +11,11 @@
 //! use std::time::Duration;
 //!
 //! use stanchion::hedge::HedgeDelay;
-//! use stanchion::{HedgeConfig, HedgeLayer};
+//! use stanchion::{Error, HedgeConfig, HedgeLayer};
 //! use tower::{Layer, ServiceExt, service_fn};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
-//! # async fn main() -> Result<(), &'static str> {
+//! # async fn main() -> Result<(), Error<std::fmt::Error>> {
 //! static ATTEMPTS: AtomicU32 = AtomicU32::new(0);
 //! let delay = HedgeDelay::Fixed(Duration::from_millis(50));
 //! let layer = HedgeLayer::new(HedgeConfig::new().delay(delay)).name("inventory");
@@ -23,7 +23,7 @@
 //!     if ATTEMPTS.fetch_add(1, Ordering::Relaxed) == 0 {
 //!         tokio::time::sleep(Duration::from_secs(10)).await; // An unlucky one.
 //!     }
-//!     Ok(format!("item {item} is in stock"))
+//!     Ok::<_, Error<std::fmt::Error>>(format!("item {item} is in stock"))
 //! }));
 //!
 //! let start = tokio::time::Instant::now();

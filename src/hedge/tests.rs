@@ -69,7 +69,10 @@ fn an_original_that_fails_before_anybody_waits_for_it_is_hedged() {
 #[test]
 fn a_server_that_asks_for_no_time_gets_the_copy_at_once() {
     let mut race = race(1);
-    assert_eq!(race.failed(Outcome::failure().retry_hint(RetryHint::Exactly(Duration::ZERO)), at(1)), Verdict::Waits);
+    assert_eq!(
+        race.failed(Outcome::failure().retry_hint(RetryHint::Exactly(Duration::ZERO)), at(1)),
+        Verdict::Waits
+    );
     assert_eq!(race.next(), Next::Now);
 }
 
@@ -78,7 +81,10 @@ fn a_copy_that_waits_for_the_service_is_given_up_if_the_server_does_not_want_it_
     let mut race = race(2);
     race.hedged(at(50));
     race.is_due();
-    assert_eq!(race.failed(Outcome::failure().retry_hint(RetryHint::AtLeast(ms(30))), at(100)), Verdict::Waits);
+    assert_eq!(
+        race.failed(Outcome::failure().retry_hint(RetryHint::AtLeast(ms(30))), at(100)),
+        Verdict::Waits
+    );
     assert_eq!(race.next(), Next::Never);
 }
 
@@ -261,7 +267,8 @@ proptest! {
 async fn an_original_that_ran_into_a_timeout_counts_and_one_that_failed_does_not() {
     let timeout = || Error::from_rejected(Rejected::new(Reason::AttemptTimeout, "inner"));
     let rejected = || Error::from_rejected(Rejected::new(Reason::CircuitOpen, "inner"));
-    let cases: [(fn() -> Error<std::fmt::Error>, bool); 3] = [(timeout, true), (|| Error::Inner(std::fmt::Error), false), (rejected, false)];
+    let failed = || Error::Inner(std::fmt::Error);
+    let cases: [(fn() -> _, _); 3] = [(timeout, true), (failed, false), (rejected, false)];
     for (error, is_known) in cases {
         let layer = HedgeLayer::new(HedgeConfig::new().min_samples(1));
         let service = layer.layer(tower::service_fn(move |()| async move {

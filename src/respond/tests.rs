@@ -48,7 +48,7 @@ fn each_reason_has_its_status_of_grpc() {
         };
         assert_eq!(grpc_status(reason), status, "{reason:?}");
         let rejected = Rejected::after(reason, "orders", None);
-        let response: Response<String> = grpc_response(rejected.clone());
+        let response: Response<String> = grpc_response(rejected);
         assert_eq!((response.status(), response.body().as_str()), (StatusCode::OK, ""), "{reason:?}");
         let headers = response.headers();
         assert_eq!(headers[CONTENT_TYPE], "application/grpc");

@@ -13,7 +13,7 @@
 //! use tower::{Layer, ServiceExt, service_fn};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
-//! # async fn main() -> Result<(), Error<&'static str>> {
+//! # async fn main() -> Result<(), Error<std::fmt::Error>> {
 //! static ATTEMPTS: AtomicU32 = AtomicU32::new(0);
 //! let layer = RetryLayer::new(RetryConfig::new().max_attempts(3)).name("inventory");
 //! let service = layer.layer(service_fn(|item: u32| async move {

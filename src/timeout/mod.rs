@@ -18,7 +18,7 @@
 //! let layer = TimeoutLayer::after(Duration::from_secs(2)).name("inventory");
 //! let service = layer.layer(service_fn(|item: u32| async move {
 //!     tokio::time::sleep(Duration::from_secs(60)).await;
-//!     Ok::<_, Error<&str>>(format!("item {item} is in stock"))
+//!     Ok::<_, Error<std::fmt::Error>>(format!("item {item} is in stock"))
 //! }));
 //!
 //! let error = service.oneshot(7).await.unwrap_err();

@@ -31,7 +31,7 @@ fn ended(status: &str, pushback: Option<&str>) -> Response<()> {
 fn every_status_has_its_outcome() {
     for code in 100..=999 {
         let expected = match code {
-            502 | 503 | 504 => Outcome::failure(),
+            502..=504 => Outcome::failure(),
             500 => Outcome::failure().overload(false),
             // They say nothing against the service, and the caller has got no answer.
             408 | 429 => Outcome::success().retryable(Retryable::IfIdempotent).overload(true),
@@ -107,7 +107,11 @@ fn every_grpc_status_has_its_outcome() {
 #[test]
 fn a_grpc_status_that_cannot_be_read_is_an_unknown_failure() {
     for status in ["", "-1", "14.0", "UNAVAILABLE", "99999999999999999999"] {
-        assert_eq!(outcome(&ended(status, None)), Outcome::failure().retryable(Retryable::Never).overload(false), "{status:?}");
+        assert_eq!(
+            outcome(&ended(status, None)),
+            Outcome::failure().retryable(Retryable::Never).overload(false),
+            "{status:?}"
+        );
     }
     let mut response = Response::new(());
     response.headers_mut().insert("grpc-status", HeaderValue::from_bytes(b"\xff").unwrap());
@@ -120,9 +124,11 @@ fn pushback_asks_for_another_attempt_after_any_failure() {
         let code = code.to_string();
         let plain = outcome(&ended(&code, None));
         let (after, stop) = if plain.class == Class::Failure {
-            let failed =
-                Outcome::failure().overload(plain.overload);
-            (failed.retry_hint(RetryHint::Exactly(Duration::from_millis(250))), failed.retry_hint(RetryHint::Stop))
+            let failed = Outcome::failure().overload(plain.overload);
+            (
+                failed.retry_hint(RetryHint::Exactly(Duration::from_millis(250))),
+                failed.retry_hint(RetryHint::Stop),
+            )
         } else {
             (Outcome::success(), Outcome::success())
         };
