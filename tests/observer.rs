@@ -307,7 +307,7 @@ async fn a_panic_in_poll_ready_is_a_failed_call() {
     assert_eq!(heard.take(), ["failure"; 3]);
 }
 
-/// No call was made, so none can have been refused, whether or not the failure is counted.
+/// No call was made, so none can have been refused.
 #[tokio::test(start_paused = true)]
 async fn a_failed_poll_ready_is_never_a_refused_call() {
     let heard = Heard::default();
@@ -322,12 +322,10 @@ async fn a_failed_poll_ready_is_never_a_refused_call() {
     assert_eq!(handle.state(), State::Recovering);
     heard.take();
     let mut service = layer.layer(Unready { panics: false });
-    for _ in 0..20 {
+    for _ in 0..10 {
         assert!(poll_fn(|cx| service.poll_ready(cx)).await.is_err());
     }
-    let mut said = heard.take();
-    said.retain(|line| line != "failure");
-    assert_eq!(said, [""; 0]);
+    assert_eq!(heard.take(), ["failure"; 10]);
 }
 
 /// As a client that cannot connect.

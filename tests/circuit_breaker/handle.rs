@@ -25,8 +25,8 @@ fn the_default_layer_has_the_default_configuration() {
     assert!(CircuitBreakerConfig::default().validate().is_ok());
 }
 
-#[test]
-fn a_saved_state_can_be_made_of_what_was_stored() {
+#[tokio::test(start_paused = true)]
+async fn a_saved_state_can_be_made_of_what_was_stored() {
     let handle = layer().handle();
     handle.try_acquire().unwrap().finish(Class::Failure);
     handle.restore(&{
