@@ -68,14 +68,14 @@ pub trait CarryRejected: Sized {
 #[macro_export]
 macro_rules! carry_rejected {
     ($error:ty, $variant:ident) => {
-        impl $crate::CarryRejected for $error {
+        impl $crate::error::CarryRejected for $error {
             #[inline]
-            fn from_rejected(rejected: $crate::Rejected) -> Self {
+            fn from_rejected(rejected: $crate::error::Rejected) -> Self {
                 Self::$variant(rejected)
             }
 
             #[inline]
-            fn rejected(&self) -> ::core::option::Option<$crate::Rejected> {
+            fn rejected(&self) -> ::core::option::Option<$crate::error::Rejected> {
                 match self {
                     Self::$variant(rejected) => ::core::option::Option::Some(*rejected),
                     #[allow(unreachable_patterns, reason = "the enum may have no other variant")]

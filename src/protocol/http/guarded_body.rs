@@ -14,15 +14,16 @@ pub struct GuardedBody<B, G> {
     #[pin]
     inner: B,
     guard: Option<G>,
-    /// What the call is if the body comes to its end. The class is all that is kept of an outcome, since bodies are moved.
+    /// What the call is if the body comes to its end. The rest of the outcome is not kept, since bodies are moved.
     class: Class,
+    overload: bool,
 }
 
 impl<B: Body, G: Guard> GuardedBody<B, G> {
     pub(super) fn new(inner: B, guard: Option<(G, Outcome)>) -> Self {
         match guard {
             Some((guard, outcome)) if !inner.is_end_stream() => {
-                Self { inner, guard: Some(guard), class: outcome.class }
+                Self { inner, guard: Some(guard), class: outcome.class, overload: outcome.overload }
             }
             // Nobody is going to read a body that has ended before it began.
             Some((guard, outcome)) => {
@@ -54,7 +55,7 @@ impl<B, G> GuardedBody<B, G> {
 /// A body of no call, for responses that are made on the way.
 impl<B, G> From<B> for GuardedBody<B, G> {
     fn from(inner: B) -> Self {
-        Self { inner, guard: None, class: Class::Success }
+        Self { inner, guard: None, class: Class::Success, overload: false }
     }
 }
 
@@ -88,14 +89,14 @@ impl<B: Body, G: Guard> Body for GuardedBody<B, G> {
         let polled = this.inner.as_mut().poll_frame(cx);
         std::mem::forget(panicked);
         let frame = std::task::ready!(polled);
-        let end = match &frame {
-            Some(Err(_)) => Some(Class::Failure),
-            None => Some(*this.class),
-            // A reader that knows the length stops here.
-            Some(Ok(_)) => this.inner.is_end_stream().then_some(*this.class),
+        let outcome = match &frame {
+            Some(Err(_)) => Some(Outcome::failure()),
+            // A reader that knows the length stops at the last frame.
+            Some(Ok(_)) if !this.inner.is_end_stream() => None,
+            Some(Ok(_)) | None => Some(Outcome::from(*this.class).overload(*this.overload)),
         };
-        if let Some((guard, class)) = end.and_then(|class| this.guard.take().zip(Some(class))) {
-            guard.finish(class.into());
+        if let Some((guard, outcome)) = outcome.and_then(|outcome| this.guard.take().zip(Some(outcome))) {
+            guard.finish(outcome);
         }
         Poll::Ready(frame)
     }

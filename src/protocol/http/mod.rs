@@ -59,7 +59,7 @@
 //!
 //! # Errors of clients
 //!
-//! That an error says so can be told of a boxed one and of one of `std::io`, also in [`Error`](crate::Error). Other types
+//! That an error says so can be told of a boxed one and of one of `std::io`, also in an [`Error`](crate::Error). Other types
 //! take a closure, or a box right above the client:
 //!
 //! ```
@@ -85,9 +85,8 @@
 //! # let _ = (typed, of_reqwest, boxed, both);
 //! ```
 //!
-//! What is looked at is one client's error. Of a service that makes several calls, one of which could not connect, do not
-//! let it be taken for the whole: `.unprocessed(|_: &BoxError| false)`. A box around [`Error`](crate::Error) hides what is in
-//! there: box the client's error, or use [`boxed`](crate::Error::boxed).
+//! What is looked at is one client's error, also in a box around [`Error`](crate::Error). If the service makes several calls
+//! internally, one failed connection does not mean that nothing was executed: `.unprocessed(|_: &BoxError| false)`.
 //!
 //! Services with boxed errors that go by this protocol cannot be called within an `async` block that has to be `Send`, as
 //! in `tokio::spawn(async move { service.oneshot(request).await })`: the compiler takes an implementation for "not general
