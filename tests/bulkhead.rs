@@ -7,12 +7,12 @@
 mod asleep;
 #[path = "bulkhead/claims.rs"]
 mod claims;
-#[path = "support/fault.rs"]
-mod fault;
 #[path = "bulkhead/defaults.rs"]
 mod defaults;
 #[path = "bulkhead/exempt.rs"]
 mod exempt;
+#[path = "support/fault.rs"]
+mod fault;
 #[path = "bulkhead/hostile.rs"]
 mod hostile;
 #[path = "bulkhead/measured.rs"]
@@ -441,10 +441,10 @@ async fn observers_hear_of_waits_and_refusals() {
         hears.lock().unwrap().push(match event {
             Event::Action { action: Action::Queued, .. } => "queued",
             Event::Rejected(rejected) => rejected.reason().as_str(),
-            Event::Load { what, change: 1 } => what.as_str(),
-            Event::Load { what: Load::InFlight, change: -1 } => "done",
-            Event::Load { what: Load::Queued, change: -1 } => "left",
-            Event::Load { what: Load::Limit, change: -1 } => "gone",
+            Event::Load { what, change: 1, .. } => what.as_str(),
+            Event::Load { what: Load::InFlight, change: -1, .. } => "done",
+            Event::Load { what: Load::Queued, change: -1, .. } => "left",
+            Event::Load { what: Load::Limit, change: -1, .. } => "gone",
             _ => "something else",
         });
     };

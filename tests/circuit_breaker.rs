@@ -10,10 +10,10 @@ mod handle;
 mod impatient;
 #[path = "circuit_breaker/readiness.rs"]
 mod readiness;
-#[path = "circuit_breaker/waiting.rs"]
-mod waiting;
 #[path = "circuit_breaker/replaced.rs"]
 mod replaced;
+#[path = "circuit_breaker/waiting.rs"]
+mod waiting;
 
 use std::convert::Infallible;
 use std::time::Duration;

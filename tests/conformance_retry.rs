@@ -242,7 +242,7 @@ impl Told {
     fn hear(&mut self, event: &Event<'_>) {
         let (events, counters) = (&mut self.events, &mut self.counters);
         match event {
-            Event::Attempt { number, outcome } => {
+            Event::Attempt { number, outcome, .. } => {
                 counters.total_calls += 1;
                 match (outcome, number) {
                     (CallOutcome::Success, 1) => counters.success_without_retry += 1,
@@ -262,7 +262,7 @@ impl Told {
                 counters.failed_with_retry += 1;
                 events.push(format!("ERROR:{attempt}"));
             }
-            Event::Budget { share } => assert_eq!(*share, 1.0),
+            Event::Budget { share, .. } => assert_eq!(*share, 1.0),
             other => panic!("{other:?}"),
         }
     }

@@ -560,9 +560,9 @@ fn heard(layer: HedgeLayer<Asking<Protocol>>) -> (HedgeLayer<Asking<Protocol>>, 
     let layer = layer.name("inventory").observer(move |source: &Source, event: &Event<'_>| {
         assert_eq!((source.module, source.name), ("hedge", "inventory"));
         lines.lock().unwrap().push(match event {
-            Event::Attempt { number, outcome } => format!("{number} {}", outcome.as_str()),
+            Event::Attempt { number, outcome, .. } => format!("{number} {}", outcome.as_str()),
             Event::Action { action, attempt, .. } => format!("{} {attempt}", action.as_str()),
-            Event::Budget { share } => format!("budget {share}"),
+            Event::Budget { share, .. } => format!("budget {share}"),
             other => panic!("{other:?}"),
         });
     });

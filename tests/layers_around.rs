@@ -15,8 +15,8 @@ use stanchion::rate_limit::Quota;
 use stanchion::timeout::Limit;
 use stanchion::{
     AdaptiveLimitConfig, AdaptiveLimitLayer, Backoff, BulkheadConfig, BulkheadLayer, CircuitBreakerConfig,
-    CircuitBreakerLayer, FallbackLayer, HedgeConfig, HedgeLayer, RateLimitConfig, RateLimitLayer, RetryConfig,
-    RetryLayer, StaleConfig, ThrottleConfig, ThrottleLayer, TimeoutConfig, TimeoutLayer,
+    CircuitBreakerLayer, FallbackLayer, HedgeConfig, HedgeLayer, RateLimitConfig, RateLimitLayer,
+    RetryConfig, RetryLayer, StaleConfig, ThrottleConfig, ThrottleLayer, TimeoutConfig, TimeoutLayer,
 };
 use tokio_test::task;
 use tower::balance::p2c::Balance;
@@ -150,12 +150,20 @@ fn ours() -> Vec<Kit> {
     let keyed = |ask: &Ask| Some(*ask);
     vec![
         kit!("breaker", CircuitBreakerLayer::new(breaker.clone()), breaker.clone()),
-        kit!("pending breaker", CircuitBreakerLayer::new(breaker.clone()).readiness(Readiness::Pending), breaker),
+        kit!(
+            "pending breaker",
+            CircuitBreakerLayer::new(breaker.clone()).readiness(Readiness::Pending),
+            breaker
+        ),
         kit!("timeout", TimeoutLayer::new(total.clone()), total),
         kit!("timeout with readiness", TimeoutLayer::new(readiness.clone()), readiness),
         kit!("retry", RetryLayer::new(retry.clone()), retry),
         kit!("hedge", HedgeLayer::new(hedge.clone()), hedge),
-        kit("fallback to nothing", FallbackLayer::with(|(), _: &stanchion::fallback::Failure<u32, BoxError>| None), || {}),
+        kit(
+            "fallback to nothing",
+            FallbackLayer::with(|(), _: &stanchion::fallback::Failure<u32, BoxError>| None),
+            || {},
+        ),
         kit("fallback to a service", FallbackLayer::service(replica).keep(|ask: &Ask| *ask), || {}),
         kit("stale fallback", FallbackLayer::stale(StaleConfig::new(), keyed), || {}),
         kit!("throttle", ThrottleLayer::new(throttle.clone()), throttle),
@@ -206,7 +214,11 @@ async fn works(kits: &[&Kit]) {
     let mut service = kits.iter().rev().fold(strict, |inner, kit| (kit.wrap)(inner));
     let reconfigure = || kits.iter().for_each(|kit| (kit.reconfigure)());
     let good = |answer: Result<u32, BoxError>, number: u32, when: &str| {
-        assert_eq!(answer.unwrap_or_else(|error| panic!("{name}, {when}: {error}")), number, "{name}, {when}");
+        assert_eq!(
+            answer.unwrap_or_else(|error| panic!("{name}, {when}: {error}")),
+            number,
+            "{name}, {when}"
+        );
     };
     good(call(&mut service, Ask::Answer(1)).await, 1, "at first");
 
@@ -257,7 +269,8 @@ fn all_work(stacks: Vec<Vec<Kit>>) {
     for kits in &stacks {
         let kits: Vec<&Kit> = kits.iter().collect();
         let run = || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
             runtime.unwrap().block_on(works(&kits));
         };
         if catch_unwind(AssertUnwindSafe(run)).is_err() {
@@ -272,7 +285,9 @@ fn all_work(stacks: Vec<Vec<Kit>>) {
 fn every_layer_works_around_and_inside_of_every_layer() {
     let names = ours().len();
     let pairs = (0..names).flat_map(|outer| (0..names).map(move |inner| (outer, inner)));
-    all_work(pairs.map(|(outer, inner)| vec![ours().swap_remove(outer), ours().swap_remove(inner)]).collect());
+    all_work(
+        pairs.map(|(outer, inner)| vec![ours().swap_remove(outer), ours().swap_remove(inner)]).collect(),
+    );
 }
 
 // Within a runtime, since tower's buffer spawns its task when the layer is made.

@@ -4,10 +4,10 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock, and servers are tasks")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
-#[path = "support/fault.rs"]
-mod fault;
 #[path = "metrics/budget.rs"]
 mod budget;
+#[path = "support/fault.rs"]
+mod fault;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

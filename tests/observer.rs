@@ -144,7 +144,7 @@ async fn a_call_tells_how_long_it_took_and_whether_it_was_slow() {
     let seen = Arc::clone(&calls);
     let layer = CircuitBreakerLayer::new(config().slow_after(SECOND)).observer(
         move |_: &Source, event: &Event<'_>| {
-            if let Event::Call { outcome, slow, latency } = event {
+            if let Event::Call { outcome, slow, latency, .. } = event {
                 seen.lock().unwrap().push((*outcome, *slow, *latency));
             }
         },
@@ -646,8 +646,8 @@ async fn a_circuit_says_when_it_begins_and_when_it_ends() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hearing = Arc::clone(&heard);
     let layer = layer().observer(move |_: &Source, event: &Event<'_>| match event {
-        Event::Began { state } => hearing.lock().unwrap().push(("began", *state)),
-        Event::Ended { state } => hearing.lock().unwrap().push(("ended", *state)),
+        Event::Began { state, .. } => hearing.lock().unwrap().push(("began", *state)),
+        Event::Ended { state, .. } => hearing.lock().unwrap().push(("ended", *state)),
         _ => {}
     });
     assert_eq!(*heard.lock().unwrap(), [], "a layer that nobody uses has no circuit");

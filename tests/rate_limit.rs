@@ -417,7 +417,7 @@ async fn observers_hear_of_refusals_waits_and_keys() {
         .name("api")
         .observer(move |source: &Source, event: &Event<'_>| {
             assert_eq!((source.module, source.name), ("rate_limit", "api"));
-            if let Event::Keys { change } = event {
+            if let Event::Keys { change, .. } = event {
                 count.fetch_add(*change, Ordering::Relaxed);
             }
             events.lock().unwrap().push(format!("{event:?}"));

@@ -18,9 +18,9 @@ use stanchion::circuit_breaker::CircuitBreakerHandle;
 use stanchion::fallback::{Failure, Why};
 use stanchion::hedge::HedgeDelay;
 use stanchion::{
-    AdaptiveLimitConfig, AdaptiveLimitLayer, Backoff, CarryRejected, CircuitBreakerConfig, CircuitBreakerLayer,
-    Error, FallbackLayer, HedgeConfig, HedgeLayer, Reason, Rejected, RetryConfig, RetryLayer, ThrottleConfig,
-    ThrottleLayer, TimeoutLayer, Window,
+    AdaptiveLimitConfig, AdaptiveLimitLayer, Backoff, CarryRejected, CircuitBreakerConfig,
+    CircuitBreakerLayer, Error, FallbackLayer, HedgeConfig, HedgeLayer, Reason, Rejected, RetryConfig,
+    RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer, Window,
 };
 use tower::buffer::Buffer;
 use tower::load_shed::LoadShed;
@@ -65,9 +65,7 @@ fn inner(kind: Kind) -> Inner {
     match kind {
         Kind::Rejected => erased(open_circuit().layer(service_fn(|()| ready(Ok(()))))),
         Kind::TimedOut => erased(TimeoutLayer::after(MS).layer(service_fn(|()| pending()))),
-        Kind::PastDeadline => {
-            erased(service_fn(move |()| ready(Err(Error::from_rejected(past_deadline())))))
-        }
+        Kind::PastDeadline => erased(service_fn(move |()| ready(Err(Error::from_rejected(past_deadline()))))),
         Kind::Failed => erased(service_fn(|()| ready(Err(Error::Inner(Fault("broken")))))),
     }
 }
@@ -153,7 +151,12 @@ async fn on_every_way(kind: Kind) {
     check("nested", kind, erased(inner(kind).map_err(Error::Inner))).await;
     check("nested twice", kind, erased(inner(kind).map_err(|error| Error::Inner(Error::Inner(error))))).await;
     check("io", kind, erased(inner(kind).map_err(std::io::Error::other))).await;
-    check("io, nested", kind, erased(inner(kind).map_err(|error| Error::Inner(std::io::Error::other(error))))).await;
+    check(
+        "io, nested",
+        kind,
+        erased(inner(kind).map_err(|error| Error::Inner(std::io::Error::other(error)))),
+    )
+    .await;
     #[cfg(feature = "anyhow")]
     {
         check("anyhow", kind, erased(inner(kind).map_err(anyhow::Error::from))).await;
@@ -214,7 +217,11 @@ where
         Kind::TimedOut | Kind::PastDeadline => Why::TimedOut,
         Kind::Failed => Why::Failed,
     };
-    assert_eq!(fallbacks(service.clone()).await, [Some(why), (!is_failure).then_some(why)], "fallback, {what}");
+    assert_eq!(
+        fallbacks(service.clone()).await,
+        [Some(why), (!is_failure).then_some(why)],
+        "fallback, {what}"
+    );
 }
 
 /// How many failed calls a breaker has counted of one, with the same from `run`.

@@ -118,7 +118,7 @@ impl Heard {
         let Self(lines) = self.clone();
         layer.observer(move |_: &Source, event: &Event<'_>| {
             let line = match event {
-                Event::Attempt { number, outcome } => format!("{number} {}", outcome.as_str()),
+                Event::Attempt { number, outcome, .. } => format!("{number} {}", outcome.as_str()),
                 Event::Action { action, attempt, wait, .. } if wait.is_zero() => {
                     format!("{} after {attempt}", action.as_str())
                 }

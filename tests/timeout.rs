@@ -1083,7 +1083,7 @@ async fn an_attempt_that_times_out_is_a_failure_for_the_breaker_and_tried_again_
     let events = Arc::clone(&seen);
     let retry =
         RetryLayer::new(RetryConfig::new().max_attempts(3)).observer(move |_: &Source, event: &Event<'_>| {
-            if let Event::Attempt { number, outcome } = event {
+            if let Event::Attempt { number, outcome, .. } = event {
                 events.lock().unwrap().push((*number, outcome.as_str()));
             }
         });

@@ -4,10 +4,10 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
-#[path = "support/fault.rs"]
-mod fault;
 #[path = "tracing/fallback.rs"]
 mod fallback;
+#[path = "support/fault.rs"]
+mod fault;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -12,9 +12,10 @@ use stanchion::hedge::HedgeDelay;
 use stanchion::rate_limit::Quota;
 use stanchion::{
     AdaptiveLimitConfig, AdaptiveLimitLayer, Backoff, Budget, BudgetConfig, BulkheadConfig, BulkheadLayer,
-    CircuitBreakerConfig, CircuitBreakerLayer, Claim, Criticality, Deadline, Discipline, FallbackLayer, Headroom,
-    HedgeConfig, HedgeLayer, Partition, PartitionConfig, RateLimitConfig, RateLimitLayer, RetryConfig, RetryLayer,
-    StaleConfig, Tenant, ThrottleConfig, ThrottleLayer, TimeoutConfig, TimeoutLayer, Window,
+    CircuitBreakerConfig, CircuitBreakerLayer, Claim, Criticality, Deadline, Discipline, FallbackLayer,
+    Headroom, HedgeConfig, HedgeLayer, Partition, PartitionConfig, RateLimitConfig, RateLimitLayer,
+    RetryConfig, RetryLayer, StaleConfig, Tenant, ThrottleConfig, ThrottleLayer, TimeoutConfig, TimeoutLayer,
+    Window,
 };
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
@@ -54,7 +55,11 @@ impl Subject {
     fn new<L, S>(name: &'static str, layer: impl FnOnce(Listener) -> L) -> Self
     where
         L: Layer<Wild, Service = S> + Send + Sync + 'static,
-        S: Service<u32, Response = u32, Error = BoxError, Future: Send + 'static> + Clone + Send + Sync + 'static,
+        S: Service<u32, Response = u32, Error = BoxError, Future: Send + 'static>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
     {
         let (book, told) = (Arc::new(Book::default()), Arc::new(Told::default()));
         let (layer, below) = (layer(Listener(Arc::clone(&told))), Arc::clone(&book));
@@ -96,7 +101,11 @@ impl Subject {
         expect("gauges of calls in flight and queued", &under_way, under_way == [0, 0]);
         let began = self.book.began.load(Ordering::SeqCst);
         expect("calls of the service", &began, began > 1_000);
-        println!("{:34} {began:9} calls of the service{}", self.name, if wrong.is_empty() { "" } else { ", WRONG:" });
+        println!(
+            "{:34} {began:9} calls of the service{}",
+            self.name,
+            if wrong.is_empty() { "" } else { ", WRONG:" }
+        );
         for wrong in &wrong {
             println!("    {wrong}");
         }
@@ -159,7 +168,8 @@ fn operate_breaker(handle: &CircuitBreakerHandle, random: &mut fastrand::Rng) {
 fn breaker(name: &'static str, readiness: Readiness) -> Subject {
     let mut handle = None;
     let subject = Subject::new(name, |listener| {
-        let layer = CircuitBreakerLayer::new(CircuitBreakerConfig::new()).observer(listener).readiness(readiness);
+        let layer =
+            CircuitBreakerLayer::new(CircuitBreakerConfig::new()).observer(listener).readiness(readiness);
         handle = Some(layer.handle());
         layer
     });
@@ -205,7 +215,8 @@ fn no_permit_is_missing<L: Limit>(handle: &AdmissionHandle<L>) -> Vec<String> {
         wrong.push(format!("{in_flight} in flight and {queued} queued at rest"));
     }
     let critical = Claim::new().criticality(Criticality::CRITICAL);
-    let permits: Vec<_> = (0..2 * max_in_flight).map_while(|_| handle.try_acquire_for(&critical).ok()).collect();
+    let permits: Vec<_> =
+        (0..2 * max_in_flight).map_while(|_| handle.try_acquire_for(&critical).ok()).collect();
     if permits.len() != max_in_flight as usize {
         wrong.push(format!("{} permits of {max_in_flight}", permits.len()));
     }
@@ -227,7 +238,8 @@ fn bulkhead(name: &'static str) -> Subject {
 }
 
 fn claim(request: &u32) -> Claim {
-    let claim = Claim::new().criticality(Criticality::level((request % 101) as u8)).tenant(Tenant::of(request % 7));
+    let claim =
+        Claim::new().criticality(Criticality::level((request % 101) as u8)).tenant(Tenant::of(request % 7));
     match request % 5 {
         0 => claim.deadline(Deadline::after(request % 2_000 * US)),
         1 => claim.partition(Partition::named("batch")),
@@ -241,7 +253,8 @@ fn admission(random: &mut fastrand::Rng, config: BulkheadConfig) -> BulkheadConf
         1 => Discipline::AdaptiveLifo { target: US * 500, interval: 2 * MS },
         _ => Discipline::ControlledDelay { target: US * 500, interval: 2 * MS },
     };
-    let config = config.max_queued(random.usize(0..20)).max_wait(random.u32(0..5_000) * US).discipline(discipline);
+    let config =
+        config.max_queued(random.usize(0..20)).max_wait(random.u32(0..5_000) * US).discipline(discipline);
     let config = if random.bool() { config.headroom(Headroom::USUAL) } else { config };
     if random.bool() { config.min_remaining(MinRemaining::Measured(0.5)) } else { config }
 }
@@ -267,7 +280,11 @@ fn waiting_bulkhead(name: &'static str) -> Subject {
             drop(handle.reconfigure(config));
             let Snapshot { in_flight, queued, .. } = handle.snapshot();
             let is_at_rest = (in_flight, queued) == (0, 0);
-            if is_at_rest { Vec::new() } else { vec![format!("{in_flight} in flight and {queued} queued at rest")] }
+            if is_at_rest {
+                Vec::new()
+            } else {
+                vec![format!("{in_flight} in flight and {queued} queued at rest")]
+            }
         })
 }
 
@@ -299,7 +316,8 @@ fn adaptive(name: &'static str) -> Subject {
             .max_queued(random.usize(0..9))
     };
     let subject = Subject::new(name, |listener| {
-        let layer = AdaptiveLimitLayer::waiting(config(&mut fastrand::Rng::new())).claims(claim).observer(listener);
+        let layer =
+            AdaptiveLimitLayer::waiting(config(&mut fastrand::Rng::new())).claims(claim).observer(listener);
         handle = Some(layer.handle());
         layer
     });
@@ -319,7 +337,8 @@ fn rate_limit(name: &'static str) -> Subject {
     let mut handle = None;
     let subject = Subject::new(name, |listener| {
         let config = RateLimitConfig::new(Quota::per_second(100_000).burst(100)).max_wait(2 * MS).max_keys(8);
-        let layer = RateLimitLayer::keyed(config, |request: &u32| Some(request % 10)).waits().observer(listener);
+        let layer =
+            RateLimitLayer::keyed(config, |request: &u32| Some(request % 10)).waits().observer(listener);
         handle = Some(layer.handle());
         layer
     });
@@ -328,7 +347,8 @@ fn rate_limit(name: &'static str) -> Subject {
     subject
         .operated(move |random| {
             let quota = Quota::per_second(random.u32(1_000..1_000_000)).burst(random.u32(1..200));
-            let config = RateLimitConfig::new(quota).max_wait(random.u32(0..5_000) * US).max_keys(random.u32(1..12));
+            let config =
+                RateLimitConfig::new(quota).max_wait(random.u32(0..5_000) * US).max_keys(random.u32(1..12));
             drop(operated.reconfigure(config));
         })
         .checked(move || {
@@ -348,7 +368,8 @@ fn throttle(name: &'static str) -> Subject {
     let operated = handle.clone();
     subject
         .operated(move |random| {
-            let config = ThrottleConfig::new().window(random.u32(1..500) * MS).headroom(1.0 + random.f64() * 3.0);
+            let config =
+                ThrottleConfig::new().window(random.u32(1..500) * MS).headroom(1.0 + random.f64() * 3.0);
             drop(operated.reconfigure(config));
         })
         .checked(move || {
@@ -439,10 +460,16 @@ fn stale(name: &'static str) -> Subject {
     });
     let handle = handle.expect("it was set just now");
     let operated = handle.clone();
-    subject.operated(move |random| if random.u8(..) == 0 { operated.clear() }).checked(move || {
-        let held = handle.len();
-        if held <= 100 { Vec::new() } else { vec![format!("{held} answers are held")] }
-    })
+    subject
+        .operated(move |random| {
+            if random.u8(..) == 0 {
+                operated.clear()
+            }
+        })
+        .checked(move || {
+            let held = handle.len();
+            if held <= 100 { Vec::new() } else { vec![format!("{held} answers are held")] }
+        })
 }
 
 fn stack(name: &'static str) -> Subject {
@@ -455,7 +482,8 @@ fn stack(name: &'static str) -> Subject {
         let timeout = TimeoutLayer::new(TimeoutConfig::new().includes_readiness(true));
         let retry = RetryLayer::new(RetryConfig::new()).budget(budget.clone());
         let hedge = HedgeLayer::new(HedgeConfig::new()).budget(budget);
-        handles = Some((breaker.handle(), bulkhead.handle(), timeout.handle(), retry.handle(), hedge.handle()));
+        handles =
+            Some((breaker.handle(), bulkhead.handle(), timeout.handle(), retry.handle(), hedge.handle()));
         ServiceBuilder::new()
             .layer(FallbackLayer::value(0).on_rejections())
             .layer(timeout)

@@ -271,7 +271,10 @@ impl Circuit {
         now: &Now<'_>,
     ) -> Changed {
         let outcome = self.outcome(pass, verdict, now);
-        if verdict == Verdict::Success && pass.is_sample() && self.slow_after.load(Ordering::Relaxed) >= SAMPLE {
+        if verdict == Verdict::Success
+            && pass.is_sample()
+            && self.slow_after.load(Ordering::Relaxed) >= SAMPLE
+        {
             self.note_usual(pass.started, now);
         }
         let generation = pass.generation();

@@ -50,7 +50,8 @@ impl Circuit {
     pub(super) fn note_usual(&self, started: Timestamp, now: &Now<'_>) {
         let took = now.get().0.saturating_sub(started.0);
         let before = self.usual.load(Ordering::Relaxed);
-        let usual = if before == 0 { took } else { before.saturating_sub(before / 8).saturating_add(took / 8) };
+        let usual =
+            if before == 0 { took } else { before.saturating_sub(before / 8).saturating_add(took / 8) };
         self.usual.store(usual, Ordering::Relaxed);
     }
 }

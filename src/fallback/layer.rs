@@ -155,7 +155,13 @@ impl<Key, Res, M, K, P> FallbackLayer<Stale<Key, Res, M>, K, P> {
     #[must_use]
     pub fn mark<N: Fn(&mut Res, Duration)>(self, mark: N) -> FallbackLayer<Stale<Key, Res, N>, K, P> {
         let answer = Arc::new(Stale { answers: Arc::clone(&self.answer.answers), mark });
-        FallbackLayer { answer, keep: self.keep, protocol: self.protocol, about: self.about, shared: OnceLock::new() }
+        FallbackLayer {
+            answer,
+            keep: self.keep,
+            protocol: self.protocol,
+            about: self.about,
+            shared: OnceLock::new(),
+        }
     }
 
     /// To see and forget the answers that are held.

@@ -93,7 +93,10 @@ fn a_copy_that_waits_for_the_service_goes_on_if_the_server_asks_for_no_time() {
     let mut race = race(2);
     race.hedged(at(50));
     race.is_due();
-    assert_eq!(race.failed(Outcome::failure().retry_hint(RetryHint::AtLeast(ms(0))), at(100)), Verdict::Waits);
+    assert_eq!(
+        race.failed(Outcome::failure().retry_hint(RetryHint::AtLeast(ms(0))), at(100)),
+        Verdict::Waits
+    );
     assert_eq!(race.next(), Next::Now);
 }
 

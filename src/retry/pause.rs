@@ -46,13 +46,7 @@ pub(super) enum Waited<Req, E> {
 }
 
 impl<W: Future<Output = ()>, Req, E> Pause<W, Req, E> {
-    pub(super) fn new(
-        request: Req,
-        own: Option<W>,
-        wait: Duration,
-        limits: Limits,
-        last: Option<E>,
-    ) -> Self {
+    pub(super) fn new(request: Req, own: Option<W>, wait: Duration, limits: Limits, last: Option<E>) -> Self {
         let is_timed = own.is_none() && !wait.is_zero();
         let over_at = is_timed.then(|| instant_after(instant(), wait));
         let is_over = own.is_none() && over_at.is_none();

@@ -116,7 +116,10 @@ fn nothing_is_asked_for_that_an_earlier_check_makes_needless() {
 fn an_attempt_that_timed_out_costs_more() {
     for (cause, cost) in [(Cause::Service, Cost::Retry), (Cause::TimedOut, Cost::Timeout)] {
         let mut world = World::plenty();
-        assert_eq!(first(&config(), failed(Outcome { cause, ..Outcome::failure() }), &mut world), Ok(100 * MS));
+        assert_eq!(
+            first(&config(), failed(Outcome { cause, ..Outcome::failure() }), &mut world),
+            Ok(100 * MS)
+        );
         assert_eq!(world.asked.last(), Some(&Asked::Pay(cost)));
     }
 }
@@ -198,7 +201,8 @@ fn pushback_is_exact_and_the_backoff_begins_anew_after_it() {
 fn a_server_that_asks_for_too_long_a_wait_is_left_alone() {
     let config = config().max_server_wait(7 * MS);
     for hint in [RetryHint::AtLeast, RetryHint::Exactly] {
-        let ask = |wait| first(&config, failed(Outcome::failure().retry_hint(hint(wait))), &mut World::plenty());
+        let ask =
+            |wait| first(&config, failed(Outcome::failure().retry_hint(hint(wait))), &mut World::plenty());
         assert!(ask(7 * MS).is_ok());
         for wait in [7 * MS + Duration::from_nanos(1), Duration::MAX] {
             assert_eq!(ask(wait), Err(Some(Action::PushedBack)));

@@ -49,8 +49,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::classify::Class;
 use crate::budget::Budget;
+use crate::classify::Class;
 use crate::error::{Reason, Rejected};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -137,6 +137,7 @@ impl Load {
 #[non_exhaustive]
 pub enum Event<'a> {
     /// A call ended.
+    #[non_exhaustive]
     Call {
         /// How.
         outcome: CallOutcome,
@@ -148,6 +149,7 @@ pub enum Event<'a> {
     /// A call was refused, or given up.
     Rejected(&'a Rejected),
     /// An attempt at a call ended, in a layer that makes several.
+    #[non_exhaustive]
     Attempt {
         /// Which one, counted from 1.
         number: u32,
@@ -155,6 +157,7 @@ pub enum Event<'a> {
         outcome: CallOutcome,
     },
     /// A layer did something about a call, or could not.
+    #[non_exhaustive]
     Action {
         /// What.
         action: Action,
@@ -166,21 +169,25 @@ pub enum Event<'a> {
         is_news: bool,
     },
     /// A last good answer is given again; the [`Action::ServedStale`] follows.
+    #[non_exhaustive]
     Stale {
         /// How old it is.
         age: Duration,
     },
     /// A retry or a hedge was asked of a budget.
+    #[non_exhaustive]
     Budget {
         /// The share of it that is left, 0 to 1.
         share: f64,
     },
     /// A layer with a state for each key holds another number of them.
+    #[non_exhaustive]
     Keys {
         /// How many more.
         change: i64,
     },
     /// A layer with a limit on calls under way has more or fewer of something. Only observers that want calls are told.
+    #[non_exhaustive]
     Load {
         /// Of what.
         what: Load,
@@ -188,16 +195,19 @@ pub enum Event<'a> {
         change: i64,
     },
     /// A layer's state began to exist.
+    #[non_exhaustive]
     Began {
         /// The name of the state it is in.
         state: &'static str,
     },
     /// A layer's state ceased to exist: nobody can reach it any more.
+    #[non_exhaustive]
     Ended {
         /// The name of the state it was in.
         state: &'static str,
     },
     /// The layer changed its state.
+    #[non_exhaustive]
     StateChanged {
         /// The name of the state that ended.
         from: &'static str,
@@ -209,6 +219,7 @@ pub enum Event<'a> {
         cause: &'a dyn fmt::Display,
     },
     /// A layer that only observes would have changed its state.
+    #[non_exhaustive]
     WouldChange {
         /// The name of the state that would have begun.
         to: &'static str,

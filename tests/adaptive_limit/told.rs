@@ -15,7 +15,7 @@ async fn observers_hear_of_each_change_of_the_limit_and_of_the_load() {
         hears.lock().unwrap().push(match event {
             Event::Action { action: Action::Queued, .. } => "queued".to_owned(),
             Event::Rejected(rejected) => rejected.reason().to_string(),
-            Event::Load { what, change } => format!("{} {change:+}", what.as_str()),
+            Event::Load { what, change, .. } => format!("{} {change:+}", what.as_str()),
             other => format!("{other:?}"),
         });
     };

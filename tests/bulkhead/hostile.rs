@@ -144,7 +144,7 @@ struct Gauges(Arc<[AtomicI64; 3]>);
 
 impl Gauges {
     fn hear(&self, event: &Event<'_>) {
-        if let Event::Load { what, change } = event {
+        if let Event::Load { what, change, .. } = event {
             let place = Load::ALL.iter().position(|other| other == what).unwrap();
             self.0[place].fetch_add(*change, Ordering::Relaxed);
         }
@@ -207,7 +207,7 @@ async fn a_call_that_overtakes_is_not_told_to_have_waited() {
         BulkheadLayer::waiting(config(2).max_queued(1).headroom(Headroom::NONE.default(0.5).sheddable(0.5)))
             .observer(move |_: &Source, event: &Event<'_>| match event {
                 Event::Action { action, .. } => hears.lock().unwrap().push((action.as_str(), 0)),
-                Event::Load { what, change } => hears.lock().unwrap().push((what.as_str(), *change)),
+                Event::Load { what, change, .. } => hears.lock().unwrap().push((what.as_str(), *change)),
                 _ => {}
             });
     let handle = layer.handle();

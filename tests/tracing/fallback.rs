@@ -12,9 +12,9 @@ use super::*;
 async fn each_fallback_is_one_line_at_debug() {
     let (log, _guard) = Log::start();
     let layer = FallbackLayer::stale(StaleConfig::new(), |_: &Result<u32, &str>| Some(4));
-    let service = layer
-        .name("items")
-        .layer(service_fn(|end: Result<u32, &'static str>| async move { end.map_err(|text| Error::Inner(Fault(text))) }));
+    let service = layer.name("items").layer(service_fn(|end: Result<u32, &'static str>| async move {
+        end.map_err(|text| Error::Inner(Fault(text)))
+    }));
     for end in [Err("failed"), Ok(1), Err("failed")] {
         let _ = service.clone().oneshot(end).await;
         advance(SECOND).await;
