@@ -60,16 +60,18 @@
 //! ```
 //!
 //! A window lasts for a quarter of a second, for two times as long as calls take, and until it holds fifty calls, whichever
-//! takes longest. An [`Algorithm`] makes a limit of each, within `min_limit` and `max_limit`:
+//! takes longest; after a second, sixteen calls are enough. An [`Algorithm`] makes a limit of each, within `min_limit` and
+//! `max_limit`:
 //!
 //! | algorithm | goes by |
 //! |---|---|
-//! | [`Gradient`] | how much longer calls take than when few are under way, which it measures from time to time. The default |
+//! | [`Gradient`] | the calls per second and how long calls take when none waits for another, so how many the service works on at a time. The default |
 //! | [`Aimd`] | failures alone: one more while there are few, and a tenth less when there are many |
 //! | [`Vegas`], [`Gradient2`] | the fastest call, or an average over a long time. They are known from Netflix's library |
 //!
-//! None raises the limit of a service that does not use half of it: a limit that has drifted up does not protect. None goes by a
-//! single call. Failures count by their share of a window, so that a burst of them lowers the limit once.
+//! None raises the limit of a service that does not use half of it: a limit that has drifted up does not protect. The default does
+//! not lower a limit that is not the constraint, so that a service with capacity to spare is not slowed down by its limit, whatever the
+//! distribution of its latencies is. None goes by a single call. Failures count by their share of a window, so that a burst of them lowers the limit once.
 //!
 //! A refusal by a layer further in is neither a success nor a failure. A call that is cancelled is a failure if it had taken
 //! much longer than is usual, so that a service that hangs is not saved by callers that leave.

@@ -12,9 +12,11 @@
 )]
 
 mod hostile;
+mod laws;
 mod lessons;
 mod measuring;
 mod overload;
+mod server;
 mod simulation;
 mod vectors;
 
