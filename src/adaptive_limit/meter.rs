@@ -223,7 +223,7 @@ impl Meter {
         let failures = counted.failures.wrapping_sub(closing.counted.failures);
         let given_up = counted.given_up.wrapping_sub(closing.counted.given_up);
         // Where hardly any caller waits for the end, the service hangs, however soon they leave.
-        let is_hanging = given_up > succeeded.saturating_add(failures).saturating_mul(3);
+        let is_hanging = given_up > succeeded.saturating_add(failures).saturating_mul(9);
         let failures = failures.saturating_add(if is_hanging { given_up } else { 0 });
         Sample {
             latency: latencies.median(),
@@ -285,7 +285,7 @@ impl Closing {
         let length = nanos(sample.length);
         let latency = sample.mean.map_or(0, nanos).max(self.length >> 1);
         let calls = sample.calls.saturating_add(sample.cancelled);
-        let is_full = calls >= self.min_calls && length >= latency.saturating_mul(2);
+        let is_full = calls >= self.min_calls && length >= self.length;
         let is_late = length >= self.rules.window.saturating_mul(LATE)
             && length.saturating_mul(2) >= latency.saturating_mul(3);
         // Of calls that begin with the window, the short ones end first.

@@ -149,8 +149,8 @@ impl HedgeConfig {
         if self.window < Duration::from_millis(30) {
             return Err(InvalidConfig::new("window", self.window, "at least 30 ms"));
         }
-        // Written so that a NaN fails.
-        if !(self.max_slowdown >= 1.0) {
+        // A NaN is in no range.
+        if !(1.0..=f64::INFINITY).contains(&self.max_slowdown) {
             return Err(InvalidConfig::new("max_slowdown", self.max_slowdown, "at least 1"));
         }
         if self.max_hedges > MOST {

@@ -90,7 +90,7 @@ impl Shared {
 
     pub(super) fn reconfigure(&self, config: HedgeConfig) -> Result<(), InvalidConfig> {
         config.validate()?;
-        self.settings.update(|settings| settings.replaced_by(config.clone()));
+        self.settings.update(move |settings| settings.replaced_by(config.clone()));
         Ok(())
     }
 
