@@ -31,14 +31,17 @@
 //! }));
 //! assert_eq!(handle.snapshot().max_in_flight, 20);
 //!
+//! // It can answer a hundred per second, and is asked two hundred times.
+//! let mut calls = Vec::new();
+//! for query in 0..2_000 {
+//!     calls.push(tokio::spawn(search.clone().oneshot(query)));
+//!     tokio::time::sleep(Duration::from_millis(5)).await;
+//! }
 //! let mut refused = 0;
-//! for _ in 0..100 {
-//!     let calls: Vec<_> = (0..20).map(|query| tokio::spawn(search.clone().oneshot(query))).collect();
-//!     for call in calls {
-//!         if let Err(Error::Rejected(rejected)) = call.await.unwrap() {
-//!             assert_eq!(rejected.reason(), Reason::LimitReached);
-//!             refused += 1;
-//!         }
+//! for call in calls {
+//!     if let Err(Error::Rejected(rejected)) = call.await.unwrap() {
+//!         assert_eq!(rejected.reason(), Reason::LimitReached);
+//!         refused += 1;
 //!     }
 //! }
 //! assert!(handle.snapshot().max_in_flight < 15);

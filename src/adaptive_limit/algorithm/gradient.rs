@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::usual::{Usual, is_bound, is_reached, weight};
 use super::{Algorithm, MAX_FAILURE_RATIO, Next, Sample, in_range, is_failure_ratio, shrunk};
 use crate::clock::{nanos, times};
 use crate::config::InvalidConfig;
@@ -21,7 +22,8 @@ use crate::config::InvalidConfig;
 /// The limit is lowered only if it was the constraint: if it was reached, and at least three quarters of it were in flight
 /// on average. It moves half of the way after a window of 100 calls, and an eighth after 50. It is raised at once, to twice of
 /// what it was at most, or four times when a layer is new, and only if half of it was in use. If it was the constraint
-/// and calls took no longer than usual, it is too low, and raised by that factor.
+/// and calls took no longer than usual, it is too low, and raised by that factor; and by a quarter if bursts
+/// reached it.
 ///
 /// A window in which the share of calls that fail is more than `max_failure_ratio` above the usual one lowers the limit by a
 /// tenth, and one in which most fail by three tenths, to 3 at least. After that it rises by 1 for each window, until a
@@ -75,20 +77,10 @@ pub struct Gradient {
 enum Phase {
     /// Nothing is known.
     Start {
-        is_first: bool,
+        windows: u32,
     },
     Measure(Measuring),
     Follow,
-}
-
-/// What calls are like while none waits for another.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Usual {
-    /// The mean, in seconds.
-    latency: f64,
-    failure_ratio: f64,
-    /// It was found with no more than half of the capacity in flight.
-    is_sure: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -111,8 +103,6 @@ const MOST: f64 = 0.5;
 const WEIGHT: f64 = 0.3;
 /// The share of the way to a lower limit that is made after one window.
 const STEP: f64 = 0.5;
-/// The calls in a window of full weight.
-const FULL_WEIGHT: f64 = 100.0;
 /// The least room for calls that wait.
 const ROOM: f64 = 4.0;
 /// The share of the limit that is in flight on average if the limit is the constraint.
@@ -133,7 +123,7 @@ impl Gradient {
             age: Duration::ZERO,
             due: Duration::ZERO,
             peak: 0.0,
-            phase: Phase::Start { is_first: true },
+            phase: Phase::Start { windows: 0 },
             is_careful: false,
             is_new: true,
             bound: 0,
@@ -180,19 +170,23 @@ impl Gradient {
     }
 
     /// Decides while nothing is known.
-    fn start(&mut self, limit: f64, is_first: bool, sample: &Sample) -> Next {
+    fn start(&mut self, limit: f64, windows: u32, sample: &Sample) -> Next {
+        const BURSTS: u32 = 8;
         let fails = sample.failure_ratio() > self.max_failure_ratio;
         // Few of the calls that take long have ended, so the mean is too low.
-        let is_short = is_first && sample.mean.is_some_and(|mean| sample.length < mean.saturating_mul(4));
-        if let Some(usual) = Usual::of(sample).filter(|_| !is_short && !fails && !is_reached(limit, sample)) {
-            self.found(usual, limit, Duration::ZERO);
-            return Next::limit(limit);
+        let is_short = windows == 0 && sample.mean.is_some_and(|mean| sample.length < mean.saturating_mul(4));
+        if !is_short && (fails || is_bound(limit, sample, BOUND)) {
+            return self.measure(limit, sample.throughput(), self.capacity(limit), None);
         }
-        if is_short || !fails && !is_bound(limit, sample, BOUND) {
-            self.phase = Phase::Start { is_first: false };
-            return Next::limit(limit);
+        let is_known = !is_short && (!is_reached(limit, sample) || windows >= BURSTS);
+        match Usual::of(sample).filter(|_| is_known && !fails) {
+            Some(usual) => {
+                let is_sure = sample.concurrency() <= self.capacity(limit) * 0.5;
+                self.found(Usual { is_sure, ..usual }, limit, Duration::ZERO);
+            }
+            None => self.phase = Phase::Start { windows: windows.saturating_add(1) },
         }
-        self.measure(limit, sample.throughput(), self.capacity(limit), None)
+        Next::limit(limit)
     }
 
     fn measure(&mut self, before: f64, throughput: f64, capacity: f64, last: Option<Usual>) -> Next {
@@ -303,7 +297,13 @@ impl Gradient {
             (false, true) => limit * 4.0,
             (false, false) => limit * 2.0,
         };
-        let target = if is_bound && !waits { most } else { self.target(sample.throughput() * usual.latency) };
+        // Bursts reach the limit of a service that has room for more.
+        let is_burst = usual.is_sure && is_reached(limit, sample);
+        let target = match (waits, is_bound) {
+            (false, true) => most,
+            (false, false) if is_burst => limit * 1.25,
+            _ => self.target(sample.throughput() * usual.latency),
+        };
         if target >= limit {
             if sample.uses(limit) { target.min(most) } else { limit }
         } else if is_bound {
@@ -326,35 +326,6 @@ impl Measuring {
     }
 }
 
-impl Usual {
-    fn of(sample: &Sample) -> Option<Self> {
-        let failure_ratio = sample.failure_ratio();
-        let latency = sample.mean?.as_secs_f64().max(1e-9);
-        Some(Self { latency, failure_ratio, is_sure: false })
-    }
-
-    fn towards(self, seen: &Self, weight: f64) -> Self {
-        Self {
-            latency: self.latency + (seen.latency - self.latency) * weight,
-            failure_ratio: self.failure_ratio + (seen.failure_ratio - self.failure_ratio) * weight,
-            is_sure: self.is_sure,
-        }
-    }
-}
-
-fn is_reached(limit: f64, sample: &Sample) -> bool {
-    f64::from(sample.in_flight) >= limit.floor()
-}
-
-/// Returns `true` if the limit was reached, and this share of it was in flight on average.
-fn is_bound(limit: f64, sample: &Sample, share: f64) -> bool {
-    is_reached(limit, sample) && sample.concurrency() >= limit * share
-}
-
-fn weight(sample: &Sample) -> f64 {
-    (super::count(sample.calls) / FULL_WEIGHT).min(1.0)
-}
-
 impl Default for Gradient {
     fn default() -> Self {
         Self::new()
@@ -366,7 +337,7 @@ impl Algorithm for Gradient {
         const HELD: f64 = 0.9;
         const WINDOWS: u32 = 3;
         match self.phase {
-            Phase::Start { is_first } => return self.start(limit, is_first, sample),
+            Phase::Start { windows } => return self.start(limit, windows, sample),
             Phase::Measure(measuring) => return self.measured(measuring, sample),
             Phase::Follow => {}
         }

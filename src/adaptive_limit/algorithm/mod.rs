@@ -5,6 +5,7 @@
 mod aimd;
 mod gradient;
 mod gradient2;
+mod usual;
 mod vegas;
 
 use std::fmt;

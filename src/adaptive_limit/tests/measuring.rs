@@ -41,6 +41,20 @@ fn a_limit_that_is_the_constraint_while_no_call_waits_is_raised_at_once() {
 }
 
 #[test]
+fn bursts_raise_the_limit_of_a_service_with_room_for_more() {
+    let mut gradient = Gradient::new();
+    // At any time two are in flight, and twenty at a time.
+    let bursts = |in_flight| Sample::new(10 * MS, in_flight, 200).length(SECOND);
+    let mut limit = 20.0;
+    for _ in 0..20 {
+        limit = gradient.next(limit, &bursts(limit as u32)).limit;
+    }
+    assert!(limit > 100.0, "{limit}");
+    // No further than they reach.
+    assert_eq!(gradient.next(limit, &bursts(100)).limit, limit);
+}
+
+#[test]
 fn a_first_window_that_is_too_short_for_slow_calls_teaches_nothing() {
     let mut gradient = Gradient::new();
     let short = Sample::new(100 * MS, 10, 30).length(300 * MS);
