@@ -117,4 +117,9 @@ impl<T> Live<T> {
     pub(crate) fn swap(&self, value: Arc<T>) {
         self.0.store(value);
     }
+
+    /// Replaces the value by one made of it. If another thread has replaced it in the meantime, it is made again, of that one.
+    pub(crate) fn update(&self, next: impl Fn(&T) -> T) {
+        self.0.rcu(|value| Arc::new(next(value)));
+    }
 }

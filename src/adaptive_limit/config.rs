@@ -13,11 +13,11 @@ use crate::config::InvalidConfig;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct AdaptiveLimitConfig<A = Gradient> {
-    /// The limit to begin with; within the other two. Default: 20. It is a guess, and is left within a second under
-    /// load.
+    /// The limit to begin with; within the other two. Default: 20. It is a guess: a service that needs more gets four times
+    /// as many in each window, until calls wait or the limit is not reached.
     pub initial_limit: u32,
-    /// The least limit; at least 1. Default: 3. With fewer in flight a single slow call would be a third of all that is
-    /// let through.
+    /// The least limit; at least 1. Default: 1, since a service that works on one call at a time can only be told from one that
+    /// works on three if it is measured with one. Except to measure, no algorithm here lowers the limit below 3.
     pub min_limit: u32,
     /// The greatest limit; at least `min_limit`, at most 1,000,000. Default: 1000.
     pub max_limit: u32,
@@ -26,8 +26,8 @@ pub struct AdaptiveLimitConfig<A = Gradient> {
     /// more. A window lasts twice as long as calls take if that is longer, up to 60 s: sooner, the last change does
     /// not show yet.
     pub window: Duration,
-    /// How many calls a window holds at least; 1 to 100,000. Default: 50. After ten times its length ten have to do, so
-    /// that a service with few calls is judged as well.
+    /// How many calls a window holds at least; 1 to 100,000. Default: 50. After four times `window`, and one and a half times as
+    /// long as calls take, 16 are enough, so that a slow service is judged as well.
     pub min_calls: u32,
     /// How the limit is found. Default: [`Gradient`].
     pub algorithm: A,
@@ -41,7 +41,7 @@ impl AdaptiveLimitConfig {
     pub const fn new() -> Self {
         Self {
             initial_limit: 20,
-            min_limit: 3,
+            min_limit: 1,
             max_limit: 1_000,
             window: Duration::from_millis(250),
             min_calls: 50,

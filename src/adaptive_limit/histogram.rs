@@ -80,6 +80,18 @@ impl Seen {
         None
     }
 
+    /// As if each call took as long as one in the middle of its bucket.
+    #[allow(clippy::cast_precision_loss, reason = "a nanosecond in 104 days is no matter")]
+    pub(super) fn mean(&self) -> Option<Duration> {
+        let middle = |bucket: Bucket<PART_BITS>| {
+            (nanos(bucket.lowest()) as f64 + nanos(bucket.highest()) as f64) / 2.0
+        };
+        let buckets = (0..).map(Bucket::<PART_BITS>::at).zip(&self.0);
+        let time = buckets.fold(0.0, |time, (bucket, calls)| time + middle(bucket) * *calls as f64);
+        let calls = self.calls();
+        (calls > 0).then(|| Duration::from_nanos(crate::clock::times(1, time / calls as f64)))
+    }
+
     pub(super) fn fastest(&self) -> Option<Duration> {
         let first = (0..).map(Bucket::<PART_BITS>::at).zip(&self.0).find(|(_, calls)| **calls > 0);
         first.map(|(bucket, _)| bucket.lowest())

@@ -8,7 +8,7 @@
 //!
 //! The counters are never set back. A window is what they have grown by, so nobody who counts has to know where one
 //! ends, and each call is in one of them. A window lasts as long as configured, or twice as long as calls take, and
-//! until it holds enough of them.
+//! until it holds enough of them, or some of them and is late.
 //!
 //! A thread that stalls between looking up whether its call belongs to the window and counting it may count it in
 //! the next one. One call does not move a median.
@@ -204,7 +204,7 @@ impl Meter {
         let counted = self.counted();
         let sample = self.sample(&closing, &counted, now);
         if !closing.is_over(&sample) {
-            self.look_again(now, closing.length >> 3);
+            self.look_again(now, closing.rules.window >> 3);
             return None;
         }
         let limit = closing.limit;
@@ -229,22 +229,24 @@ impl Meter {
         let succeeded = latencies.calls();
         let failures = counted.failures.wrapping_sub(closing.counted.failures);
         let given_up = counted.given_up.wrapping_sub(closing.counted.given_up);
-        // Where hardly anyone waits for the end, the service hangs, however soon they leave.
+        // Where hardly any caller waits for the end, the service hangs, however soon they leave.
         let is_hanging = given_up > succeeded.saturating_add(failures).saturating_mul(9);
         let failures = failures.saturating_add(if is_hanging { given_up } else { 0 });
         Sample {
             latency: latencies.median(),
+            mean: latencies.mean(),
             fastest: latencies.fastest(),
             in_flight: u32::try_from(self.in_flight.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
             calls: succeeded.saturating_add(failures),
             failures,
+            cancelled: if is_hanging { 0 } else { given_up },
             length: now.since(closing.opened),
         }
     }
 
     /// What is usual, for the next window's length and for telling which calls were given up late.
     fn learn(&self, closing: &mut Closing, limit: f64, sample: &Sample) {
-        let Some(latency) = sample.latency.map(nanos) else { return };
+        let Some(latency) = sample.mean.map(nanos) else { return };
         closing.length = latency.saturating_mul(2).clamp(closing.rules.window, LONGEST_WINDOW);
         let usual = closing.usual.unwrap_or(latency);
         // If the limit was used, a longer one may be that of a queue.
@@ -262,6 +264,7 @@ impl Meter {
         if afresh {
             let several_rounds = u64::from(whole(closing.limit)).saturating_mul(4);
             closing.min_calls = closing.min_calls.max(several_rounds);
+            closing.length = closing.rules.window;
             // Without those that have ended since the last look.
             closing.counted = self.counted();
         }
@@ -284,11 +287,18 @@ impl Closing {
 
     /// Whether enough calls have ended, for the time it took.
     fn is_over(&self, sample: &Sample) -> bool {
-        const LATE: u64 = 10;
-        const ENOUGH_IF_LATE: u64 = 10;
-        let is_late = nanos(sample.length) >= self.length.saturating_mul(LATE);
-        let min_calls = if is_late { self.min_calls.min(ENOUGH_IF_LATE) } else { self.min_calls };
-        sample.calls >= min_calls
+        const LATE: u64 = 4;
+        const ENOUGH_IF_LATE: u64 = 16;
+        let length = nanos(sample.length);
+        let latency = sample.mean.map_or(0, nanos).max(self.length >> 1);
+        let calls = sample.calls.saturating_add(sample.cancelled);
+        let is_full = calls >= self.min_calls && length >= self.length;
+        let is_late = length >= self.rules.window.saturating_mul(LATE)
+            && length.saturating_mul(2) >= latency.saturating_mul(3);
+        // Of calls that begin with the window, the short ones end first.
+        let rounds = if self.is_afresh { u64::from(whole(self.limit)).saturating_mul(4) } else { 0 };
+        (is_full || is_late && calls >= self.min_calls.min(ENOUGH_IF_LATE))
+            && (calls >= rounds || length >= latency.saturating_mul(16))
     }
 }
 

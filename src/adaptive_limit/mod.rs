@@ -32,14 +32,17 @@
 //! }));
 //! assert_eq!(handle.snapshot().max_in_flight, 20);
 //!
+//! // It can answer a hundred per second, and is asked two hundred times.
+//! let mut calls = Vec::new();
+//! for query in 0..2_000 {
+//!     calls.push(tokio::spawn(search.clone().oneshot(query)));
+//!     tokio::time::sleep(Duration::from_millis(5)).await;
+//! }
 //! let mut refused = 0;
-//! for _ in 0..100 {
-//!     let calls: Vec<_> = (0..20).map(|query| tokio::spawn(search.clone().oneshot(query))).collect();
-//!     for call in calls {
-//!         if let Err(Error::Rejected(rejected)) = call.await.unwrap() {
-//!             assert_eq!(rejected.reason(), Reason::LimitReached);
-//!             refused += 1;
-//!         }
+//! for call in calls {
+//!     if let Err(Error::Rejected(rejected)) = call.await.unwrap() {
+//!         assert_eq!(rejected.reason(), Reason::LimitReached);
+//!         refused += 1;
 //!     }
 //! }
 //! assert!(handle.snapshot().max_in_flight < 15);
@@ -61,16 +64,18 @@
 //! ```
 //!
 //! A window lasts for a quarter of a second, for two times as long as calls take, and until it holds fifty calls, whichever
-//! takes longest. An [`Algorithm`] makes a limit of each, within `min_limit` and `max_limit`:
+//! takes longest; after a second, sixteen calls are enough. An [`Algorithm`] makes a limit of each, within `min_limit` and
+//! `max_limit`:
 //!
 //! | algorithm | goes by |
 //! |---|---|
-//! | [`Gradient`] | how much longer calls take than when few are under way, which it measures from time to time. The default |
+//! | [`Gradient`] | the calls per second and how long calls take when none waits for another, so how many the service works on at a time. The default |
 //! | [`Aimd`] | failures alone: one more while there are few, and a tenth less when there are many |
 //! | [`Vegas`], [`Gradient2`] | the fastest call, or an average over a long time. They are known from Netflix's library |
 //!
-//! None raises the limit of a service that does not use half of it: a limit that has drifted up does not protect. None goes by a
-//! single call. Failures count by their share of a window, so that a burst of them lowers the limit once.
+//! None raises the limit of a service that does not use half of it: a limit that has drifted up does not protect. The default does
+//! not lower a limit that is not the constraint, so that a service with capacity to spare is not slowed down by its limit, whatever the
+//! distribution of its latencies is. None goes by a single call. Failures count by their share of a window, so that a burst of them lowers the limit once.
 //!
 //! A refusal by a layer further in is neither a success nor a failure. A call that is cancelled is a failure if it had taken
 //! much longer than is usual, so that a service that hangs is not saved by callers that leave.

@@ -13,9 +13,11 @@
 
 mod boundaries;
 mod hostile;
+mod laws;
 mod lessons;
 mod measuring;
 mod overload;
+mod server;
 mod simulation;
 mod vectors;
 

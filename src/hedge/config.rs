@@ -59,6 +59,10 @@ pub struct HedgeConfig {
     /// above 0.95. With the default window that takes five calls per second: a service that is called less often needs a longer
     /// window, or a fixed delay.
     pub min_samples: u32,
+    /// How many times as long as usual the latest calls may take, by their median, for calls to be hedged; at least 1. Default:
+    /// 2, which a queue exceeds before the service is fully used, and the chance of some tens of calls does not. Infinity
+    /// hedges however slow the service is. It has no effect with a fixed delay.
+    pub max_slowdown: f64,
     /// How many copies are sent at most; 0 to 10, and 0 never sends one. Default: 1, since the second copy cuts off most of
     /// what there is to cut off.
     pub max_hedges: u32,
@@ -78,6 +82,7 @@ impl HedgeConfig {
             delay: HedgeDelay::quantile(0.95),
             window: Duration::from_secs(30),
             min_samples: 100,
+            max_slowdown: 2.0,
             max_hedges: 1,
             min_remaining: Duration::ZERO,
             ready_within: Duration::from_millis(100),
@@ -102,6 +107,13 @@ impl HedgeConfig {
     #[must_use]
     pub const fn min_samples(mut self, samples: u32) -> Self {
         self.min_samples = samples;
+        self
+    }
+
+    /// Sets how many times as long as usual the latest calls may take for calls to be hedged.
+    #[must_use]
+    pub const fn max_slowdown(mut self, times: f64) -> Self {
+        self.max_slowdown = times;
         self
     }
 
@@ -136,6 +148,10 @@ impl HedgeConfig {
         self.delay.validate()?;
         if self.window < Duration::from_millis(30) {
             return Err(InvalidConfig::new("window", self.window, "at least 30 ms"));
+        }
+        // A NaN is in no range.
+        if !(1.0..=f64::INFINITY).contains(&self.max_slowdown) {
+            return Err(InvalidConfig::new("max_slowdown", self.max_slowdown, "at least 1"));
         }
         if self.max_hedges > MOST {
             return Err(InvalidConfig::new("max_hedges", self.max_hedges, "0 to 10"));

@@ -34,7 +34,8 @@ impl HedgeHandle {
         self.shared.reconfigure(config)
     }
 
-    /// After how long a call is hedged now. `None` if none is: the quantile is not known, or not below `max`.
+    /// After how long a call is hedged now. `None` if none is: the quantile is not known, or not below `max`, or all calls are
+    /// slower than usual.
     #[must_use]
     pub fn delay(&self) -> Option<Duration> {
         self.shared.delay()

@@ -56,6 +56,9 @@
 //!
 //! * A call is late after the [`HedgeDelay`]: a quantile of the latencies of late, or a fixed time. Each further copy is due when
 //!   the one before is late. Until the quantile is known, and while it is `max` or more, nothing is hedged.
+//! * Nothing is hedged either while the median of the latest calls is more than `max_slowdown` times the usual one. Then all calls
+//!   are slow, because they wait for one another, and each copy makes the others wait longer. The usual median follows the
+//!   latest down within some calls, and up half of the way in 45,000, so that a service that stays slow is hedged again. A fixed delay is not checked, since nothing is measured.
 //! * What is measured are the originals, one for each call, also those that a copy was faster than, or that the caller gave up
 //!   when they were late: with the time they had taken by then. Without them the quantile would be one of the fast calls, and sink. How long
 //!   copies take, or originals that failed, says nothing about how many originals will be late. One that ran into a
@@ -110,6 +113,7 @@ mod future;
 mod handle;
 mod hedging;
 mod layer;
+mod pace;
 mod service;
 mod shared;
 mod state;

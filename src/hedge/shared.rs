@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::{HedgeConfig, HedgeDelay};
+use super::pace::Pace;
 use super::state::{Facts, Means, Plan};
 use crate::budget::{Budget, Cost};
 use crate::classify::Outcome;
@@ -25,24 +26,32 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct Settings {
     config: HedgeConfig,
-    /// Of the originals; `None` if the delay is fixed.
-    latencies: Option<Arc<Latencies>>,
+    /// `None` if the delay is fixed.
+    originals: Option<Arc<Originals>>,
+}
+
+/// How long the originals took.
+#[derive(Debug)]
+pub(super) struct Originals {
+    latencies: Latencies,
+    pace: Pace,
 }
 
 impl Settings {
     fn new(config: HedgeConfig) -> Self {
-        let latencies = match config.delay {
+        let originals = match config.delay {
             HedgeDelay::Quantile { quantile, .. } => {
-                Some(Arc::new(Latencies::new(quantile, config.window, config.min_samples)))
+                let latencies = Latencies::new(quantile, config.window, config.min_samples);
+                Some(Arc::new(Originals { latencies, pace: Pace::new() }))
             }
             HedgeDelay::Fixed(_) => None,
         };
-        Self { config, latencies }
+        Self { config, originals }
     }
 
     /// The same latencies if they are still the right ones.
     fn replaced_by(&self, config: HedgeConfig) -> Self {
-        let Self { config: old, latencies } = self;
+        let Self { config: old, originals } = self;
         let is_same = match (old.delay, config.delay) {
             (HedgeDelay::Quantile { quantile: old, .. }, HedgeDelay::Quantile { quantile, .. }) => {
                 old == quantile
@@ -50,7 +59,7 @@ impl Settings {
             _ => false,
         };
         if is_same && old.window == config.window && old.min_samples == config.min_samples {
-            Self { config, latencies: latencies.clone() }
+            Self { config, originals: originals.clone() }
         } else {
             Self::new(config)
         }
@@ -61,8 +70,9 @@ impl Settings {
         match self.config.delay {
             HedgeDelay::Fixed(delay) => Some(delay),
             HedgeDelay::Quantile { min, max, .. } => {
-                let delay = self.latencies.as_ref()?.quantile(now)?.max(min);
-                (delay < max).then_some(delay)
+                let Originals { latencies, pace } = self.originals.as_deref()?;
+                let delay = latencies.quantile(now)?.max(min);
+                (delay < max && !pace.is_slow(self.config.max_slowdown)).then_some(delay)
             }
         }
     }
@@ -80,8 +90,7 @@ impl Shared {
 
     pub(super) fn reconfigure(&self, config: HedgeConfig) -> Result<(), InvalidConfig> {
         config.validate()?;
-        let settings = self.settings.read().replaced_by(config);
-        self.settings.swap(Arc::new(settings));
+        self.settings.update(move |settings| settings.replaced_by(config.clone()));
         Ok(())
     }
 
@@ -97,16 +106,22 @@ impl Shared {
             self.budget.deposit();
         }
         let settings = self.settings.read();
-        let start = if settings.latencies.is_some() { self.clock.now() } else { Timestamp::NEVER };
+        let start = if settings.originals.is_some() { self.clock.now() } else { Timestamp::NEVER };
         let max_hedges = if is_copy { 0 } else { settings.config.max_hedges };
         let delay = if max_hedges > 0 { settings.delay(start) } else { None };
         let plan = delay.map(|delay| Plan { delay, max_hedges });
         (plan, Stopwatch { shared: Arc::clone(self), start, late_after: delay })
     }
 
+    #[cfg(all(test, not(stanchion_loom)))]
+    pub(super) fn originals(&self) -> Option<Arc<Originals>> {
+        self.settings.read().originals.clone()
+    }
+
     fn record(&self, latency: Duration, now: Timestamp) {
-        if let Some(latencies) = &self.settings.read().latencies {
-            latencies.record(latency, now);
+        if let Some(originals) = &self.settings.read().originals {
+            originals.latencies.record(latency, now);
+            originals.pace.record(latency);
         }
     }
 

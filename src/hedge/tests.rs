@@ -1,5 +1,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock")]
 
+mod pace;
+
 use std::time::Duration;
 
 use proptest::prelude::*;

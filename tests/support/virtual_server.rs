@@ -89,6 +89,11 @@ impl Server {
         Self::new(usize::MAX, latency)
     }
 
+    /// So many workers behind a queue.
+    pub(crate) fn of(workers: usize, latency: Latency) -> Self {
+        Self::new(workers, latency)
+    }
+
     fn new(workers: usize, latency: Latency) -> Self {
         let state = State::new(workers, latency);
         Self(Rc::new(Shared { start: Instant::now(), state: RefCell::new(state) }))

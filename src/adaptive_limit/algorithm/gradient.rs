@@ -1,91 +1,121 @@
 use std::time::Duration;
 
-use super::{Algorithm, MAX_FAILURE_RATIO, Next, Sample, float, in_range, is_failure_ratio, shrunk};
+use super::usual::{Usual, is_bound, is_reached, weight};
+use super::{Algorithm, MAX_FAILURE_RATIO, Next, Sample, in_range, is_failure_ratio, shrunk};
 use crate::clock::{nanos, times};
 use crate::config::InvalidConfig;
 
-/// Compares the latency of a window with the one that is usual when few calls are in flight, after Envoy's gradient
-/// controller. The default.
+/// Allows as many calls as the service can work on at a time, and about as many again to wait for their turn, after TCP's
+/// BBR and Envoy's gradient controller. The default.
 ///
 /// ```text
-/// gradient = usual * (1 + tolerance) / latency, 0.5 to 2
-/// limit    = limit * gradient + sqrt(limit * gradient)
+/// capacity = calls per second * usual mean latency
+/// limit    = capacity * (1 + tolerance) + max(4, sqrt(capacity))
 /// ```
 ///
-/// A window of fewer than 100 calls moves the limit only in proportion. The limit is not raised unless half of it
-/// was used, and is lowered by a tenth where the share of calls that fail is more than `max_failure_ratio` above
-/// the usual one.
+/// By Little's law, `capacity` is the number of calls that are in flight while none waits for another. The mean, unlike a
+/// median, makes this true for every distribution of latencies: behind a service whose slowest calls take most of
+/// its time, a short queue multiplies the median and hardly changes the mean. The room of 4 is that of Netflix's
+/// `GradientLimit`, without which a limit that is too low would not show, and the calls that come at random would
+/// be rejected.
 ///
-/// # What is usual
+/// The limit is lowered only if it was the constraint: if it was reached, and at least three quarters of it were in flight
+/// on average. It moves half of the way after a window of 100 calls, and an eighth after 50. It is raised at once, to twice of
+/// what it was at most, or four times when a layer is new, and only if half of it was in use. If it was the constraint
+/// and calls took no longer than usual, it is too low, and raised by that factor; and by a quarter if bursts
+/// reached it.
 ///
-/// It is taken from windows in which few calls were in flight anyway: no more than the limit divided by
-/// `2 * (1 + tolerance)`, or three. If there are none, it is measured: the limit is lowered to so many until enough
-/// calls that began after that have ended, and then comes back. That is done
+/// A window in which the share of calls that fail is more than `max_failure_ratio` above the usual one lowers the limit by a
+/// tenth, and one in which most fail by three tenths, to 3 at least. After that it rises by 1 for each window, until a
+/// window has not reached it.
 ///
-/// - when `measure_every` is over;
-/// - when the limit has fallen to half, for then the service is overloaded, or has become slower for good;
-/// - when most calls fail. The limit to come back to is halved for as long as they do.
+/// # The usual latency
 ///
-/// What is found to be worse than before has to be found twice.
+/// It is an average over the windows that did not reach the limit. If all windows reach it, calls wait for one another, and
+/// the usual latency is measured: for a while, half of the capacity is admitted. That is done
 ///
-/// Envoy lowers the limit to three, which is expensive where calls take a second. Half of what is needed is few
-/// enough for calls not to queue. Where it is not, because what is usual was itself measured with a queue, each
-/// measurement finds a shorter one than the last.
+/// - when nothing is known, or what is known is from windows with more than half of the capacity in flight, and the limit
+///   has been the constraint for three windows;
+/// - when `measure_every` is over and the limit is reached;
+/// - when the limit has fallen to half, since then the service is overloaded or has become slower for good.
+///
+/// If the measured latency shows that even half of the capacity was too much, it is measured again with less. If it is
+/// half as long again as before, it has to be found twice: at first the service may be busy with calls that their callers have given
+/// up.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Gradient {
-    /// By which share calls may take longer than usual before the limit is lowered; 0 to 10. Default: 0.25, as Envoy
-    /// has it. With less, chance lowers the limit; with more, more calls queue in the service.
+    /// The calls that may wait in the service, as a share of those it works on; 0 to 10. Default: 1, so that calls take
+    /// about twice as long as usual under overload. With less, an overestimate of the capacity costs nothing and an
+    /// underestimate rejects calls; with more it is the other way round.
     pub tolerance: f64,
-    /// How long what is usual holds, unless a quiet window renews it; 1 s to 1 day. Default: 60 s, as Envoy has it.
-    /// It holds fifty times as long as it took to measure if that is longer.
+    /// How long the usual latency holds if all windows reach the limit; 1 s to 1 day. Default: 60 s, as Envoy has it. It
+    /// holds fifty times as long as it took to measure if that is longer.
     pub measure_every: Duration,
-    /// By up to which share more `measure_every` is each time, so that instances do not measure in step; 0 to 1.
-    /// Default: 0.15, as Envoy has it.
+    /// The share of `measure_every` by which it is longer each time, at most, so that instances do not measure in
+    /// step; 0 to 1. Default: 0.15, as Envoy has it.
     pub jitter: f64,
     /// By how much the share of calls that fail may be above the usual one; 0 to 1. Default: 0.1. A service that fails
     /// a third of its calls, however few there are, is not helped by a lower limit.
     pub max_failure_ratio: f64,
     usual: Option<Usual>,
-    /// How long ago it was found.
+    /// The time since the usual latency was found.
     age: Duration,
     due: Duration,
     /// The greatest limit since then.
     peak: f64,
-    measuring: Option<Measuring>,
+    phase: Phase,
+    /// Calls have failed since the last window that did not reach the limit.
+    is_careful: bool,
+    /// No call has had to wait yet.
+    is_new: bool,
+    /// Windows in a row in which the limit was the constraint.
+    bound: u32,
 }
 
-/// What calls are like when few are in flight.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Usual {
-    /// In nanoseconds.
-    latency: f64,
-    failure_ratio: f64,
+enum Phase {
+    /// Nothing is known.
+    Start {
+        windows: u32,
+    },
+    Measure(Measuring),
+    Follow,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Measuring {
     /// The limit to come back to.
     before: f64,
-    /// What the last measurement has found, if it was not believed.
+    /// The limit while measuring.
+    few: f64,
+    /// Calls per second at the limit before.
+    throughput: f64,
+    /// What the last measurement found, if it was not believed.
     last: Option<Usual>,
 }
 
-/// So few calls in flight are no load, whatever the limit.
+/// The limit is not lowered below this, unless it is to measure.
 const FEW: f64 = 3.0;
 /// If a larger share of calls fails, nothing can be said of the others.
 const MOST: f64 = 0.5;
-/// The weight of a window in what is usual.
+/// The weight of a window in the usual latency.
 const WEIGHT: f64 = 0.3;
-/// The median of so many calls is 14 % off, one standard deviation, if their latencies are spread exponentially.
-const FULL_WEIGHT: f64 = 100.0;
+/// The share of the way to a lower limit that is made after one window.
+const STEP: f64 = 0.5;
+/// The least room for calls that wait.
+const ROOM: f64 = 4.0;
+/// The share of the limit that is in flight on average if the limit is the constraint.
+const BOUND: f64 = 0.75;
+/// If calls take longer than this many times the usual latency, they wait.
+const WAITS: f64 = 1.25;
 
 impl Gradient {
     /// The defaults.
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            tolerance: 0.25,
+            tolerance: 1.0,
             measure_every: Duration::from_secs(60),
             jitter: 0.15,
             max_failure_ratio: MAX_FAILURE_RATIO,
@@ -93,18 +123,21 @@ impl Gradient {
             age: Duration::ZERO,
             due: Duration::ZERO,
             peak: 0.0,
-            measuring: None,
+            phase: Phase::Start { windows: 0 },
+            is_careful: false,
+            is_new: true,
+            bound: 0,
         }
     }
 
-    /// Sets by which share calls may take longer than usual.
+    /// Sets the share of the calls that the service works on that may wait.
     #[must_use]
     pub const fn tolerance(mut self, share: f64) -> Self {
         self.tolerance = share;
         self
     }
 
-    /// Sets how long what is usual holds.
+    /// Sets how long the usual latency holds.
     #[must_use]
     pub const fn measure_every(mut self, interval: Duration) -> Self {
         self.measure_every = interval;
@@ -125,47 +158,96 @@ impl Gradient {
         self
     }
 
-    /// With so many in flight there is no queue, if `limit` is about right.
-    fn few(&self, limit: f64) -> f64 {
-        (limit / (2.0 * (1.0 + self.tolerance))).max(FEW)
+    /// Returns the limit for a service that works on `capacity` calls at a time.
+    pub(in crate::adaptive_limit) fn target(&self, capacity: f64) -> f64 {
+        capacity * (1.0 + self.tolerance) + capacity.sqrt().max(ROOM)
     }
 
-    fn measure(&mut self, before: f64, last: Option<Usual>) -> Next {
-        self.measuring = Some(Measuring { before, last });
-        Next::limit(self.few(before).min(before)).afresh()
+    /// Returns the calls that the service works on at a time if `limit` is right.
+    fn capacity(&self, limit: f64) -> f64 {
+        let per_call = 1.0 + self.tolerance;
+        ((limit - ROOM) / per_call).max(limit / (5.0 * per_call)).max(1.0)
     }
 
-    fn measured(&mut self, Measuring { before, last }: Measuring, sample: &Sample) -> Next {
-        let failure_ratio = sample.failure_ratio();
-        let found = Usual::of(sample);
-        if let Some(sure) = found.filter(|found| self.is_sure(found, last.as_ref())) {
-            let average = last.or(self.usual).map_or(sure, |usual| usual.towards(&sure, 0.5));
-            self.found(average, before, sample.length);
-            return Next::limit(before);
+    /// Decides while nothing is known.
+    fn start(&mut self, limit: f64, windows: u32, sample: &Sample) -> Next {
+        const BURSTS: u32 = 8;
+        let fails = sample.failure_ratio() > self.max_failure_ratio;
+        // Few of the calls that take long have ended, so the mean is too low.
+        let is_short = windows == 0 && sample.mean.is_some_and(|mean| sample.length < mean.saturating_mul(4));
+        if !is_short && (fails || is_bound(limit, sample, BOUND)) {
+            return self.measure(limit, sample.throughput(), self.capacity(limit), None);
         }
-        // What is given up goes on in the service, so it may be kept busy with that even by so few.
-        let before = if failure_ratio > MOST {
-            (before * 0.5).max(FEW.min(before))
-        } else if failure_ratio > self.max_failure_ratio {
-            shrunk(before)
-        } else {
-            before
-        };
-        self.measure(before, found)
+        let is_known = !is_short && (!is_reached(limit, sample) || windows >= BURSTS);
+        match Usual::of(sample).filter(|_| is_known && !fails) {
+            Some(usual) => {
+                let is_sure = sample.concurrency() <= self.capacity(limit) * 0.5;
+                self.found(Usual { is_sure, ..usual }, limit, Duration::ZERO);
+            }
+            None => self.phase = Phase::Start { windows: windows.saturating_add(1) },
+        }
+        Next::limit(limit)
     }
 
-    /// What is worse than before must be so twice: at first the service may be busy with calls that their callers have
-    /// given up, and which are not in flight any more.
-    fn is_sure(&self, found: &Usual, last: Option<&Usual>) -> bool {
+    fn measure(&mut self, before: f64, throughput: f64, capacity: f64, last: Option<Usual>) -> Next {
+        self.measure_at((capacity * 0.5).max(FEW), before, throughput, last)
+    }
+
+    fn measure_at(&mut self, few: f64, before: f64, throughput: f64, last: Option<Usual>) -> Next {
+        let few = few.min(before).max(1.0);
+        self.bound = 0;
+        self.phase = Phase::Measure(Measuring { before, few, throughput, last });
+        Next::limit(few).afresh()
+    }
+
+    fn measured(&mut self, measuring: Measuring, sample: &Sample) -> Next {
+        let Measuring { before, few, throughput, last } = measuring;
+        let Some(found) = measuring.found(sample) else { return self.failed(measuring) };
+        // The service was as busy as before: calls still wait for one another.
+        let capacity = throughput * found.latency;
+        let is_busy = few > 1.0 && few > capacity * 0.8;
+        if is_busy && found.failure_ratio <= self.max_failure_ratio {
+            let before = self.target(capacity).min(before);
+            return self.measure_at((capacity * 0.5).floor(), before, throughput, Some(found));
+        }
+        if !self.is_credible(&found, last.as_ref()) {
+            return self.measure_at(few, before, throughput, Some(found));
+        }
+        let (usual, limit) = match self.usual {
+            Some(usual) if usual.is_sure && last.is_none() => {
+                (usual.towards(&found, 0.5 * weight(sample)), before)
+            }
+            _ => (found, before.min(self.target(capacity).max(before * 0.5))),
+        };
+        self.found(Usual { is_sure: true, ..usual }, limit, sample.length);
+        Next::limit(limit)
+    }
+
+    /// Most calls failed while measuring: nothing is known of the service, but that it needs less.
+    fn failed(&mut self, Measuring { before, few, throughput, .. }: Measuring) -> Next {
+        let before = (before * 0.5).max(FEW.min(before));
+        if self.usual.is_none() {
+            return self.measure_at(few.min(self.capacity(before) * 0.5), before, throughput, None);
+        }
+        self.phase = Phase::Follow;
+        self.age = Duration::ZERO;
+        self.peak = before;
+        self.is_careful = true;
+        Next::limit(before)
+    }
+
+    /// Returns `true` if `found` is no worse than before, or has been found twice: at first the service may be busy with calls
+    /// that their callers have given up, and which are not in flight any more.
+    fn is_credible(&self, found: &Usual, last: Option<&Usual>) -> bool {
+        const SLOWER: f64 = 1.5;
         const NOT_BETTER: f64 = 0.75;
         let fails = found.failure_ratio > self.max_failure_ratio;
-        let is_slower =
-            self.usual.is_some_and(|usual| found.latency > usual.latency * (1.0 + self.tolerance));
+        let is_slower = self.usual.is_some_and(|usual| found.latency > usual.latency * SLOWER);
         let is_not_better = |last: &Usual| {
             found.latency >= last.latency * NOT_BETTER
                 && (!fails || found.failure_ratio >= last.failure_ratio * NOT_BETTER)
         };
-        !fails && !is_slower || found.failure_ratio <= MOST && last.is_some_and(is_not_better)
+        !fails && !is_slower || last.is_some_and(is_not_better)
     }
 
     fn found(&mut self, usual: Usual, limit: f64, took: Duration) {
@@ -176,67 +258,72 @@ impl Gradient {
         self.usual = Some(usual);
         self.age = Duration::ZERO;
         self.peak = limit;
+        self.phase = Phase::Follow;
     }
 
-    /// Takes what is usual from a window that was not made for it.
-    fn learn(&mut self, limit: f64, sample: &Sample) {
+    /// Updates the usual latency by a window that did not reach the limit.
+    fn learn(&mut self, limit: f64, usual: Usual, sample: &Sample) {
         let Some(seen) = Usual::of(sample) else { return };
-        let usual_failures = self.usual.map_or(0.0, |usual| usual.failure_ratio);
-        let is_quiet = f64::from(sample.in_flight) <= self.few(limit)
-            && seen.failure_ratio <= (usual_failures + self.max_failure_ratio).min(MOST);
-        match &mut self.usual {
-            Some(usual) if seen.is_faster(usual, self.tolerance, sample) => usual.latency = seen.latency,
-            Some(usual) if is_quiet => {
-                let average = usual.towards(&seen, WEIGHT);
-                self.found(average, limit, Duration::ZERO);
-            }
-            None if is_quiet => self.found(seen, limit, Duration::ZERO),
-            _ => {}
+        let fails = seen.failure_ratio > (usual.failure_ratio + self.max_failure_ratio).min(MOST);
+        if fails || is_reached(limit, sample) {
+            return;
         }
+        let capacity = self.capacity(limit);
+        // Under a load of just what the service can do, the queue is as long as the limit allows, whatever it is. So a
+        // window counts for no more than what the limit stands for.
+        let most = (capacity / sample.throughput().max(f64::MIN_POSITIVE)).max(usual.latency);
+        let seen = Usual { latency: seen.latency.min(most).min(usual.latency * 2.0), ..seen };
+        let is_sure = sample.concurrency() <= capacity * 0.5;
+        let usual = usual.towards(&seen, WEIGHT * weight(sample));
+        self.found(Usual { is_sure, ..usual }, limit, Duration::ZERO);
+        self.is_careful = false;
     }
 
-    fn judged(&self, limit: f64, usual: Usual, sample: &Sample) -> f64 {
-        let next = sample.latency.map_or(limit, |latency| {
-            let next = by_gradient(limit, usual.latency * (1.0 + self.tolerance), float(latency));
-            limit + (next - limit) * (calls(sample) / FULL_WEIGHT).min(1.0)
-        });
-        let next = if sample.uses(limit) { next } else { next.min(limit) };
-        let fails = sample.failure_ratio() > usual.failure_ratio + self.max_failure_ratio;
-        if fails { next.min(shrunk(limit)) } else { next }
-    }
-}
-
-/// The limit if calls may take `allowed` and take `latency`. The root is the room for a queue, without which a
-/// limit that is too low would not show.
-pub(in crate::adaptive_limit) fn by_gradient(limit: f64, allowed: f64, latency: f64) -> f64 {
-    let next = limit * (allowed / latency).clamp(0.5, 2.0);
-    next + next.sqrt()
-}
-
-impl Usual {
-    fn of(sample: &Sample) -> Option<Self> {
-        let failure_ratio = sample.failure_ratio();
-        sample.latency.map(|latency| Self { latency: float(latency), failure_ratio })
-    }
-
-    /// By more than chance would make it: the median of exponentially spread latencies is that far off in one of 500
-    /// windows.
-    fn is_faster(&self, usual: &Self, tolerance: f64, sample: &Sample) -> bool {
-        let chance = 4.0 / calls(sample).sqrt();
-        self.latency * (1.0 + chance.max(tolerance)) < usual.latency
-    }
-
-    fn towards(self, seen: &Self, weight: f64) -> Self {
-        Self {
-            latency: self.latency + (seen.latency - self.latency) * weight,
-            failure_ratio: self.failure_ratio + (seen.failure_ratio - self.failure_ratio) * weight,
+    fn follow(&mut self, limit: f64, usual: Usual, sample: &Sample) -> f64 {
+        let ratio = sample.failure_ratio();
+        if ratio > MOST {
+            self.is_careful = true;
+            return (limit * 0.7).max(FEW.min(limit));
+        }
+        if ratio > usual.failure_ratio + self.max_failure_ratio {
+            self.is_careful = true;
+            return shrunk(limit);
+        }
+        let is_bound = is_bound(limit, sample, BOUND);
+        let waits = sample.mean.is_none_or(|mean| mean.as_secs_f64() > usual.latency * WAITS);
+        self.is_new &= is_bound && !waits;
+        let most = match (self.is_careful, self.is_new) {
+            (true, _) => limit + 1.0,
+            (false, true) => limit * 4.0,
+            (false, false) => limit * 2.0,
+        };
+        // Bursts reach the limit of a service that has room for more.
+        let is_burst = usual.is_sure && is_reached(limit, sample);
+        let target = match (waits, is_bound) {
+            (false, true) => most,
+            (false, false) if is_burst => limit * 1.25,
+            _ => self.target(sample.throughput() * usual.latency),
+        };
+        if target >= limit {
+            if sample.uses(limit) { target.min(most) } else { limit }
+        } else if is_bound {
+            limit + (target.max(limit * 0.5).max(FEW.min(limit)) - limit) * STEP * weight(sample).powi(2)
+        } else {
+            limit
         }
     }
 }
 
-#[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-fn calls(sample: &Sample) -> f64 {
-    sample.calls as f64
+impl Measuring {
+    /// Returns what was measured, unless most calls failed.
+    fn found(&self, sample: &Sample) -> Option<Usual> {
+        let found = Usual::of(sample).filter(|found| found.failure_ratio <= MOST)?;
+        // By Little's law, since as many were in flight as were admitted, once the others had ended. The mean leaves out
+        // the calls that have not ended: those that take long.
+        let drained = (self.before - self.few) / self.throughput.max(f64::MIN_POSITIVE);
+        let each = self.few * (sample.length.as_secs_f64() - drained) / sample.ended().max(1.0);
+        Some(Usual { latency: found.latency.max(each), ..found })
+    }
 }
 
 impl Default for Gradient {
@@ -247,17 +334,27 @@ impl Default for Gradient {
 
 impl Algorithm for Gradient {
     fn next(&mut self, limit: f64, sample: &Sample) -> Next {
-        if let Some(measuring) = self.measuring.take() {
-            return self.measured(measuring, sample);
+        const HELD: f64 = 0.9;
+        const WINDOWS: u32 = 3;
+        match self.phase {
+            Phase::Start { windows } => return self.start(limit, windows, sample),
+            Phase::Measure(measuring) => return self.measured(measuring, sample),
+            Phase::Follow => {}
         }
         self.age = self.age.saturating_add(sample.length);
         self.peak = self.peak.max(limit);
-        self.learn(limit, sample);
-        let Some(usual) = self.usual else { return self.measure(limit, None) };
-        let next = self.judged(limit, usual, sample);
-        let most_fail = sample.failure_ratio() > MOST;
-        if self.age >= self.due || next <= self.peak * 0.5 || most_fail {
-            return self.measure(next, None);
+        if let Some(usual) = self.usual {
+            self.learn(limit, usual, sample);
+        }
+        let Some(usual) = self.usual else { return Next::limit(limit) };
+        let next = self.follow(limit, usual, sample);
+        self.bound = if is_bound(limit, sample, HELD) { self.bound.saturating_add(1) } else { 0 };
+        let is_due = self.age >= self.due && is_reached(limit, sample);
+        let is_doubtful = self.bound >= WINDOWS && !usual.is_sure;
+        if is_due || is_doubtful || next <= self.peak * 0.5 {
+            let throughput = sample.throughput();
+            let capacity = self.capacity(next).min(throughput * usual.latency);
+            return self.measure(next, throughput, capacity, None);
         }
         Next::limit(next)
     }

@@ -5,6 +5,7 @@
 mod aimd;
 mod gradient;
 mod gradient2;
+mod usual;
 mod vegas;
 
 use std::fmt;
@@ -12,8 +13,6 @@ use std::time::Duration;
 
 pub use aimd::Aimd;
 pub use gradient::Gradient;
-#[cfg(all(test, not(stanchion_loom)))]
-pub(super) use gradient::by_gradient;
 pub use gradient2::Gradient2;
 pub use vegas::Vegas;
 
@@ -31,6 +30,9 @@ pub struct Sample {
     /// Failures have no say in it: those that are fast would hide that the service is slow, and those that are slow
     /// count as failures.
     pub latency: Option<Duration>,
+    /// The mean of how long calls took that succeeded; none if none did. Unlike the median it obeys Little's law, and a
+    /// queue changes it by the same share whatever the distribution of latencies is.
+    pub mean: Option<Duration>,
     /// How long the fastest call that succeeded took.
     pub fastest: Option<Duration>,
     /// The most calls that were in flight at the same time.
@@ -40,6 +42,8 @@ pub struct Sample {
     /// How many of them failed. A call that was cancelled is one of them if it had already taken much longer than
     /// calls usually do; otherwise it is in no window.
     pub failures: u64,
+    /// The calls that were cancelled and are not among the failures. They are not in `calls` either.
+    pub cancelled: u64,
     /// How long the window was.
     pub length: Duration,
 }
@@ -50,10 +54,12 @@ impl Sample {
     pub const fn new(latency: Duration, in_flight: u32, calls: u64) -> Self {
         Self {
             latency: Some(latency),
+            mean: Some(latency),
             fastest: Some(latency),
             in_flight,
             calls,
             failures: 0,
+            cancelled: 0,
             length: Duration::from_secs(1),
         }
     }
@@ -64,6 +70,7 @@ impl Sample {
         self.failures = failures;
         if failures >= self.calls {
             self.latency = None;
+            self.mean = None;
             self.fastest = None;
         }
         self
@@ -80,6 +87,28 @@ impl Sample {
     #[must_use]
     pub fn failure_ratio(&self) -> f64 {
         crate::config::share(self.failures, self.calls).unwrap_or(0.0).min(1.0)
+    }
+
+    /// Returns the number of calls that succeeded per second.
+    #[must_use]
+    pub fn throughput(&self) -> f64 {
+        count(self.calls.saturating_sub(self.failures)) / self.seconds()
+    }
+
+    /// Returns the number of calls that were in flight on average, by Little's law: calls per second times the mean
+    /// latency. Calls that failed or were cancelled count as if they had taken as long as the others.
+    #[must_use]
+    pub fn concurrency(&self) -> f64 {
+        self.mean.map_or(0.0, |mean| self.ended() * mean.as_secs_f64() / self.seconds())
+    }
+
+    fn ended(&self) -> f64 {
+        count(self.calls.saturating_add(self.cancelled))
+    }
+
+    /// Never zero, so that it can be divided by.
+    fn seconds(&self) -> f64 {
+        self.length.as_secs_f64().max(1e-9)
     }
 
     /// Whether at least half of `limit` was used: if not, the window says nothing about a higher one.
@@ -149,6 +178,11 @@ pub trait Algorithm: fmt::Debug + Send + 'static {
     fn validate(&self) -> Result<(), InvalidConfig> {
         Ok(())
     }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+fn count(calls: u64) -> f64 {
+    calls as f64
 }
 
 /// Never zero, so that it can be divided by.

@@ -4,34 +4,10 @@ use std::time::Duration;
 
 use super::super::algorithm::{Aimd, Algorithm, Gradient, Gradient2, Sample, Vegas};
 use super::super::config::AdaptiveLimitConfig;
-use super::super::meter::Meter;
 use super::MS;
-use super::simulation::{Limiter, Report, SECOND, Simulation};
+use super::simulation::{Fixed, Limiter, Metered, Report, SECOND, Simulation};
 use crate::admission::Ended;
 use crate::classify::Class;
-use crate::clock::Timestamp;
-
-struct Metered {
-    meter: Meter,
-    limit: u32,
-}
-
-impl Metered {
-    fn new(config: &AdaptiveLimitConfig, algorithm: impl Algorithm) -> Self {
-        let meter = Meter::new(config, Box::new(algorithm), Timestamp(0));
-        Self { meter, limit: config.initial_limit }
-    }
-}
-
-impl Limiter for Metered {
-    fn limit(&self) -> u32 {
-        self.limit
-    }
-
-    fn ended(&mut self, call: &Ended) {
-        self.limit = self.meter.ended(call).unwrap_or(self.limit);
-    }
-}
 
 /// Netflix's `VegasLimit` with each call a sample.
 struct VegasPerCall {
@@ -49,16 +25,6 @@ impl Limiter for VegasPerCall {
         let sample = Sample::new(call.now.since(call.began), call.in_flight, 1).failures(failures);
         self.limit = self.vegas.next(self.limit, &sample).limit.clamp(1.0, 1_000.0);
     }
-}
-
-struct Fixed(u32);
-
-impl Limiter for Fixed {
-    fn limit(&self) -> u32 {
-        self.0
-    }
-
-    fn ended(&mut self, _: &Ended) {}
 }
 
 fn gradient() -> Metered {

@@ -2,6 +2,9 @@
 
 use std::collections::VecDeque;
 
+use super::super::algorithm::Algorithm;
+use super::super::config::AdaptiveLimitConfig;
+use super::super::meter::Meter;
 use crate::admission::Ended;
 use crate::classify::Class;
 use crate::clock::Timestamp;
@@ -20,12 +23,49 @@ pub(super) trait Limiter {
     fn ended(&mut self, call: &Ended);
 }
 
-/// How long something takes or how far apart it is: exponentially distributed.
-struct Random(u64);
+/// A meter and the limit it has found.
+pub(super) struct Metered {
+    meter: Meter,
+    limit: u32,
+}
+
+impl Metered {
+    pub(super) fn new(config: &AdaptiveLimitConfig, algorithm: impl Algorithm) -> Self {
+        let meter = Meter::new(config, Box::new(algorithm), Timestamp(0));
+        Self { meter, limit: config.initial_limit }
+    }
+}
+
+impl Limiter for Metered {
+    fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    fn ended(&mut self, call: &Ended) {
+        self.limit = self.meter.ended(call).unwrap_or(self.limit);
+    }
+}
+
+/// A limit that stays.
+pub(super) struct Fixed(pub(super) u32);
+
+impl Limiter for Fixed {
+    fn limit(&self) -> u32 {
+        self.0
+    }
+
+    fn ended(&mut self, _: &Ended) {}
+}
+
+pub(super) struct Random(u64);
 
 impl Random {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// `SplitMix64`.
-    fn next(&mut self) -> f64 {
+    pub(super) fn next(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -33,8 +73,13 @@ impl Random {
         ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    fn exponential(&mut self, mean: f64) -> u64 {
-        (-mean * (1.0 - self.next()).ln()) as u64
+    pub(super) fn exponential(&mut self, mean: f64) -> f64 {
+        -mean * (1.0 - self.next()).ln()
+    }
+
+    /// By Box and Muller.
+    pub(super) fn normal(&mut self) -> f64 {
+        (-2.0 * (1.0 - self.next()).ln()).sqrt() * (std::f64::consts::TAU * self.next()).cos()
     }
 }
 
@@ -81,7 +126,7 @@ impl<L: Limiter> Simulation<L> {
     /// Goes on until `end`, with `load` times the capacity offered, and calls that take `slower` times as long.
     pub(super) fn run_until(&mut self, end: u64, load: f64, slower: f64) {
         let gap = SECOND as f64 / (CAPACITY * load);
-        let mut arrival = self.now + self.random.exponential(gap);
+        let mut arrival = self.now + self.random.exponential(gap) as u64;
         loop {
             let done = self.busy.last().map_or(u64::MAX, |(at, _)| *at);
             let leaves = self.next_to_leave().map_or(u64::MAX, |call| self.calls[call].began + DEADLINE);
@@ -97,7 +142,7 @@ impl<L: Limiter> Simulation<L> {
                 } else {
                     self.admit(slower);
                 }
-                arrival = self.now + self.random.exponential(gap);
+                arrival = self.now + self.random.exponential(gap) as u64;
             } else if self.now == done {
                 self.finish(slower);
             } else if let Some(call) = self.patient.pop_front() {
@@ -129,7 +174,7 @@ impl<L: Limiter> Simulation<L> {
 
     fn serve(&mut self, slower: f64) {
         if let Some(call) = self.queue.pop_front() {
-            let done = self.now + self.random.exponential(MEAN * slower);
+            let done = self.now + self.random.exponential(MEAN * slower) as u64;
             let place = self.busy.partition_point(|(at, _)| *at > done);
             self.busy.insert(place, (done, call));
         }

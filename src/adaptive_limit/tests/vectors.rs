@@ -2,27 +2,10 @@
 
 use std::time::Duration;
 
-use super::super::algorithm::{Aimd, Algorithm, Gradient2, Sample, Vegas, by_gradient};
+use super::super::algorithm::{Aimd, Algorithm, Gradient2, Sample, Vegas};
 use super::MS;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-#[test]
-fn the_gradient_is_envoys() {
-    for (limit, usual, latency, expected) in [
-        (3, 10.0, 10.0, 5),
-        (10, 10.0, 10.0, 16),
-        (10, 10.0, 12.5, 13),
-        (10, 10.0, 25.0, 7),
-        (100, 10.0, 20.0, 70),
-        (100, 10.0, 5.0, 214),
-        (900, 10.0, 6.0, 1_000),
-        (3, 10.0, 100.0, 3),
-    ] {
-        let next = by_gradient(f64::from(limit), usual * 1.25, latency);
-        assert_eq!(next.clamp(3.0, 1_000.0) as u32, expected, "{limit} {usual} {latency}");
-    }
-}
 
 /// The limit of an algorithm that knows `least` after a window with `latency`.
 fn vegas(limit: f64, least: Duration, latency: Duration, in_flight: u32) -> f64 {
@@ -60,6 +43,89 @@ fn vegas_forgets_its_least_latency() {
     let next: Vec<f64> = (0..600).map(|_| vegas.next(20.0, &Sample::new(10 * MS, 20, 1)).limit).collect();
     assert!(next[..250].iter().all(|next| *next < 20.0));
     assert!(next[599] > 20.0);
+}
+
+#[test]
+fn vegas_takes_larger_steps_and_bears_longer_queues_from_a_hundred_on() {
+    // Queues of 2 and 3, 5 and 6, 12 and 13 calls, where a step is 2.
+    for (limit, queue, expected) in [
+        (100.0, 2.0, 12.0),
+        (100.0, 3.0, 2.0),
+        (100.0, 5.0, 2.0),
+        (100.0, 6.0, 0.0),
+        (100.0, 12.0, 0.0),
+        (100.0, 13.0, -2.0),
+    ] {
+        // A little less than so many, which is rounded up.
+        let latency = 10e6 / (1.0 - (queue - 0.01) / limit);
+        let next = vegas(limit, 10 * MS, Duration::from_nanos(latency as u64), 100);
+        assert_eq!(next, limit + expected, "{queue}");
+    }
+}
+
+#[test]
+fn vegas_forgets_after_half_to_all_of_its_windows_and_draws_anew() {
+    // When the least latency was forgotten: the windows after which the limit is not lowered.
+    let forgets = |seed| {
+        fastrand::seed(seed);
+        let mut vegas = Vegas::new().probe_after(10);
+        let mut forgotten = Vec::new();
+        for window in 1..=2_000_u32 {
+            vegas.next(20.0, &Sample::new(MS, 0, 1));
+            let slow = vegas.clone().next(20.0, &Sample::new(10 * MS, 20, 1)).limit;
+            if slow > 20.0 {
+                forgotten.push(window);
+            }
+        }
+        forgotten
+    };
+    let found = forgets(1);
+    let gaps: Vec<u32> = found.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(gaps.iter().all(|gap| (100..=200).contains(gap)), "{gaps:?}");
+    assert!(gaps.iter().any(|gap| *gap < 150) && gaps.iter().any(|gap| *gap > 150), "{gaps:?}");
+    assert_ne!(found, forgets(2));
+}
+
+#[test]
+fn aimd_bears_just_the_greatest_latency() {
+    let mut aimd = Aimd::new().max_latency(50 * MS);
+    assert_eq!(aimd.next(20.0, &Sample::new(50 * MS, 20, 100)).limit, 21.0);
+    assert_eq!(aimd.next(20.0, &Sample::new(50 * MS + Duration::from_nanos(1), 20, 100)).limit, 18.0);
+}
+
+/// What Gradient2 takes for usual, in milliseconds, if it is about `expected`.
+fn average(gradient2: &Gradient2, expected: u32) -> f64 {
+    // Of a limit of 100, three quarters are left at twice as long as it bears, which is one and a half times the average.
+    let mut probe = gradient2.clone().smoothing(1.0).long_window(100_000);
+    let left = probe.next(100.0, &Sample::new(2 * expected * MS, 100, 1)).limit / 100.0;
+    left * f64::from(2 * expected) / 1.5
+}
+
+#[test]
+fn gradient2_averages_ten_windows_evenly_and_weighs_the_others_by_the_long_window() {
+    let mut gradient2 = Gradient2::new().long_window(9);
+    for second in 1..=10 {
+        gradient2.next(100.0, &Sample::new((1_000 + 100 * second) * MS, 0, 1));
+    }
+    let even = average(&gradient2, 1_550);
+    assert!((even - 1_550.0).abs() < 1.0, "{even}");
+    gradient2.next(100.0, &Sample::new(2_050 * MS, 0, 1));
+    let next = average(&gradient2, 1_650);
+    assert!((next - (1_550.0 + 0.2 * 500.0)).abs() < 1.0, "{next}");
+}
+
+#[test]
+fn gradient2_forgets_a_slow_time_sooner() {
+    // Once the average is more than twice as long, by a twentieth per window.
+    for (before, after) in [(4, 3_800), (3, 2_850), (2, 2_000), (1, 1_000)] {
+        let mut gradient2 = Gradient2::new().long_window(100_000);
+        for _ in 0..10 {
+            gradient2.next(100.0, &Sample::new(before * SECOND, 0, 1));
+        }
+        gradient2.next(100.0, &Sample::new(SECOND, 0, 1));
+        let found = average(&gradient2, after);
+        assert!((found - f64::from(after)).abs() < 1.0, "{before}: {found}");
+    }
 }
 
 #[test]
