@@ -5,6 +5,8 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "time is paused; helpers of a test")]
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "numbers are small")]
 
+#[path = "support/fault.rs"]
+mod fault;
 #[path = "support/virtual_server.rs"]
 mod virtual_server;
 

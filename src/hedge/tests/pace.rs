@@ -10,7 +10,7 @@ use super::super::state::{Next, Plan, Race, Verdict};
 use super::super::{HedgeConfig, HedgeLayer};
 use super::{at, ms};
 use crate::budget::{Budget, BudgetConfig};
-use crate::protocol::{Hint, Judgement};
+use crate::classify::{Outcome, RetryHint};
 use crate::telemetry::{Telemetry, Vocabulary};
 
 fn pace(calls: impl IntoIterator<Item = Duration>) -> Pace {
@@ -64,7 +64,7 @@ async fn nothing_is_hedged_while_all_calls_are_slower_than_usual() {
             &layer,
             tower::service_fn(|took: Duration| async move {
                 tokio::time::sleep(took).await;
-                Ok::<_, ()>(())
+                Ok::<_, crate::error::Rejected>(())
             }),
         );
         for took in times(100, ms(10)).chain(times(40, ms(50))) {
@@ -109,7 +109,7 @@ fn two_configurations_at_the_same_time_do_not_lose_latencies() {
 
 #[test]
 fn a_server_that_asks_for_time_until_just_now_gets_the_copy_at_once() {
-    let failed = Judgement::failed().hint(Hint::AtLeast(ms(30)));
+    let failed = Outcome::failure().retry_hint(RetryHint::AtLeast(ms(30)));
     for (second, expected) in
         [(129, Verdict::Lost(Some(crate::telemetry::Action::PushedBack))), (130, Verdict::Waits)]
     {
@@ -118,7 +118,7 @@ fn a_server_that_asks_for_time_until_just_now_gets_the_copy_at_once() {
         race.hedged(at(50));
         assert_eq!(race.failed(failed, at(100)), Verdict::Waits);
         assert_eq!(race.next(), Next::At(at(130)));
-        assert_eq!(race.failed(Judgement::failed(), at(second)), expected, "{second}");
+        assert_eq!(race.failed(Outcome::failure(), at(second)), expected, "{second}");
     }
 }
 
@@ -128,7 +128,7 @@ fn a_copy_that_waits_for_the_service_is_sent_if_the_server_asks_for_no_more_time
     race.begin(at(0));
     race.hedged(at(50));
     race.is_due();
-    let asks_for_none = Judgement::failed().hint(Hint::AtLeast(Duration::ZERO));
+    let asks_for_none = Outcome::failure().retry_hint(RetryHint::AtLeast(Duration::ZERO));
     assert_eq!(race.failed(asks_for_none, at(100)), Verdict::Waits);
     assert_eq!(race.next(), Next::Now);
 }
