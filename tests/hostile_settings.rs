@@ -1,6 +1,9 @@
 //! Any setting whatever: a layer refuses it and says which, or works with it, also when the clock jumps by years.
 
-use std::future::{Future, pending};
+#![allow(clippy::disallowed_methods, reason = "time is paused")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::future::pending;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -115,13 +118,11 @@ where
 type Backend = tower::util::BoxCloneSyncService<Step, (), BoxError>;
 
 fn backend() -> Backend {
-    fn end(step: Step) -> impl Future<Output = Result<(), BoxError>> + Send {
-        async move {
-            match step {
-                Step::Answers | Step::Sleeps(_) => Ok(()),
-                Step::Fails => Err("broken".into()),
-                Step::Hangs => pending().await,
-            }
+    async fn end(step: Step) -> Result<(), BoxError> {
+        match step {
+            Step::Answers | Step::Sleeps(_) => Ok(()),
+            Step::Fails => Err("broken".into()),
+            Step::Hangs => pending().await,
         }
     }
     tower::util::BoxCloneSyncService::new(service_fn(end))

@@ -1,6 +1,9 @@
 //! Every layer around and inside of every other, and of tower's own: a service is called only when it was ready, nothing is
 //! held by what was abandoned, and a good call stays a good call.
 
+#![allow(clippy::disallowed_methods, reason = "time is paused")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::future::{Future, pending, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -264,9 +267,9 @@ async fn works(kits: &[&Kit]) {
 }
 
 /// Runs all that can be run, and tells of all that failed.
-fn all_work(stacks: Vec<Vec<Kit>>) {
+fn all_work(stacks: &[Vec<Kit>]) {
     let failed = Mutex::new(Vec::new());
-    for kits in &stacks {
+    for kits in stacks {
         let kits: Vec<&Kit> = kits.iter().collect();
         let run = || {
             let runtime =
@@ -285,9 +288,8 @@ fn all_work(stacks: Vec<Vec<Kit>>) {
 fn every_layer_works_around_and_inside_of_every_layer() {
     let names = ours().len();
     let pairs = (0..names).flat_map(|outer| (0..names).map(move |inner| (outer, inner)));
-    all_work(
-        pairs.map(|(outer, inner)| vec![ours().swap_remove(outer), ours().swap_remove(inner)]).collect(),
-    );
+    let stack = |(outer, inner)| vec![ours().swap_remove(outer), ours().swap_remove(inner)];
+    all_work(&pairs.map(stack).collect::<Vec<_>>());
 }
 
 // Within a runtime, since tower's buffer spawns its task when the layer is made.
@@ -302,7 +304,7 @@ fn every_layer_works_around_and_inside_of_the_layers_of_tower() {
             stacks.push(vec![ours(), theirs, ours()]);
         }
     }
-    all_work(stacks);
+    all_work(&stacks);
 }
 
 #[test]
@@ -314,7 +316,7 @@ fn every_layer_can_be_optional() {
             let optional = option_layer(layer);
             let reconfigure = Arc::clone(&kit.reconfigure);
             let wrap = move |inner| BoxCloneSyncService::new(optional.layer(inner));
-            all_work(vec![vec![Kit { name: kit.name, wrap: Arc::new(wrap), reconfigure }]]);
+            all_work(&[vec![Kit { name: kit.name, wrap: Arc::new(wrap), reconfigure }]]);
         }
     }
 }

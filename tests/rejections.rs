@@ -3,6 +3,9 @@
 //! Each kind of end, on each way, through each layer. What happened besides on the same thread or in the same task, such as a
 //! rejection that a handler did without, is no part of it.
 
+#![allow(clippy::disallowed_methods, reason = "time is paused")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
+
 #[path = "support/fault.rs"]
 mod fault;
 
@@ -265,8 +268,7 @@ async fn copies<E: CarryRejected + fmt::Debug + 'static>(service: BoxCloneSyncSe
     let config = HedgeConfig::new().delay(HedgeDelay::Fixed(500 * MS)).max_hedges(1);
     let (service, calls) = counting(service);
     HedgeLayer::new(config).layer(service).oneshot(()).await.unwrap_err();
-    let calls = *calls.lock().unwrap();
-    calls
+    u32::clone(&calls.lock().unwrap())
 }
 
 async fn not_accepted<E: CarryRejected + fmt::Debug>(service: BoxCloneSyncService<(), (), E>) -> u64 {
@@ -302,8 +304,7 @@ async fn learned<E: CarryRejected + fmt::Debug>(service: BoxCloneSyncService<(),
     // A good call ends the window.
     tokio::time::sleep(1_000 * MS).await;
     layer.handle().run(async { Ok::<_, Rejected>(()) }).await.unwrap();
-    let learned = *notes.0.lock().unwrap();
-    learned
+    u64::clone(&notes.0.lock().unwrap())
 }
 
 /// Why there was a fallback: where it is for every failure, and where it is for rejections alone.

@@ -14,6 +14,8 @@
 //!
 //! The seed is printed. It repeats the choices, not the interleaving of the threads.
 
+#![allow(clippy::disallowed_methods, reason = "it takes real time, threads and tasks")]
+
 mod books;
 mod service;
 mod subjects;

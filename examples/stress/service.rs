@@ -1,5 +1,7 @@
 //! A service that does all that a service may do, and keeps a book of it.
 
+#![allow(clippy::disallowed_methods, clippy::panic, reason = "a service that panics and takes real time")]
+
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::pin::Pin;

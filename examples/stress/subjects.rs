@@ -463,7 +463,7 @@ fn stale(name: &'static str) -> Subject {
     subject
         .operated(move |random| {
             if random.u8(..) == 0 {
-                operated.clear()
+                operated.clear();
             }
         })
         .checked(move || {
