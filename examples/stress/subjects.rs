@@ -192,6 +192,8 @@ fn breaker(name: &'static str, readiness: Readiness) -> Subject {
 fn probe_and_close(handle: &CircuitBreakerHandle) -> Vec<String> {
     let config = CircuitBreakerConfig::new().probes(3).open_for(Duration::ZERO);
     handle.reconfigure(config).expect("it is valid");
+    // It may only observe.
+    handle.reset();
     handle.trip_for(Duration::ZERO);
     let probes: Vec<_> = (0..10).filter_map(|_| handle.try_acquire().ok()).collect();
     let mut wrong = Vec::new();
@@ -311,7 +313,7 @@ fn adaptive(name: &'static str) -> Subject {
             .min_limit(random.u32(1..3))
             .initial_limit(random.u32(3..6))
             .max_limit(random.u32(6..12))
-            .window(random.u32(1..20) * MS)
+            .window(random.u32(10..30) * MS)
             .min_calls(random.u32(1..9))
             .max_queued(random.usize(0..9))
     };
