@@ -19,10 +19,10 @@ use crate::config::InvalidConfig;
 /// `GradientLimit`, without which a limit that is too low would not show, and the calls that come at random would
 /// be rejected.
 ///
-/// The limit is lowered only if it was the constraint: if it was reached, and at least three quarters of it were in flight
-/// on average. It moves half of the way after a window of 50 calls, and an eighth after 25. It is raised at once, to twice of
-/// what it was at most, or four times when a layer is new, and only if half of it was in use. If it was the constraint
-/// and calls took no longer than usual, it is too low, and raised by that factor; and by a quarter if bursts
+/// The limit counts as reached if 0.8 of it were in flight at any time, and as the constraint if also 0.7 were on average. It
+/// is lowered only if it was the constraint: half of the way after a window of 50 calls, and an eighth after 25. It is
+/// raised only if it was reached, to at most twice what it was, or four times when a layer is new. If it was
+/// the constraint and calls took no longer than usual, it is raised by that factor, and by a quarter if only bursts
 /// reached it.
 ///
 /// A window in which the share of calls that fail is more than `max_failure_ratio` above the usual one lowers the limit by a
@@ -40,8 +40,8 @@ use crate::config::InvalidConfig;
 /// - when the limit has fallen to half, since then the service is overloaded or has become slower for good.
 ///
 /// If the measured latency shows that even half of the capacity was too much, it is measured again with less. If it is
-/// more than half as long again as before, it has to be found again ten seconds later: until then the usual one protects
-/// a service that is slow for a while. A share of failures that is new is measured twice at once.
+/// more than half as long again as before, it has to be found again ten seconds later: until then half as long again is
+/// usual, which protects a service that is slow for a while. A share of failures that is new is measured twice at once.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Gradient {
