@@ -19,10 +19,10 @@ use crate::config::InvalidConfig;
 /// `GradientLimit`, without which a limit that is too low would not show, and the calls that come at random would
 /// be rejected.
 ///
-/// The limit is lowered only if it was the constraint: if it was reached, and at least three quarters of it were in flight
-/// on average. It moves half of the way after a window of 100 calls, and an eighth after 50. It is raised at once, to twice of
-/// what it was at most, or four times when a layer is new, and only if half of it was in use. If it was the constraint
-/// and calls took no longer than usual, it is too low, and raised by that factor; and by a quarter if bursts
+/// The limit counts as reached if 0.8 of it were in flight at any time, and as the constraint if also 0.7 were on average. It
+/// is lowered only if it was the constraint: half of the way after a window of 50 calls, and an eighth after 25. It is
+/// raised only if it was reached, to at most twice what it was, or four times when a layer is new. If it was
+/// the constraint and calls took no longer than usual, it is raised by that factor, and by a quarter if only bursts
 /// reached it.
 ///
 /// A window in which the share of calls that fail is more than `max_failure_ratio` above the usual one lowers the limit by a
@@ -40,8 +40,8 @@ use crate::config::InvalidConfig;
 /// - when the limit has fallen to half, since then the service is overloaded or has become slower for good.
 ///
 /// If the measured latency shows that even half of the capacity was too much, it is measured again with less. If it is
-/// half as long again as before, it has to be found twice: at first the service may be busy with calls that their callers have given
-/// up.
+/// more than half as long again as before, it has to be found again ten seconds later: until then half as long again is
+/// usual, which protects a service that is slow for a while. A share of failures that is new is measured twice at once.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Gradient {
@@ -71,6 +71,8 @@ pub struct Gradient {
     is_new: bool,
     /// Windows in a row in which the limit was the constraint.
     bound: u32,
+    /// What a measurement found that was worse than usual.
+    doubted: Option<Usual>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -106,7 +108,9 @@ const STEP: f64 = 0.5;
 /// The least room for calls that wait.
 const ROOM: f64 = 4.0;
 /// The share of the limit that is in flight on average if the limit is the constraint.
-const BOUND: f64 = 0.75;
+const BOUND: f64 = 0.7;
+/// What takes longer than this many times the usual latency is not believed at once.
+const SLOWER: f64 = 1.5;
 /// If calls take longer than this many times the usual latency, they wait.
 const WAITS: f64 = 1.25;
 
@@ -127,6 +131,7 @@ impl Gradient {
             is_careful: false,
             is_new: true,
             bound: 0,
+            doubted: None,
         }
     }
 
@@ -210,7 +215,12 @@ impl Gradient {
             let before = self.target(capacity).min(before);
             return self.measure_at((capacity * 0.5).floor(), before, throughput, Some(found));
         }
-        if !self.is_credible(&found, last.as_ref()) {
+        if self.is_slower(&found) && !self.doubted.is_some_and(|doubted| found.is_no_better_than(&doubted)) {
+            return self.doubt(found, before, sample.length);
+        }
+        if found.failure_ratio > self.max_failure_ratio
+            && !last.is_some_and(|last| found.is_no_better_than(&last))
+        {
             return self.measure_at(few, before, throughput, Some(found));
         }
         let (usual, limit) = match self.usual {
@@ -236,18 +246,26 @@ impl Gradient {
         Next::limit(before)
     }
 
-    /// Returns `true` if `found` is no worse than before, or has been found twice: at first the service may be busy with calls
-    /// that their callers have given up, and which are not in flight any more.
-    fn is_credible(&self, found: &Usual, last: Option<&Usual>) -> bool {
-        const SLOWER: f64 = 1.5;
-        const NOT_BETTER: f64 = 0.75;
-        let fails = found.failure_ratio > self.max_failure_ratio;
-        let is_slower = self.usual.is_some_and(|usual| found.latency > usual.latency * SLOWER);
-        let is_not_better = |last: &Usual| {
-            found.latency >= last.latency * NOT_BETTER
-                && (!fails || found.failure_ratio >= last.failure_ratio * NOT_BETTER)
-        };
-        !fails && !is_slower || last.is_some_and(is_not_better)
+    fn is_slower(&self, found: &Usual) -> bool {
+        self.usual.is_some_and(|usual| found.latency > usual.latency * SLOWER)
+    }
+
+    /// A service that is slow for some seconds is protected by what was usual before, and may be busy with calls that their
+    /// callers have given up. So half as much again is believed at once, and all of it if it is found again some time later.
+    fn doubt(&mut self, found: Usual, limit: f64, took: Duration) -> Next {
+        const HOLD: Duration = Duration::from_secs(10);
+        const TIMES_MEASURED: u32 = 5;
+        self.doubted = Some(found);
+        // With few in flight it is not the limit that makes calls fail.
+        if let Some(usual) = &mut self.usual {
+            usual.failure_ratio = found.failure_ratio;
+            usual.latency *= SLOWER;
+        }
+        self.due = HOLD.max(took.saturating_mul(TIMES_MEASURED));
+        self.age = Duration::ZERO;
+        self.peak = limit;
+        self.phase = Phase::Follow;
+        Next::limit(limit)
     }
 
     fn found(&mut self, usual: Usual, limit: f64, took: Duration) {
@@ -256,6 +274,7 @@ impl Gradient {
         let jittered = times(nanos(interval), 1.0 + self.jitter * fastrand::f64());
         self.due = Duration::from_nanos(jittered);
         self.usual = Some(usual);
+        self.doubted = None;
         self.age = Duration::ZERO;
         self.peak = limit;
         self.phase = Phase::Follow;
@@ -273,7 +292,8 @@ impl Gradient {
         // window counts for no more than what the limit stands for.
         let most = (capacity / sample.throughput().max(f64::MIN_POSITIVE)).max(usual.latency);
         let seen = Usual { latency: seen.latency.min(most).min(usual.latency * 2.0), ..seen };
-        let is_sure = sample.concurrency() <= capacity * 0.5;
+        // Since it cannot rise by a queue, what was sure stays so.
+        let is_sure = usual.is_sure || sample.concurrency() <= capacity * 0.5;
         let usual = usual.towards(&seen, WEIGHT * weight(sample));
         self.found(Usual { is_sure, ..usual }, limit, Duration::ZERO);
         self.is_careful = false;
@@ -305,9 +325,12 @@ impl Gradient {
             _ => self.target(sample.throughput() * usual.latency),
         };
         if target >= limit {
-            if sample.uses(limit) { target.min(most) } else { limit }
+            if is_reached(limit, sample) { target.min(most) } else { limit }
         } else if is_bound {
-            limit + (target.max(limit * 0.5).max(FEW.min(limit)) - limit) * STEP * weight(sample).powi(2)
+            limit
+                + (target.max(limit * 0.5).max(FEW.min(limit)) - limit)
+                    * STEP
+                    * (2.0 * weight(sample)).min(1.0).powi(2)
         } else {
             limit
         }
@@ -334,7 +357,7 @@ impl Default for Gradient {
 
 impl Algorithm for Gradient {
     fn next(&mut self, limit: f64, sample: &Sample) -> Next {
-        const HELD: f64 = 0.9;
+        const HELD: f64 = 0.75;
         const WINDOWS: u32 = 3;
         match self.phase {
             Phase::Start { windows } => return self.start(limit, windows, sample),
@@ -350,8 +373,9 @@ impl Algorithm for Gradient {
         let next = self.follow(limit, usual, sample);
         self.bound = if is_bound(limit, sample, HELD) { self.bound.saturating_add(1) } else { 0 };
         let is_due = self.age >= self.due && is_reached(limit, sample);
-        let is_doubtful = self.bound >= WINDOWS && !usual.is_sure;
-        if is_due || is_doubtful || next <= self.peak * 0.5 {
+        let is_unsure = self.bound >= WINDOWS && !usual.is_sure;
+        let has_fallen = next <= self.peak * 0.5;
+        if is_due || (is_unsure || has_fallen) && self.doubted.is_none() {
             let throughput = sample.throughput();
             let capacity = self.capacity(next).min(throughput * usual.latency);
             return self.measure(next, throughput, capacity, None);

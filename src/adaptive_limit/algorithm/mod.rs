@@ -89,17 +89,17 @@ impl Sample {
         crate::config::share(self.failures, self.calls).unwrap_or(0.0).min(1.0)
     }
 
-    /// Returns the number of calls that succeeded per second.
+    /// Returns the number of calls that ended per second, in whatever way.
     #[must_use]
     pub fn throughput(&self) -> f64 {
-        count(self.calls.saturating_sub(self.failures)) / self.seconds()
+        self.ended() / self.seconds()
     }
 
     /// Returns the number of calls that were in flight on average, by Little's law: calls per second times the mean
     /// latency. Calls that failed or were cancelled count as if they had taken as long as the others.
     #[must_use]
     pub fn concurrency(&self) -> f64 {
-        self.mean.map_or(0.0, |mean| self.ended() * mean.as_secs_f64() / self.seconds())
+        self.mean.map_or(0.0, |mean| self.throughput() * mean.as_secs_f64())
     }
 
     fn ended(&self) -> f64 {

@@ -21,6 +21,12 @@ impl Usual {
         Some(Self { latency, failure_ratio, is_sure: false })
     }
 
+    /// By a measurement after another.
+    pub(super) fn is_no_better_than(&self, last: &Self) -> bool {
+        const BETTER: f64 = 0.75;
+        self.latency >= last.latency * BETTER && self.failure_ratio >= last.failure_ratio * BETTER
+    }
+
     pub(super) fn towards(self, seen: &Self, weight: f64) -> Self {
         Self {
             latency: self.latency + (seen.latency - self.latency) * weight,
@@ -30,8 +36,11 @@ impl Usual {
     }
 }
 
+/// Returns `true` if calls were rejected, or nearly: those of normal criticality are at 0.8 of the limit, where some of it is kept
+/// for critical ones.
 pub(super) fn is_reached(limit: f64, sample: &Sample) -> bool {
-    f64::from(sample.in_flight) >= limit.floor()
+    const NEARLY: f64 = 0.8;
+    f64::from(sample.in_flight) >= (limit * NEARLY).floor()
 }
 
 /// Returns `true` if the limit was reached, and this share of it was in flight on average.

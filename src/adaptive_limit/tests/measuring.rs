@@ -60,26 +60,39 @@ fn a_first_window_that_is_too_short_for_slow_calls_teaches_nothing() {
     let short = Sample::new(100 * MS, 10, 30).length(300 * MS);
     assert_eq!(gradient.next(20.0, &short), Next::limit(20.0));
     assert_eq!(gradient.next(20.0, &window(200 * MS, 10, 200)), Next::limit(20.0));
-    // 200 ms is usual: ten at a time are the capacity.
-    assert_near(gradient.next(15.0, &window(201 * MS, 10, 200)).limit, 2.0 * 10.0 / 0.201 * 0.2 + 4.0);
+    // 200 ms is usual, so that calls of 201 ms do not wait.
+    assert_eq!(gradient.next(15.0, &window(201 * MS, 15, 200)), Next::limit(60.0));
 }
 
 #[test]
-fn what_is_worse_than_before_has_to_be_found_twice() {
+fn what_is_worse_than_before_has_to_be_found_again_some_time_later() {
     let mut gradient = Gradient::new();
     gradient.next(40.0, &window(10 * MS, 1, 200));
     let slow = window(100 * MS, 40, 200);
     assert_eq!(gradient.next(40.0, &slow).limit, 30.0);
     assert_eq!(gradient.next(30.0, &slow).limit, 22.5);
     assert_eq!(gradient.next(22.5, &slow), Next::limit(3.0).afresh());
-    // Still busy with what was given up before.
-    assert_eq!(gradient.next(3.0, &window(80 * MS, 3, 200)), Next::limit(3.0).afresh());
-    assert_eq!(gradient.next(3.0, &window(40 * MS, 3, 200)), Next::limit(3.0).afresh());
-    let before = gradient.next(3.0, &window(40 * MS, 3, 200));
-    assert_eq!(before, Next::limit(17.25));
-    // 40 ms is usual now.
-    let next = gradient.next(17.25, &window(60 * MS, 18, 200)).limit;
-    assert_near(next, 18.0 / 60.0 * 40.0 * 2.0 + 4.0);
+    let found = Sample::new(80 * MS, 3, 60).length(1_600 * MS);
+    assert_eq!(gradient.next(3.0, &found), Next::limit(17.25));
+    // Until then half as much again is usual.
+    let mut limit = 17.25;
+    let mut seconds = 0;
+    loop {
+        let busy = Sample::new(80 * MS, 18, 125).length(SECOND);
+        let next = gradient.next(limit, &busy);
+        if next == Next::limit(3.0).afresh() {
+            break;
+        }
+        seconds += 1;
+        assert!(seconds < 100, "{gradient:?}");
+        assert!(next.limit >= 125.0 * 0.015 * 2.0 + 4.0 && next.limit <= 17.25, "{next:?}");
+        limit = next.limit;
+    }
+    assert_eq!(seconds, 9);
+    let before = gradient.next(3.0, &found).limit;
+    // 80 ms is usual now, and calls of 90 ms do not wait.
+    let next = gradient.next(before, &window(90 * MS, before.ceil() as u32, 200)).limit;
+    assert!(next > before, "{next} after {before}");
 }
 
 #[test]
@@ -111,13 +124,14 @@ fn measuring() -> (Gradient, f64) {
     let mut gradient = Gradient::new();
     gradient.next(20.0, &window(10 * MS, 10, 200));
     let mut limit = 20.0_f64;
-    loop {
+    for _ in 0..100 {
         let next = gradient.next(limit, &window(20 * MS, limit.ceil() as u32, 200));
         limit = next.limit;
         if next == Next::limit(limit).afresh() {
             return (gradient, limit);
         }
     }
+    panic!("it does not measure: {gradient:?}");
 }
 
 #[test]
