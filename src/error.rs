@@ -28,10 +28,12 @@
 //! ```
 
 mod carry_rejected;
+mod chain;
 mod reason;
 mod rejected;
 
 pub use carry_rejected::CarryRejected;
+pub(crate) use chain::chain;
 pub use reason::Reason;
 pub use rejected::Rejected;
 

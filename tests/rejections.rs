@@ -365,3 +365,82 @@ async fn layers_that_reject_nothing_take_errors_that_cannot_be_asked() {
     );
     assert_eq!(hedge.layer(fails()).oneshot(()).await, Err("broken"));
 }
+
+/// A chain of sources that has no end.
+#[derive(Debug)]
+struct Cyclic;
+
+impl fmt::Display for Cyclic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it is its own source")
+    }
+}
+
+impl std::error::Error for Cyclic {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&Self)
+    }
+}
+
+#[test]
+fn a_chain_of_sources_without_an_end_is_given_up() {
+    assert!(BoxError::from(Cyclic).rejected().is_none());
+    assert!(Rejected::find(&Cyclic).is_none());
+    #[cfg(feature = "http")]
+    assert!(!stanchion::protocol::http::is_unprocessed(&Cyclic));
+}
+
+/// An error that panics when it is asked for its source.
+#[derive(Debug)]
+struct Panics;
+
+impl fmt::Display for Panics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it has no source")
+    }
+}
+
+impl std::error::Error for Panics {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        panic!("asked for its source")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_panics_when_it_is_asked_is_a_failure() {
+    let handle = CircuitBreakerLayer::new(CircuitBreakerConfig::new()).handle();
+    for _ in 0..20 {
+        let handle = handle.clone();
+        let call = async move { handle.run(ready(Err::<(), _>(BoxError::from(Panics)))).await };
+        assert!(tokio::spawn(call).await.unwrap_err().is_panic());
+    }
+    assert_eq!(handle.state(), stanchion::circuit_breaker::State::Open);
+}
+
+/// An enum that does not return the rejection as its source hides it in a box; one that does, does not.
+#[test]
+fn an_enum_in_a_box_is_known_by_its_source() {
+    #[derive(Debug)]
+    enum Pay {
+        Rejected(Rejected),
+    }
+
+    impl fmt::Display for Pay {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("not paid")
+        }
+    }
+
+    impl std::error::Error for Pay {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            let Self::Rejected(rejected) = self;
+            Some(rejected)
+        }
+    }
+
+    stanchion::carry_rejected!(Pay, Rejected);
+    let pay = || Pay::from_rejected(Rejected::new(Reason::CircuitOpen, "payments"));
+    assert!(pay().rejected().is_some());
+    assert!(BoxError::from(pay()).rejected().is_some());
+    assert!(Error::Inner(pay()).rejected().is_some());
+}

@@ -557,3 +557,15 @@ async fn a_call_is_send_and_may_borrow_as_its_service_does() {
     let run = is_send(handle.run_opaque(|| async { Err::<(), _>(text.as_str()) }));
     assert_eq!(run.await, Err(" a "));
 }
+
+/// Above a breaker, say, whose circuit is open for as long as it says.
+#[tokio::test(start_paused = true)]
+async fn a_rejected_call_that_is_tried_again_waits_for_as_long_as_the_rejection_says() {
+    let breaker = stanchion::CircuitBreakerLayer::new(stanchion::CircuitBreakerConfig::new());
+    breaker.handle().trip_for(2 * SECOND);
+    let service = breaker.layer(service_fn(|_: u32| std::future::ready(Ok::<_, Error<Fault>>(()))));
+    let config = RetryConfig::new().retry_refusals(true).backoff(Backoff::constant(MS));
+    let start = tokio::time::Instant::now();
+    RetryLayer::new(config).layer(service).oneshot(1).await.unwrap();
+    assert!(start.elapsed() >= 2 * SECOND);
+}

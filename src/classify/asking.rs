@@ -1,4 +1,3 @@
-use super::outcome::Cause;
 use super::{Classify, Outcome};
 use crate::error::CarryRejected;
 
@@ -27,8 +26,6 @@ where
     C: Classify<Res, E>,
     E: CarryRejected,
 {
-    match Cause::of(result) {
-        Cause::Rejected => Outcome::rejected(),
-        cause => Outcome { cause, ..classify.classify(result) },
-    }
+    let rejected = result.err().and_then(CarryRejected::rejected);
+    Outcome::asked(rejected, || classify.classify(result))
 }

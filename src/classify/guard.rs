@@ -46,23 +46,40 @@ where
     E: CarryRejected,
     G: Guard,
 {
-    let outcome = outcome_of(protocol, result.as_ref());
+    let response = match result {
+        Ok(response) => response,
+        Err(error) => return Err(settle_error(protocol, error, guard)),
+    };
+    let outcome = protocol.classify(Ok(&response));
     let is_carried = match until {
         HoldUntil::Headers => false,
         HoldUntil::Outcome => outcome.class == Class::Success && outcome.is_good(),
         HoldUntil::BodyEnd => true,
     };
-    match result {
-        Ok(response) if is_carried => Ok(protocol.carry(response, Some((guard, outcome)))),
-        Ok(response) => {
-            guard.finish(outcome);
-            Ok(protocol.carry(response, None))
-        }
-        Err(error) => {
-            guard.finish(outcome);
-            Err(error)
-        }
+    if is_carried {
+        return Ok(protocol.carry(response, Some((guard, outcome))));
     }
+    guard.finish(outcome);
+    Ok(protocol.carry(response, None))
+}
+
+/// Ends a call with an error: as a failure, if looking at it panics.
+#[cold]
+fn settle_error<P, Res, E, G>(protocol: &P, error: E, guard: G) -> E
+where
+    P: Classify<Res, E>,
+    E: CarryRejected,
+    G: Guard,
+{
+    let mut guard = Some(guard);
+    let finish = |guard: &mut Option<G>, outcome| {
+        if let Some(guard) = guard.take() {
+            guard.finish(outcome);
+        }
+    };
+    let outcome = in_service(|| outcome_of(protocol, Err(&error)), || finish(&mut guard, Outcome::failure()));
+    finish(&mut guard, outcome);
+    error
 }
 
 /// Runs a part of the service, and `fail` if it panics: then the call has failed. The drop of a guard alone could not

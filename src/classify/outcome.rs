@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use crate::clock::nanos;
-use crate::error::{CarryRejected, Reason};
+use crate::error::{Reason, Rejected};
 
 /// What the end of a call says about the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -120,10 +120,31 @@ impl Outcome {
         Self { retryable: Retryable::Always, ..Self::failure() }
     }
 
-    /// Creates the outcome of a call that a layer of this crate kept from the service.
-    pub(crate) const fn rejected() -> Self {
-        let ignored = Self::ignored();
-        Self { retryable: Retryable::Always, cause: Cause::Rejected, ..ignored }
+    /// Creates the outcome of a call that a layer of this crate kept from the service. What that layer said about when to come
+    /// again is a hint for a retry that tries rejected calls again.
+    pub(crate) fn rejected(rejected: &Rejected) -> Self {
+        Self {
+            retryable: Retryable::Always,
+            retry_hint: rejected.retry_after().map(RetryHint::AtLeast),
+            cause: Cause::Rejected,
+            ..Self::ignored()
+        }
+    }
+
+    /// Returns the outcome of a call whose error, if there is one, is `rejected`: what that says it is, or else what `classify`
+    /// makes of it.
+    #[inline]
+    pub(crate) fn asked(rejected: Option<Rejected>, classify: impl FnOnce() -> Self) -> Self {
+        match rejected {
+            None => classify(),
+            Some(rejected) => Self::of_rejected(&rejected, classify),
+        }
+    }
+
+    #[cold]
+    fn of_rejected(rejected: &Rejected, classify: impl FnOnce() -> Self) -> Self {
+        let cause = Cause::of(rejected);
+        if cause == Cause::Rejected { Self::rejected(rejected) } else { Self { cause, ..classify() } }
     }
 
     /// Sets what the end says about the service.
@@ -213,24 +234,11 @@ impl From<Class> for Outcome {
 }
 
 impl Cause {
-    /// Asks the error of a call, if it ended in one.
-    #[inline]
-    pub(crate) fn of<Res, E: CarryRejected>(result: Result<&Res, &E>) -> Self {
-        match result {
-            Ok(_) => Self::Service,
-            Err(error) => Self::of_error(error),
-        }
-    }
-
-    #[cold]
-    fn of_error<E: CarryRejected>(error: &E) -> Self {
-        match error.rejected() {
-            None => Self::Service,
-            Some(rejected) if !rejected.reached_service() => Self::Rejected,
-            Some(rejected) if rejected.reason() == Reason::DeadlineExceeded => {
-                Self::PastDeadline(rejected.limit().map_or(u64::MAX, nanos))
-            }
-            Some(_) => Self::TimedOut,
+    pub(crate) fn of(rejected: &Rejected) -> Self {
+        match rejected.reason() {
+            _ if !rejected.reached_service() => Self::Rejected,
+            Reason::DeadlineExceeded => Self::PastDeadline(rejected.limit().map_or(u64::MAX, nanos)),
+            _ => Self::TimedOut,
         }
     }
 }

@@ -31,6 +31,9 @@ use super::{Error, Rejected};
 /// }
 /// ```
 ///
+/// In a box, in an [`Error`](enum@crate::Error) or behind another type, such an error is known as a rejection by its
+/// [`source`](StdError::source): return the [`Rejected`] there, as `thiserror` does for `#[from]` and `#[source]`.
+///
 /// An error that was *caused* by a rejection somewhere else is no rejection of this call. A service that makes calls of its
 /// own, goes on without one that was rejected and then fails, should return an error without that rejection.
 #[diagnostic::on_unimplemented(
@@ -50,6 +53,9 @@ pub trait CarryRejected: Sized {
 
 /// Implements [`CarryRejected`](crate::CarryRejected) for an enum with a variant that holds a
 /// [`Rejected`](crate::Rejected): `carry_rejected!(Enum, Variant);`.
+///
+/// If the enum is an [`Error`](std::error::Error), return the rejection as its `source` as well: in a box it is known by
+/// that alone.
 ///
 /// ```
 /// use stanchion::{CarryRejected, Reason, Rejected};

@@ -1,9 +1,9 @@
 use std::error::Error as StdError;
 use std::fmt;
-use std::io;
 use std::time::Duration;
 
 use super::Reason;
+use super::chain::chain;
 use crate::clock::{Rounded, nanos};
 
 /// A call that a layer of this crate rejected, or gave up waiting for.
@@ -155,21 +155,10 @@ impl Rejected {
 
     /// Finds the rejection of which `source` is the source, or that it is, or that lies further down the chain.
     pub(super) fn find_in(source: Option<&(dyn StdError + 'static)>) -> Option<Self> {
-        let mut next = source;
-        while let Some(error) = next {
-            if let Some(rejected) = error.downcast_ref() {
-                return Some(*rejected);
-            }
-            if let Some(details) = error.downcast_ref() {
-                return Some(Self(*details));
-            }
-            // An error of `std::io` is transparent: its source is that of the error it holds.
-            next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-                Some(held) => Some(held),
-                None => error.source(),
-            };
-        }
-        None
+        chain(source).find_map(|error| {
+            let rejected = error.downcast_ref().copied();
+            rejected.or_else(|| error.downcast_ref().copied().map(Self))
+        })
     }
 }
 

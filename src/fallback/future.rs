@@ -46,6 +46,8 @@ where
         answer: A::Future,
         failure: Option<Failure<S::Response, S::Error>>,
     },
+    /// What the fallback held of a service is let go of, though this future may be kept.
+    Over,
 }
 
 impl<Req, S, A, K, P> ResponseFuture<Req, S, A, K, P>
@@ -87,9 +89,11 @@ where
                 }
                 Projection::FallingBack { answer, failure } => {
                     let answer = ready!(answer.poll(cx));
-                    let failure = failure.take().expect("a future is not polled after it was ready");
+                    let failure = failure.take().expect("it is not over");
+                    this.state.set(State::Over);
                     return Poll::Ready(this.shared.end(answer, failure));
                 }
+                Projection::Over => panic!("a future is not polled after it was ready"),
             }
         }
     }

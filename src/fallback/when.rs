@@ -14,6 +14,7 @@ where
     fn classify(&self, result: Result<&Res, &E>) -> Outcome {
         let needs_fallback = (self.0)(result);
         let outcome = if needs_fallback { Outcome::failure() } else { Outcome::success() };
-        Outcome { cause: Cause::of(result), ..outcome }
+        let rejected = result.err().and_then(CarryRejected::rejected);
+        Outcome { cause: rejected.as_ref().map_or(Cause::Service, Cause::of), ..outcome }
     }
 }

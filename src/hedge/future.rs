@@ -65,7 +65,7 @@ where
         if let Some(original) = this.original.as_pin_mut() {
             if let Poll::Ready(result) = this.span.run(|| original.poll(cx)) {
                 if let Some(answer) = self.as_mut().ended(0, result) {
-                    return Poll::Ready(answer);
+                    return self.over(answer);
                 }
             }
         }
@@ -74,13 +74,13 @@ where
             let Some(mut hedging) = this.hedging.as_pin_mut() else { return Poll::Pending };
             if let Some((number, result)) = hedging.as_mut().poll_copies(cx) {
                 match self.as_mut().ended(number, result) {
-                    Some(answer) => return Poll::Ready(answer),
+                    Some(answer) => return self.over(answer),
                     None => continue,
                 }
             }
             hedging.as_mut().begin(|| this.stopwatch.start());
             if let Some((result, _)) = ready!(hedging.poll_next(cx, &this.stopwatch.shared)) {
-                return Poll::Ready(result);
+                return self.over(result);
             }
         }
     }
@@ -91,6 +91,13 @@ where
     P: Replay<Req> + Classify<S::Response, S::Error>,
     S: Service<P::Request>,
 {
+    /// The end of the call. The service for another copy is let go of: it may wait in a queue, and the future may be kept.
+    #[inline]
+    fn over(self: Pin<&mut Self>, answer: Answer<S, P::Request>) -> Poll<Answer<S, P::Request>> {
+        self.project().hedging.set(None);
+        Poll::Ready(answer)
+    }
+
     /// Takes note of the end of an attempt, the original if its number is 0. What is handed out, unless there is something
     /// to wait for.
     #[inline]

@@ -227,7 +227,7 @@ proptest! {
                 Happens::Fails(fails) => {
                     Some((race.failed(fails.outcome(), at(now)), naive.end(Some(fails), now)))
                 }
-                Happens::Refused => Some((race.failed(Outcome::rejected(), at(now)), naive.end(None, now))),
+                Happens::Refused => Some((race.failed(Outcome::rejected(&Rejected::new(Reason::CircuitOpen, "circuit")), at(now)), naive.end(None, now))),
                 Happens::Sent => {
                     if let Some(due) = naive.due() {
                         now = now.max(due);

@@ -12,7 +12,7 @@ use super::pause::{Pause, Waited};
 use super::policy::{Attempts, RetryPolicy};
 use super::shared::Shared;
 use super::state::{Ended, Progress};
-use crate::classify::{Cause, Outcome, Retryable};
+use crate::classify::{Outcome, Retryable};
 use crate::error::CarryRejected;
 use crate::telemetry::AttemptSpan;
 
@@ -29,7 +29,8 @@ where
     /// The attempt under way; none between two of them.
     #[pin]
     attempt: Option<S::Future>,
-    inner: S,
+    /// None once it is let go of.
+    inner: Option<S>,
     policy: P,
     kept: P::Kept,
     shared: Arc<Shared>,
@@ -56,7 +57,7 @@ where
     ) -> Self {
         Self {
             attempt: Some(attempt),
-            inner,
+            inner: Some(inner),
             policy,
             kept,
             shared,
@@ -146,19 +147,25 @@ where
     fn poll_pause(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         let mut this = self.project();
         let pause = this.pause.as_mut().expect("a future is not polled after it was ready");
-        let waited = ready!(pause.as_mut().poll(cx, |cx| this.inner.poll_ready(cx)));
+        let inner = this.inner.as_mut().expect("it is let go of at the end");
+        let waited = ready!(pause.as_mut().poll(cx, |cx| inner.poll_ready(cx)));
         *this.pause = None;
         let ended = this.progress.attempts();
         match waited {
             Waited::Ready(mut request) => {
                 this.policy.start(this.kept, &mut request);
                 *this.span = this.shared.telemetry.attempt(ended.saturating_add(1), 0);
-                let attempt = this.span.run(|| this.inner.call(request));
+                let attempt = this.span.run(|| inner.call(request));
                 this.attempt.set(Some(attempt));
                 Poll::Ready(Ok(()))
             }
-            Waited::Failed(error) => Poll::Ready(Err(error)),
+            Waited::Failed(error) => {
+                *this.inner = None;
+                Poll::Ready(Err(error))
+            }
             Waited::TooLong(action, last) => {
+                // It may wait in a queue, and this future may be kept.
+                *this.inner = None;
                 this.shared.telemetry.act(action, ended, Duration::ZERO);
                 Poll::Ready(Err(last.unwrap_or_else(|| S::Error::from_rejected(this.shared.give_up()))))
             }
@@ -173,10 +180,8 @@ where
     P: RetryPolicy<Req, Res, E>,
     E: CarryRejected,
 {
-    match Cause::of(result.as_ref()) {
-        Cause::Rejected => Outcome::rejected(),
-        cause => Outcome { cause, ..policy.classify(kept, result) },
-    }
+    let rejected = result.as_ref().err().and_then(CarryRejected::rejected);
+    Outcome::asked(rejected, || policy.classify(kept, result))
 }
 
 impl<Req, S, P> fmt::Debug for ResponseFuture<Req, S, P>

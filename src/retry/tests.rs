@@ -11,6 +11,7 @@ use super::state::{Ended, Means, Progress};
 use crate::backoff::{Backoff, Jitter};
 use crate::budget::Cost;
 use crate::classify::{Cause, Class, Outcome, RetryHint, Retryable};
+use crate::error::{Reason, Rejected};
 use crate::telemetry::Action;
 
 const MS: Duration = Duration::from_millis(1);
@@ -66,7 +67,10 @@ const fn failed(outcome: Outcome) -> Ended {
 }
 
 const FAILED: Ended = failed(Outcome::failure());
-const REFUSED: Ended = failed(Outcome::rejected());
+fn rejected() -> Ended {
+    failed(Outcome::rejected(&Rejected::new(Reason::CircuitOpen, "circuit")))
+}
+
 
 fn posted(outcome: Outcome) -> Ended {
     Ended { is_idempotent: false, ..failed(outcome) }
@@ -86,7 +90,7 @@ fn nothing_is_asked_for_that_an_earlier_check_makes_needless() {
     let none = Vec::new();
     let mut world = lacking.clone();
     for (config, ended, why) in [
-        (&config(), REFUSED, None),
+        (&config(), rejected(), None),
         (&config(), failed(Outcome::success()), None),
         (&config(), failed(Class::Ignored.into()), None),
         (&config(), failed(Outcome::failure().retryable(Retryable::Never)), None),
@@ -126,7 +130,7 @@ fn an_attempt_that_timed_out_costs_more() {
 
 #[test]
 fn a_refusal_is_repeated_only_if_that_is_asked_for_and_then_whatever_the_request() {
-    let refused = Ended { is_idempotent: false, ..REFUSED };
+    let refused = Ended { is_idempotent: false, ..rejected() };
     let config = config().retry_refusals(true);
     let mut progress = Progress::default();
     for wait in [100, 200, 400] {

@@ -2,7 +2,7 @@ use std::any::Any;
 use std::error::Error as StdError;
 use std::io;
 
-use crate::error::Error;
+use crate::error::{Error, chain};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -20,7 +20,7 @@ impl<F: Fn(&E) -> bool, E> Unprocessed<E> for F {
     }
 }
 
-/// Looks for what [`is_unprocessed`] knows, in boxed errors and those of `std::io`, also in an [`Error`]. Of another type it
+/// Looks for what [`is_unprocessed`] knows, in boxed errors, `anyhow::Error` and those of `std::io`, also in an [`Error`]. Of another type it
 /// can tell nothing: give [`Http::unprocessed`](super::Http::unprocessed) a closure, as [there](super#errors-of-clients).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByChain;
@@ -30,6 +30,16 @@ impl<E: 'static> Unprocessed<E> for ByChain {
         let error: &dyn Any = error;
         if let Some(boxed) = error.downcast_ref::<BoxError>() {
             return is_unprocessed(&**boxed);
+        }
+        if let Some(boxed) = error.downcast_ref::<Box<dyn StdError + Send>>() {
+            return is_unprocessed(&**boxed);
+        }
+        if let Some(boxed) = error.downcast_ref::<Box<dyn StdError>>() {
+            return is_unprocessed(&**boxed);
+        }
+        #[cfg(feature = "anyhow")]
+        if let Some(error) = error.downcast_ref::<anyhow::Error>() {
+            return is_unprocessed(error.as_ref());
         }
         let io = error.downcast_ref::<io::Error>().or_else(|| match error.downcast_ref() {
             Some(Error::<io::Error>::Inner(io)) => Some(io),
@@ -43,7 +53,7 @@ impl<E: 'static> Unprocessed<E> for ByChain {
 /// refused, and with the feature `http2` that the server refused the stream or was going away.
 #[must_use]
 pub fn is_unprocessed(error: &(dyn StdError + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| (*error).source())
+    chain(Some(error))
         .any(|error| error.downcast_ref().is_some_and(no_connection) || is_refused_stream(error))
 }
 

@@ -120,3 +120,15 @@ mod http2 {
         }
     }
 }
+
+#[test]
+fn what_an_error_of_io_holds_and_every_box_is_looked_at() {
+    let refused = || io(ErrorKind::ConnectionRefused);
+    assert!(is_unprocessed(&io::Error::other(refused())));
+    let sent: Box<dyn StdError + Send> = Box::new(refused());
+    assert_eq!(retryable(&HTTP, &sent), Retryable::Always);
+    let plain: Box<dyn StdError> = Box::new(refused());
+    assert_eq!(retryable(&HTTP, &plain), Retryable::Always);
+    #[cfg(feature = "anyhow")]
+    assert_eq!(retryable(&HTTP, &anyhow::Error::from(refused())), Retryable::Always);
+}
