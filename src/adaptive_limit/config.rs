@@ -98,7 +98,12 @@ impl<A> AdaptiveLimitConfig<A> {
 }
 
 impl<A: Algorithm> AdaptiveLimitConfig<A> {
-    pub(super) fn validate(&self) -> Result<(), InvalidConfig> {
+    /// Checks every field.
+    ///
+    /// # Errors
+    ///
+    /// The first field that is out of its range.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
         const MOST: u32 = 1_000_000;
         const SHORTEST: Duration = Duration::from_millis(10);
         const LONGEST: Duration = Duration::from_secs(60);
@@ -121,7 +126,8 @@ impl<A: Algorithm> AdaptiveLimitConfig<A> {
         if !(1..=100_000).contains(&self.min_calls) {
             return Err(InvalidConfig::new("min_calls", self.min_calls, "1 to 100,000"));
         }
-        self.algorithm.validate()
+        self.algorithm.validate()?;
+        self.admission.validate()
     }
 }
 

@@ -67,6 +67,13 @@ const fn own_budget(delay: HedgeDelay) -> BudgetConfig {
     BudgetConfig::new().ratio(ratio).per_second(0.0)
 }
 
+impl Default for HedgeLayer {
+    /// A layer with the default configuration and the name `hedge`.
+    fn default() -> Self {
+        Self::new(HedgeConfig::new())
+    }
+}
+
 impl<P> HedgeLayer<P> {
     crate::macros::layer_setters!();
 

@@ -89,8 +89,12 @@ impl RetryConfig {
         self.retry_refusals = retry;
         self
     }
-
-    pub(super) fn validate(&self) -> Result<(), InvalidConfig> {
+    /// Checks every field.
+    ///
+    /// # Errors
+    ///
+    /// The first field that is out of its range.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
         const MOST: u32 = 1_000;
         if !(1..=MOST).contains(&self.max_attempts) {
             return Err(InvalidConfig::new("max_attempts", self.max_attempts, "1 to 1,000"));

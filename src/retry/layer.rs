@@ -59,6 +59,13 @@ impl RetryLayer {
     }
 }
 
+impl Default for RetryLayer {
+    /// A layer with the default configuration and the name `retry`.
+    fn default() -> Self {
+        Self::new(RetryConfig::new())
+    }
+}
+
 impl<P> RetryLayer<P> {
     crate::macros::layer_setters!();
 

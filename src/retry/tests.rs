@@ -71,7 +71,6 @@ fn rejected() -> Ended {
     failed(Outcome::rejected(&Rejected::new(Reason::CircuitOpen, "circuit")))
 }
 
-
 fn posted(outcome: Outcome) -> Ended {
     Ended { is_idempotent: false, ..failed(outcome) }
 }

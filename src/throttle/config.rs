@@ -77,8 +77,12 @@ impl ThrottleConfig {
         self.counts_refusals = counts;
         self
     }
-
-    pub(super) fn validate(&self) -> Result<(), InvalidConfig> {
+    /// Checks every field.
+    ///
+    /// # Errors
+    ///
+    /// The first field that is out of its range.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
         const SHORTEST: Duration = Duration::from_secs(1);
         const LONGEST: Duration = Duration::from_secs(3_600);
         if !(SHORTEST..=LONGEST).contains(&self.window) {

@@ -49,6 +49,13 @@ impl ThrottleLayer {
     }
 }
 
+impl Default for ThrottleLayer {
+    /// A layer with the default configuration and the name `throttle`.
+    fn default() -> Self {
+        Self::new(ThrottleConfig::new())
+    }
+}
+
 impl<P> ThrottleLayer<P> {
     crate::macros::layer_setters!();
 
