@@ -93,7 +93,7 @@ where
                     this.state.set(State::Over);
                     return Poll::Ready(this.shared.end(answer, failure));
                 }
-                Projection::Over => panic!("a future is not polled after it was ready"),
+                Projection::Over => unreachable!("a future is not polled after it was ready"),
             }
         }
     }
