@@ -58,7 +58,7 @@
 //!
 //! Layers that [wait](RateLimitLayer::waits) give each call its turn when it comes, so calls are served in that order, and each
 //! sleeps once. tokio's timers fire by the millisecond, so the turns of one begin together at its end; and a service that is not ready
-//! when the turn has come is called later. [Over](RateLimitLayer::over) a protocol that tells deadlines no call waits in vain: one
+//! when the turn has come is called later. With a [protocol](RateLimitLayer::protocol) that tells deadlines no call waits in vain: one
 //! whose turn does not come before its deadline is refused at once, and takes nothing of the quota. Nobody else's deadline is
 //! looked up.
 //!
