@@ -42,7 +42,8 @@ use std::fmt;
 
 /// A ready-made error type: a rejection, or the error of the service below.
 ///
-/// A [boxed error](CarryRejected#implementors) needs none around it: it carries rejections by itself.
+/// `E` must be an error. Do not wrap a boxed error: `Error<BoxError>` cannot carry rejections, and the box carries them by
+/// itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error<E> {
     /// A layer rejected the call, or gave up waiting for the service.
@@ -63,8 +64,8 @@ impl<E> Error<E> {
 }
 
 impl<E: StdError> Error<E> {
-    /// Returns the rejection, if it is one: also if it lies in the chain of sources of the inner error, as where that is an
-    /// `Error` itself.
+    /// Returns the rejection, if this is one or if one is in the chain of sources of the inner error (a nested `Error`, for
+    /// example).
     #[must_use]
     #[inline]
     pub fn rejected(&self) -> Option<Rejected> {

@@ -17,7 +17,8 @@ pub struct AdaptiveLimitConfig<A = Gradient> {
     /// as many in each window, until calls wait or the limit is not reached.
     pub initial_limit: u32,
     /// The least limit; at least 1. Default: 1, since a service that works on one call at a time can only be told from one that
-    /// works on three if it is measured with one. Except to measure, no algorithm here lowers the limit below 3.
+    /// works on three if it is measured with one. Set 3 or more if failures alone must
+    /// not bring the limit down to a single call.
     pub min_limit: u32,
     /// The greatest limit; at least `min_limit`, at most 1,000,000. Default: 1000.
     pub max_limit: u32,

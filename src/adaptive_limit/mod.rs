@@ -51,7 +51,7 @@
 //! ```
 //!
 //! What is no service goes through the [handle](AdaptiveLimitHandle), as with a bulkhead; end its permit with
-//! [`finish`](crate::classify::Guard::finish), or it counts as a call that was cancelled.
+//! [`finish`](crate::admission::Permit::finish), or it counts as a call that was cancelled.
 //!
 //! # How it decides
 //!

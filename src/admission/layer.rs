@@ -132,7 +132,9 @@ impl<L: Limit, W, P> AdmissionLayer<L, W, P> {
         AdmissionLayer { config, mode, name, observers, protocol, hold_until, when_full, shared }
     }
 
-    /// Sets what a request [claims](crate::protocol::Claims) by a closure, in place of the protocol.
+    /// Sets a closure that returns the [claims](crate::protocol::Claims) of a request. It replaces all that the protocol
+    /// reads, the deadline included; to add to that, start from the protocol's own. Call it after
+    /// [`protocol`](Self::protocol), which would replace the closure.
     #[must_use]
     pub fn claims<Req, F>(self, claims: F) -> AdmissionLayer<L, W, Claiming<P, F>>
     where
@@ -143,8 +145,9 @@ impl<L: Limit, W, P> AdmissionLayer<L, W, P> {
         self.protocol(protocol)
     }
 
-    /// Sets the [outcome](crate::classify) of a call by a closure, in place of the protocol. A closure may return a
-    /// [`Class`](crate::classify::Class) alone. It matters to an adaptive limit, and to what is measured.
+    /// Sets a closure that returns the [outcome](crate::classify) of a call, or its [`Class`](crate::classify::Class)
+    /// alone. It matters to an adaptive limit, and to what is measured. The rest of the protocol stays. Call it after [`protocol`](Self::protocol), which would replace the
+    /// closure.
     #[must_use]
     pub fn classify<Res, E, O, F>(self, classify: F) -> AdmissionLayer<L, W, Classified<P, F>>
     where

@@ -4,10 +4,9 @@ use super::asking::outcome_of;
 use super::{Class, Classify, Outcome};
 use crate::error::CarryRejected;
 
-/// What a layer holds while a call is under way, waiting to be told how it ended. Dropped instead, it
-/// takes the call for cancelled.
+/// A call in flight, as its layer sees it. Dropping it instead of finishing it cancels the call.
 pub trait Guard {
-    /// Ends the call.
+    /// Reports the outcome, and ends the call.
     fn finish(self, outcome: Outcome);
 }
 

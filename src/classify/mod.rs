@@ -4,7 +4,8 @@
 //! makes sense, what the server said about that, and whether the service signals overload. A circuit breaker, a retry and a
 //! throttle that are given the same one never disagree about a response.
 //!
-//! Every layer takes it in two ways. `.protocol(..)` sets all that is known of requests and responses, such as
+//! The layers that look at outcomes (circuit breaker, retry, hedge, fallback, throttle, bulkhead, adaptive limit) take it in two
+//! ways. `.protocol(..)` sets all that is known of requests and responses, such as
 //! `protocol::http::Http`; `.classify(..)` sets the outcome alone, by a closure:
 //!
 //! ```
@@ -27,8 +28,9 @@
 //! # let _ = (breaker, retry, by_class);
 //! ```
 //!
-//! Layers [ask the error](crate::CarryRejected) first. A call that a layer further in has rejected is not put before a
-//! classifier: its outcome is [`Ignored`](Class::Ignored) in every layer. A timeout is put before it, as an error like others.
+//! Layers [ask the error](crate::CarryRejected) first. A rejection that did not reach the service never gets to the classifier:
+//! its outcome is [`Ignored`](Class::Ignored). A timeout after the call had reached the service does get there, like any other
+//! error. `classify_opaque`, and [`when`](crate::FallbackLayer::when) of a fallback, see every result.
 
 mod asking;
 mod guard;

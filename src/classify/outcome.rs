@@ -18,7 +18,7 @@ pub enum Class {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Retryable {
-    /// No: there is nothing to mend, or it would fail again.
+    /// No: the call succeeded, or would fail again.
     Never,
     /// Yes, if executing the request twice does no harm: it may have been executed.
     IfIdempotent,
@@ -79,7 +79,8 @@ pub(crate) enum Cause {
     Service,
     /// A layer of this crate gave up waiting for the service.
     TimedOut,
-    /// The same, because the caller's deadline had passed: after so many nanoseconds, or [`u64::MAX`] if that is not known.
+    /// A layer gave up because the deadline of the caller had passed. Holds the time the call was given, in nanoseconds, or
+    /// [`u64::MAX`] if that is not known.
     PastDeadline(u64),
     /// A layer of this crate kept the call from the service.
     Rejected,
@@ -175,7 +176,8 @@ impl Outcome {
         self
     }
 
-    /// Returns `true` if the caller has got an answer to its call: one that is no failure, and not to be tried again.
+    /// Returns `true` if there is nothing to mend: the class is not `Failure`, and the call is not to be tried again. An error
+    /// that is `Ignored` is good, too: a fallback hands it out as it is.
     #[must_use]
     #[inline]
     pub const fn is_good(&self) -> bool {

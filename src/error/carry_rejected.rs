@@ -34,13 +34,15 @@ use super::{Error, Rejected};
 /// In a box, in an [`Error`](enum@crate::Error) or behind another type, such an error is known as a rejection by its
 /// [`source`](StdError::source): return the [`Rejected`] there, as `thiserror` does for `#[from]` and `#[source]`.
 ///
-/// An error that was *caused* by a rejection somewhere else is no rejection of this call. A service that makes calls of its
-/// own, goes on without one that was rejected and then fails, should return an error without that rejection.
+/// The ready-made implementations search the chain of sources, so an error that has a rejection anywhere in its chain counts as
+/// that rejection: no breaker counts it, and no retry repeats it. If a service makes calls of its own, goes on after one was
+/// rejected and then fails for another reason, leave the rejection out of the chain.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot carry a rejection",
-    label = "a layer in this stack may reject a call, and its error type cannot say so",
+    label = "layers need to ask this error whether it is a rejection",
     note = "for an `E` that implements `std::error::Error`, choose `stanchion::Error<E>` below the layers: `.map_err(stanchion::Error::Inner)`",
-    note = "a boxed error carries rejections by itself: no `Error` around it",
+    note = "boxed errors, `std::io::Error` and `Rejected` implement it: do not wrap them in `stanchion::Error`",
+    note = "a `HedgeLayer` or a `FallbackLayer` can do without: `.classify_opaque(..)`",
     note = "or implement it for an enum of your own that has a variant for it: `stanchion::carry_rejected!({Self}, Rejected);`"
 )]
 pub trait CarryRejected: Sized {

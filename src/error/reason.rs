@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// Why a call was refused.
+/// The reason why a layer rejected a call or gave it up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
@@ -22,13 +22,13 @@ pub enum Reason {
     Throttled,
     /// More calls came than a [quota](crate::rate_limit) allows.
     RateLimited,
-    /// As many keys as may be have used of their [quota](crate::rate_limit), and this call has another.
+    /// The layer already tracks as many keys as it may for their [quota](crate::rate_limit), and this call has a new one.
     TooManyKeys,
-    /// As many calls are under way as a [bulkhead](crate::bulkhead) allows, and as many wait as may.
+    /// The [bulkhead](crate::bulkhead) is full, and so is its queue.
     BulkheadFull,
     /// The call waited for longer than a [bulkhead](crate::bulkhead) allows.
     BulkheadTimeout,
-    /// As many calls are under way as an [adaptive limit](crate::adaptive_limit) allows by now, and as many wait as may.
+    /// The [adaptive limit](crate::adaptive_limit) is reached, and its queue is full.
     LimitReached,
     /// The call waited for longer than an [adaptive limit](crate::adaptive_limit) allows.
     LimitTimeout,

@@ -8,11 +8,9 @@ use crate::clock::{Rounded, nanos};
 
 /// A call that a layer of this crate rejected, or gave up waiting for.
 ///
-/// [`reached_service`](Self::reached_service) tells one from the other. Small, a plain value, and made without
-/// allocating.
+/// [`reached_service`](Self::reached_service) tells the two apart. A `Rejected` is `Copy`, and is made without allocating.
 ///
-/// Its [`source`](StdError::source) says whether the call was executed, so that it is known as a rejection also where only the
-/// source of an error can be looked at, as in a boxed one.
+/// Its [`source`](StdError::source) says whether the call was executed. By it, layers recognise a rejection inside a boxed error.
 ///
 /// Layers make them. To make one in a test, in a fake of a service or in a layer of your own:
 ///
@@ -66,13 +64,14 @@ impl Rejected {
         self
     }
 
-    /// Sets [`retry_after`](Self::retry_after). Changes nothing if the reason is a timeout.
+    /// Sets [`retry_after`](Self::retry_after). Has no effect for the reasons that have a [`limit`](Self::limit).
     #[must_use]
     pub const fn with_retry_after(self, wait: Duration) -> Self {
         if self.0.reason.is_timeout() { self } else { self.with_time(nanos(wait)) }
     }
 
-    /// Sets [`limit`](Self::limit). Changes nothing unless the reason is a timeout.
+    /// Sets [`limit`](Self::limit). Has an effect only for the reasons that have one: the total, attempt and idle timeout,
+    /// the deadline, and the waits for a bulkhead and for a limit.
     #[must_use]
     pub const fn with_limit(self, limit: Duration) -> Self {
         if self.0.reason.is_timeout() { self.with_time(nanos(limit)) } else { self }

@@ -241,8 +241,8 @@ impl<A, K, P> FallbackLayer<A, K, P> {
     }
 
     /// Sets the outcome as [`classify`](Self::classify) does, for an error type that does not
-    /// [carry rejections](crate::CarryRejected), such as that of a client with no other layer inside: `classify` is asked
-    /// about each end.
+    /// [carry rejections](crate::CarryRejected), such as that of a client with no other layer inside. Rejections are not
+    /// recognised then: `on_rejections` never falls back, and [`Failure::why`] is always `Failed`.
     #[must_use]
     pub fn classify_opaque<Res, E, O, F>(self, classify: F) -> FallbackLayer<A, K, Classified<Plain, F>>
     where

@@ -139,8 +139,9 @@ impl<P> HedgeLayer<P> {
 }
 
 impl<P: Clone> HedgeLayer<Asking<P>> {
-    /// Sets the [outcome](crate::classify) of an attempt by a closure, in place of the protocol. A closure may return a
-    /// [`Class`](crate::classify::Class) alone.
+    /// Sets a closure that returns the [outcome](crate::classify) of an attempt, or its [`Class`](crate::classify::Class)
+    /// alone. The rest of the protocol stays. Call it after [`protocol`](Self::protocol), which would replace the
+    /// closure.
     #[must_use]
     pub fn classify<Res, E, O, F>(self, classify: F) -> HedgeLayer<Asking<Classified<P, F>>>
     where

@@ -2,7 +2,7 @@
 //!
 //! Most layers take any request and any answer. Some do better if they know more: how long the caller is going to
 //! wait, whether a request may be sent twice and how, what an answer asks of whoever would try again. A *protocol*
-//! tells them, through six traits, most with defaults that know nothing:
+//! tells them, through six traits. `Carry` has defaults for every method:
 //!
 //! | trait | tells |
 //! |---|---|
@@ -139,7 +139,8 @@ pub trait Carry<Req> {
         let _ = (request, attempt);
     }
 
-    /// Whether executing the request twice does no harm.
+    /// Returns `true` if executing the request twice does no harm. Default: `true` for every request. Override it if some of
+    /// your requests write.
     fn is_idempotent(&self, request: &Req) -> bool {
         let _ = request;
         true

@@ -1,8 +1,8 @@
 use super::{Carry, Cover, Replay, Watch};
 use crate::classify::{CarryGuard, Classify, Guard, Outcome};
 
-/// The protocol of all requests that can be cloned: every error is a failure, every answer is good, and any request may
-/// be repeated, since nothing is known of it.
+/// The protocol of requests that can be cloned. Every error is a failure and every response a success. Every request counts as
+/// idempotent: do not use it with retries or hedges for requests that must not be executed twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Plain;
 

@@ -72,8 +72,9 @@ impl<P> ThrottleLayer<P> {
         }
     }
 
-    /// Sets the [outcome](crate::classify) of a call by a closure, in place of the protocol. A closure may return a
-    /// [`Class`](crate::classify::Class) alone; a failure is an overload then.
+    /// Sets a closure that returns the [outcome](crate::classify) of a call, or its [`Class`](crate::classify::Class)
+    /// alone; a failure is an overload then. The rest of the protocol stays. Call it after [`protocol`](Self::protocol), which would replace the
+    /// closure.
     #[must_use]
     pub fn classify<Res, E, O, F>(self, classify: F) -> ThrottleLayer<Classified<P, F>>
     where

@@ -82,8 +82,9 @@
 //! gives up because of the deadline that this layer has set names it so; to the caller, it is this layer's limit. Each has the
 //! [`limit`](crate::Rejected::limit), and tells whether it
 //! [reached the service](crate::Rejected::reached_service): not if there was too little time to begin with, or the service did
-//! not become ready. For a circuit breaker further out a call that reached the service and timed out is a failure; one
-//! that did not reach it is ignored.
+//! not become ready. For a circuit breaker further out, a call that reached the service and exceeded this layer's limit is a
+//! failure. If the caller's deadline ended it, [`past_deadline`](crate::CircuitBreakerConfig::past_deadline) decides. A call
+//! that did not reach the service is ignored.
 //!
 //! # Events
 //!

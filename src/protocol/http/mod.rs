@@ -51,7 +51,7 @@
 //! A 429 is an answer of a service that works: no failure for a breaker. The caller has not got what it asked for: a retry tries
 //! again, a fallback takes its place, a throttle sends less, and an adaptive limit falls.
 //!
-//! What ends a call of gRPC after its headers is in the trailers, and is not looked at.
+//! A gRPC status in the trailers is not read. A body that breaks is a failure, also if a deadline ended it.
 //!
 //! In a circuit breaker and an adaptive limit a call goes on until the body of a good response has ended, as a
 //! [`GuardedBody`]: one that breaks or is cut off is a failure when that happens, and one that is dropped half-read was
