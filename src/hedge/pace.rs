@@ -83,7 +83,7 @@ const fn min(one: u64, other: u64) -> u64 {
 }
 
 impl Pace {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
