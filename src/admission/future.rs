@@ -7,7 +7,7 @@ use pin_project::pin_project;
 use super::limit::Limit;
 use super::parked::Park;
 use super::permit::Permit;
-use crate::classify::{CarryGuard, Classify, settle};
+use crate::classify::{CarryGuard, Classify, outcome_of, settle};
 use crate::error::{CarryRejected, Rejected};
 
 /// The future of a call of a service with a [limit](super).
@@ -70,7 +70,9 @@ where
         loop {
             match this.stage.as_mut().project() {
                 StageProjection::Calling { inner, permit } => {
-                    let result = ready!(permit.over(|| inner.poll(cx)));
+                    let protocol = &*this.protocol;
+                    let poll = || inner.poll(cx).map(|result| (outcome_of(protocol, result.as_ref()), result));
+                    let (outcome, result) = ready!(permit.over(poll));
                     // A permit that may be none would take more room.
                     let StageReplaced::Calling { permit, .. } =
                         this.stage.project_replace(Stage::Refused(None))
@@ -78,7 +80,7 @@ where
                         unreachable!("it was")
                     };
                     let until = permit.held_until();
-                    return Poll::Ready(settle(this.protocol, result, permit, until));
+                    return Poll::Ready(settle(protocol, result, outcome, permit, until));
                 }
                 StageProjection::Parked(parked) => match ready!(parked.poll_call(cx)) {
                     Ok((inner, permit)) => this.stage.set(Stage::Calling { inner, permit }),

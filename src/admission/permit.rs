@@ -45,7 +45,8 @@ impl<L: Limit> Permit<L> {
 
     /// Ends the call, and makes room for the next. How it ended matters to an adaptive limit, for which an
     /// [overload](Outcome::overload) is a failure and a failure by the caller's deadline a cancelled call, and to what is measured.
-    #[inline]
+    // Always: what is known of an outcome where it is made is not to be put into memory and asked again.
+    #[inline(always)]
     pub fn finish(mut self, outcome: impl Into<Outcome>) {
         let outcome = outcome.into();
         // The caller was impatient: as if it had given up the call itself.
@@ -57,7 +58,7 @@ impl<L: Limit> Permit<L> {
 }
 
 impl<L: Limit> Guard for Permit<L> {
-    #[inline]
+    #[inline(always)]
     fn finish(self, outcome: Outcome) {
         Self::finish(self, outcome);
     }

@@ -6,7 +6,7 @@ use pin_project::pin_project;
 
 use super::permit::Permit;
 use super::shared::Refused;
-use crate::classify::{CarryGuard, Classify, HoldUntil, in_service, settle};
+use crate::classify::{CarryGuard, Classify, HoldUntil, in_service, outcome_of, settle};
 use crate::error::{CarryRejected, Rejected};
 
 /// The future of a [circuit breaker](super)'s call.
@@ -54,8 +54,11 @@ where
             return Poll::Ready(Err(E::from_rejected(Rejected::from(refused))));
         };
         let permit = this.permit.as_mut().expect("a future is not polled after it was ready");
-        let result = ready!(in_service(|| inner.poll(cx), || permit.fail()));
+        let protocol = &*this.protocol;
+        // What the error or the classifier of a user does is a part of the call: it may panic.
+        let poll = || inner.poll(cx).map(|result| (outcome_of(protocol, result.as_ref()), result));
+        let (outcome, result) = ready!(in_service(poll, || permit.fail()));
         let permit = this.permit.take().expect("it was there before the service was polled");
-        Poll::Ready(settle(this.protocol, result, permit, HoldUntil::Outcome))
+        Poll::Ready(settle(protocol, result, outcome, permit, HoldUntil::Outcome))
     }
 }

@@ -86,7 +86,8 @@ impl Permit {
 }
 
 impl Guard for Permit {
-    #[inline]
+    // Always: what is known of an outcome where it is made is not to be put into memory and asked again.
+    #[inline(always)]
     fn finish(self, outcome: Outcome) {
         self.end(outcome);
     }

@@ -1,8 +1,6 @@
 use std::mem;
 
-use super::asking::outcome_of;
-use super::{Class, Classify, Outcome};
-use crate::error::CarryRejected;
+use super::{Class, Outcome};
 
 /// A call in flight, as its layer sees it. Dropping it instead of finishing it cancels the call.
 pub trait Guard {
@@ -31,54 +29,36 @@ pub(crate) enum HoldUntil {
     BodyEnd,
 }
 
-/// Ends a call with the outcome of `result`, or hands its guard on with the response.
+/// Ends a call with the `outcome` of its result, or hands its guard on with the response.
 // Always, since what it is given and what it returns may be large.
 #[inline(always)]
 pub(crate) fn settle<P, Res, E, G>(
     protocol: &P,
     result: Result<Res, E>,
+    outcome: Outcome,
     guard: G,
     until: HoldUntil,
 ) -> Result<P::Response<G>, E>
 where
-    P: Classify<Res, E> + CarryGuard<Res>,
-    E: CarryRejected,
+    P: CarryGuard<Res>,
     G: Guard,
 {
-    let response = match result {
-        Ok(response) => response,
-        Err(error) => return Err(settle_error(protocol, error, guard)),
-    };
-    let outcome = protocol.classify(Ok(&response));
     let is_carried = match until {
         HoldUntil::Headers => false,
         HoldUntil::Outcome => outcome.class == Class::Success && outcome.is_good(),
         HoldUntil::BodyEnd => true,
     };
-    if is_carried {
-        return Ok(protocol.carry(response, Some((guard, outcome))));
-    }
-    guard.finish(outcome);
-    Ok(protocol.carry(response, None))
-}
-
-/// Ends a call with an error: as a failure, if looking at it panics.
-#[cold]
-fn settle_error<P, Res, E, G>(protocol: &P, error: E, guard: G) -> E
-where
-    P: Classify<Res, E>,
-    E: CarryRejected,
-    G: Guard,
-{
-    let mut guard = Some(guard);
-    let finish = |guard: &mut Option<G>, outcome| {
-        if let Some(guard) = guard.take() {
+    match result {
+        Ok(response) if is_carried => Ok(protocol.carry(response, Some((guard, outcome)))),
+        Ok(response) => {
             guard.finish(outcome);
+            Ok(protocol.carry(response, None))
         }
-    };
-    let outcome = in_service(|| outcome_of(protocol, Err(&error)), || finish(&mut guard, Outcome::failure()));
-    finish(&mut guard, outcome);
-    error
+        Err(error) => {
+            guard.finish(outcome);
+            Err(error)
+        }
+    }
 }
 
 /// Runs a part of the service, and `fail` if it panics: then the call has failed. The drop of a guard alone could not

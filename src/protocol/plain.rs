@@ -33,7 +33,8 @@ impl<Res, E> Classify<Res, E> for Plain {
 impl<Res> CarryGuard<Res> for Plain {
     type Response<G: Guard> = Res;
 
-    #[inline]
+    // Always: see the guard's `finish`.
+    #[inline(always)]
     fn carry<G: Guard>(&self, response: Res, guard: Option<(G, Outcome)>) -> Res {
         if let Some((guard, outcome)) = guard {
             guard.finish(outcome);
