@@ -20,6 +20,8 @@ pub(super) struct Trial {
     /// Slots lent to calls that have not ended.
     leases: Vec<Lease>,
     next: u32,
+    /// Calls that count for nothing because they were cut off too soon.
+    excused: u32,
 }
 
 /// The slot of one trial call. Numbers repeat, but not among the slots that are lent at the same
@@ -137,6 +139,13 @@ impl Trial {
         self.leases.len() < before
     }
 
+    /// Returns `true` if one more call may count for nothing because it was cut off too soon: as many as there are trial calls.
+    pub(super) fn excuse(&mut self, settings: &Settings) -> bool {
+        let is_excused = self.excused < settings.probes;
+        self.excused = self.excused.saturating_add(1);
+        is_excused
+    }
+
     /// Counts how a trial call ended.
     pub(super) fn record(&mut self, outcome: Outcome) {
         self.counts.add(outcome, 1);
@@ -145,7 +154,7 @@ impl Trial {
 
     /// Forgets the calls that have ended; those in flight keep their slots.
     pub(super) fn restart(&mut self) {
-        (self.counts, self.run) = (Counts::default(), 0);
+        (self.counts, self.run, self.excused) = (Counts::default(), 0, 0);
     }
 
     /// The calls that have ended, and those that count as slow already.
