@@ -128,11 +128,8 @@ impl Measures {
     /// Measures of another window, with what this one holds.
     pub(super) fn replaced(&self, window: Duration, now: Timestamp) -> Self {
         let replacement = Self::new(window, self.version.wrapping_add(1));
-        let counts = self.window.counts_in(self.bucket(now));
-        let bucket = replacement.bucket(now);
-        for outcome in [ACCEPTED, REJECTED, REFUSED] {
-            replacement.window.record_in(bucket, outcome, counts.of(outcome), 0);
-        }
+        replacement.window.take_over(&self.window, ERA, now);
+        replacement.bucket(now);
         replacement.in_flight.begin(ERA, now);
         replacement
     }

@@ -248,11 +248,13 @@ fn another_window_begins_with_the_same_counts() {
     }
     let rule = Rule::new(&plain());
     assert!(measures.admit(|| rule, &at(0), || 0.0).is_none());
-    let replaced = measures.replaced(SECOND, Timestamp(9_000_000_000));
+    let replaced = measures.replaced(2 * WINDOW, Timestamp(9_000_000_000));
     assert_eq!(tally(&replaced, 9_000), (3, 1, 1));
     replaced.end(open, End::NotSent, &at(9_000));
     assert_eq!(tally(&replaced, 9_000), (3, 1, 1), "a call of before was never in flight here");
-    assert_eq!(tally(&replaced, 10_000), (0, 0, 0));
+    assert_eq!(tally(&replaced, 19_999), (3, 1, 1), "none has become older");
+    assert_eq!(tally(&replaced, 20_000), (0, 0, 0), "or younger");
+    assert_eq!(tally(&measures.replaced(SECOND, Timestamp(9_000_000_000)), 9_000), (0, 0, 0));
 }
 
 fn any_config() -> impl Strategy<Value = ThrottleConfig> {
