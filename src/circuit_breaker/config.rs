@@ -52,8 +52,9 @@ pub struct CircuitBreakerConfig {
     /// Default: 3, for one is too few to tell and many are a burden on a service that gets up.
     pub probes: u32,
     /// A trial call that has not ended after this long gives its slot to another; a change holds
-    /// for those in flight, too. `None` waits for ever, and is only safe if every call ends.
-    /// Default: 10 s.
+    /// for those in flight, too. `None` waits for ever, and is only safe if every call ends; a slot
+    /// that is taken in `poll_ready` under [`Readiness::Pending`](crate::Readiness) is given to
+    /// another after 10 s without a call then. Default: 10 s.
     pub probe_timeout: Option<Duration>,
     /// What a call means that a layer further in gave up because its caller's deadline had passed.
     /// Default: a failure if the call was given what calls usually take.

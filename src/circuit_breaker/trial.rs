@@ -45,7 +45,9 @@ impl Lease {
     /// From when on another call may have the slot. Found out when it is needed, since the
     /// configuration may change.
     fn expires(&self, settings: &Settings) -> Timestamp {
-        settings.probe_timeout.map_or(Timestamp::NEVER, |limit| self.slot.since.after(limit))
+        let reserved = || Some(RESERVED_FOR).filter(|_| !self.has_begun);
+        let limit = settings.probe_timeout.or_else(reserved);
+        limit.map_or(Timestamp::NEVER, |limit| self.slot.since.after(limit))
     }
 
     /// From when on the call counts as slow, if it does while it is in flight.
@@ -54,6 +56,10 @@ impl Lease {
         limit.map_or(Timestamp::NEVER, |limit| self.slot.since.after(limit))
     }
 }
+
+/// After how long a call that has not begun loses its slot if there is no limit for calls. Its service may be kept ready for a
+/// call that never comes, and no other would be made.
+const RESERVED_FOR: Duration = Duration::from_secs(10);
 
 /// The shortest time there is: a call that takes just as long as it may is not slow yet.
 const TICK: Duration = Duration::from_nanos(1);
