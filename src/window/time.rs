@@ -110,6 +110,12 @@ impl TimeWindow {
         bucket.wrapping_add(era.wrapping_mul(self.buckets.wrapping_mul(2)))
     }
 
+    /// Returns `true` if bucket `number` of era 0 is the one at `at`.
+    #[inline]
+    pub(crate) fn is_in(&self, number: u64, at: Timestamp) -> bool {
+        at.0.wrapping_sub(number.wrapping_mul(self.width)) < self.width
+    }
+
     /// The number of the bucket at `now` in era 0. A good `guess` saves the division.
     #[inline]
     pub(crate) fn moment_near(&self, guess: u64, now: Timestamp) -> u64 {
