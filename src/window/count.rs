@@ -180,10 +180,9 @@ impl CountWindow {
         };
         let present = chunk(cursor.chunk());
         let filled = if Stamp::is_same(present.0, cursor.0) { present.filled() } else { 0 };
-        let places = |index: usize, from: u64, until: u64| {
-            let word = chunk(index);
-            (from..until).map(move |place| word.outcome(place))
-        };
+        let outcomes_of =
+            |word: Chunk, from: u64, until: u64| (from..until).map(move |place| word.outcome(place));
+        let places = |index: usize, from: u64, until: u64| outcomes_of(chunk(index), from, until);
         let mut outcomes = Vec::new();
         if !cursor.is_first_lap() {
             outcomes.extend(places(cursor.chunk(), filled, self.places(cursor.chunk())));
@@ -198,11 +197,9 @@ impl CountWindow {
     /// How many of the first `some` of `all` calls there is room for, if all are to have the same share of it.
     pub(super) fn share(&self, some: u64, all: u64) -> u64 {
         let room = u64::from(self.calls);
-        if all <= room {
-            return some;
-        }
-        let (some, all) = (u128::from(some), u128::from(all));
-        let share = some.saturating_mul(room.into()).saturating_add(all >> 1).checked_div(all).unwrap_or(0);
+        let all = all.max(room);
+        let scaled = u128::from(some).saturating_mul(room.into()).saturating_add(u128::from(all >> 1));
+        let share = scaled.checked_div(all.into()).unwrap_or(0);
         u64::try_from(share).unwrap_or(room).min(room)
     }
 
