@@ -8,6 +8,8 @@ mod fault;
 mod handle;
 #[path = "circuit_breaker/impatient.rs"]
 mod impatient;
+#[path = "circuit_breaker/past_deadline.rs"]
+mod past_deadline;
 #[path = "circuit_breaker/readiness.rs"]
 mod readiness;
 #[path = "circuit_breaker/replaced.rs"]

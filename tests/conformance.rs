@@ -138,7 +138,7 @@ fn order(handle: &CircuitBreakerHandle, op: Op) -> bool {
         Op::MetricsOnly => handle.observe_only(),
         Op::Open => return handle.trip(),
         Op::HalfOpen => return handle.probe(),
-        Op::OpenFor { ms } => handle.trip_for(Duration::from_millis(ms) + SMALLEST_STEP),
+        Op::OpenFor { ms } => return handle.trip_for(Duration::from_millis(ms) + SMALLEST_STEP),
         Op::Acquire { .. }
         | Op::Success { .. }
         | Op::Failure { .. }

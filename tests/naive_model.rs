@@ -27,7 +27,7 @@ fn resilience4j_rules_reproduce_every_recorded_step() {
     assert_eq!(replay_all(replayed, RESILIENCE4J), 405);
 }
 
-/// The differences matter to calls that end late, and to nothing else. The timers Stanchion does not have are played by
+/// The differences matter to calls that end late, and to the opening after one whose length was given by hand. The timers Stanchion does not have are played by
 /// an operator who acts at their very instant.
 #[test]
 fn stanchion_rules_reproduce_every_recorded_step_without_late_results() {

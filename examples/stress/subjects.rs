@@ -150,7 +150,7 @@ fn operate_breaker(handle: &CircuitBreakerHandle, random: &mut fastrand::Rng) {
     match random.u8(..11) {
         0 => handle.reset(),
         1 => drop(handle.trip()),
-        2 => handle.trip_for(random.u32(0..2_000) * US),
+        2 => drop(handle.trip_for(random.u32(0..2_000) * US)),
         3 => drop(handle.probe()),
         4 => handle.force_open_for(random.u32(0..2_000) * US),
         5 => handle.disable(),

@@ -52,8 +52,9 @@ pub struct CircuitBreakerConfig {
     /// Default: 3, for one is too few to tell and many are a burden on a service that gets up.
     pub probes: u32,
     /// A trial call that has not ended after this long gives its slot to another; a change holds
-    /// for those in flight, too. `None` waits for ever, and is only safe if every call ends.
-    /// Default: 10 s.
+    /// for those in flight, too. `None` waits for ever, and is only safe if every call ends; a slot
+    /// that is taken in `poll_ready` under [`Readiness::Pending`](crate::Readiness) is given to
+    /// another after 10 s without a call then. Default: 10 s.
     pub probe_timeout: Option<Duration>,
     /// What a call means that a layer further in gave up because its caller's deadline had passed.
     /// Default: a failure if the call was given what calls usually take.
@@ -230,11 +231,16 @@ impl Default for CircuitBreakerConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PastDeadline {
-    /// A failure if the call was given what calls usually take, or if that is not known; otherwise as if it had been
-    /// cancelled. With [`slow_after`](CircuitBreakerConfig::slow_after) as if it had been cancelled: then it counts as slow if
-    /// it took longer than that, and calls that hang are seen while they do.
+    /// A failure if the call had as much time as calls usually take, or if that is not known; otherwise as if it had been
+    /// cancelled.
     ///
-    /// What calls usually take is an average over a sample of those that succeeded.
+    /// What calls usually take is an average over a sample of those that succeeded, until the headers of their responses. It is
+    /// known for a minute after the latest sample: a service that has answered no call for longer may hang, however little time
+    /// each call has. The time that a call had is that of all its attempts, if it was timed; all calls are for a minute after
+    /// one was cut off.
+    ///
+    /// In each half-open state at most as many calls as there are [`probes`](CircuitBreakerConfig::probes) count as cancelled
+    /// for this reason. The others are failures.
     #[default]
     FailureIfUsual,
     /// A failure, however little time it was given.

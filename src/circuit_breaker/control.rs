@@ -177,6 +177,18 @@ impl Circuit {
         .is_some()
     }
 
+    /// Returns `true` if a call that its caller's deadline cut off may be as if it had been cancelled. Trial calls may not always,
+    /// or impatient callers would send them for ever.
+    pub(super) fn excuse(&self, pass: Pass) -> bool {
+        if pass.slot().is_none() {
+            return true;
+        }
+        let word = Word { generation: pass.generation(), state: State::HalfOpen };
+        let is_excused = self.still(word, |control, settings| Some(control.trial.excuse(settings)));
+        // The end of a trial call in another state means nothing.
+        is_excused.unwrap_or(true)
+    }
+
     /// recovering => (closed): every call is admitted by now. The window goes on, it is the same traffic.
     pub(super) fn finish_ramp(&self, word: Word, now: Timestamp) {
         self.still(word, |control, settings| {

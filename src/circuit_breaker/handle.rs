@@ -99,9 +99,11 @@ impl CircuitBreakerHandle {
         self.obey(Order::Trip(None))
     }
 
-    /// Opens the circuit for `wait`, and then it probes.
-    pub fn trip_for(&self, wait: Duration) {
-        self.obey(Order::Trip(Some(wait)));
+    /// Opens the circuit for `wait`, and then it probes. Counts as an opening, as [`trip`](Self::trip) does. Not if the circuit only
+    /// observes; returns whether it did.
+    #[allow(clippy::must_use_candidate, reason = "it is an order")]
+    pub fn trip_for(&self, wait: Duration) -> bool {
+        self.obey(Order::Trip(Some(wait)))
     }
 
     /// Lets trial calls through now. Returns `false`, and does nothing, if the circuit lets calls through anyway.

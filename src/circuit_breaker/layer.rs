@@ -121,13 +121,14 @@ impl<P> CircuitBreakerLayer<P> {
 }
 
 impl<P: Clone> CircuitBreakerLayer<P> {
-    /// A layer with the same settings and observers, under the same name, and a circuit of its own: for each
+    /// A layer with the settings in force and the same observers, under the same name, and a circuit of its own: for each
     /// of many endpoints one. They share all that is not state, and count together in the metrics.
     #[must_use]
     pub fn fresh(&self) -> Self {
-        let telemetry = Arc::clone(&self.shared().telemetry);
-        let shared = Shared::new(&self.settings, telemetry);
-        Self { shared: OnceLock::from(Arc::new(shared)), ..self.clone() }
+        let present = self.shared();
+        let settings = Arc::clone(&present.circuit.settings.read());
+        let shared = Shared::new(&settings, Arc::clone(&present.telemetry));
+        Self { settings, shared: OnceLock::from(Arc::new(shared)), ..self.clone() }
     }
 }
 

@@ -34,7 +34,7 @@ impl Measures {
         };
         let window = Calls::new(settings.window);
         window.begin(era);
-        window.restore(era, now, self.window.counts(era, now));
+        window.take_over(&self.window, era, now);
         if let Some(in_flight) = self.in_flight.as_ref().filter(is_same) {
             return Self { window, in_flight: Some(Arc::clone(in_flight)), version: self.version };
         }

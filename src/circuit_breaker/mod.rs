@@ -92,6 +92,14 @@
 //! by then, it counts as a slow call. A panic of the service is a failure. An end that arrives in another state than
 //! the one its call was admitted in changes nothing.
 //!
+//! # Deadlines
+//!
+//! A call that a layer further in gave up because its caller's deadline had passed is a failure if it had as much time as
+//! calls usually take. With less time it says nothing about the service, and is as if it had been cancelled: callers with
+//! little patience must not open the circuit for the others. If no call was answered for a minute it is a failure in any case,
+//! and so are the trial calls of a half-open circuit, except for the first `probes` of them.
+//! [`PastDeadline`] has the details, and switches the rule off.
+//!
 //! # Rejections
 //!
 //! [`Reason::CircuitOpen`](crate::Reason), with the time to the next trial call if there is one, and

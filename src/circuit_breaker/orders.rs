@@ -51,7 +51,10 @@ impl Circuit {
             Order::Probe => drop(control.enter(self, word, State::HalfOpen, cause, None, now)),
             Order::Trip(_) if word.state == State::ObserveOnly => return false,
             Order::Trip(None) => control.open_again(self, word, cause, &settings, now),
-            Order::Trip(Some(wait)) => control.open(self, word, cause, wait, now),
+            Order::Trip(Some(wait)) => {
+                control.openings = control.openings.saturating_add(1);
+                control.open(self, word, cause, wait, now);
+            }
             Order::ForceOpen(limit) => {
                 control.openings = control.openings.saturating_add(1);
                 control.open_for = limit.unwrap_or(Duration::MAX);

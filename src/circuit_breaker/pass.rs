@@ -9,7 +9,7 @@ use crate::in_flight::Entry;
 /// Leave to make a call, with what its end will be measured by.
 ///
 /// ```text
-/// ticket   [generation 40 | data of the kind 20 | kind 4]
+/// ticket   [generation 40 | data of the kind 20 | answered 1 | kind 3]
 /// ```
 ///
 /// Two words, because those travel in registers. What is larger is copied through memory, in wider pieces than it
@@ -38,12 +38,15 @@ pub(super) enum Kind {
 const _: () = assert!(Entry::BITS <= Kind::DATA_BITS, "an entry must fit");
 
 impl Kind {
-    const NUMBER_BITS: u32 = 4;
+    const NUMBER_BITS: u32 = 3;
     const NUMBER: u64 = (1 << Self::NUMBER_BITS) - 1;
+    /// The headers of a good response are there.
+    const ANSWERED: u64 = 1 << Self::NUMBER_BITS;
+    const DATA_SHIFT: u32 = Self::NUMBER_BITS + 1;
     const RECORDED: u64 = 2;
     const RESERVED: u64 = 5;
     const DATA_BITS: u32 = 20;
-    const BITS: u32 = Self::NUMBER_BITS + Self::DATA_BITS;
+    const BITS: u32 = Self::DATA_SHIFT + Self::DATA_BITS;
     const MOST_DATA: u32 = (1 << Self::DATA_BITS) - 1;
 
     #[inline]
@@ -56,13 +59,13 @@ impl Kind {
             Self::Probe(slot) => (4, slot & Self::MOST_DATA),
             Self::Reserved(slot) => (Self::RESERVED, slot & Self::MOST_DATA),
         };
-        (data as u64) << Self::NUMBER_BITS | number
+        (data as u64) << Self::DATA_SHIFT | number
     }
 
     #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "taking the fields out of the word")]
     const fn unpack(word: u64) -> Self {
-        let data = (word >> Self::NUMBER_BITS) as u32 & Self::MOST_DATA;
+        let data = (word >> Self::DATA_SHIFT) as u32 & Self::MOST_DATA;
         match word & Self::NUMBER {
             Self::RECORDED => Self::Recorded,
             3 => Self::InFlight(Entry::unpack(data)),
@@ -114,9 +117,16 @@ impl Pass {
         }
     }
 
-    /// Whether the call was timed without being counted among those in flight.
-    pub(super) fn is_sample(self) -> bool {
-        self.kind() == Kind::Recorded && self.started != Timestamp::NEVER
+    /// Returns `true` if the call was timed, and how long it took to its headers has not been looked at yet.
+    #[inline]
+    pub(super) fn may_be_sample(self) -> bool {
+        self.started != Timestamp::NEVER && self.ticket.get() & Kind::ANSWERED == 0
+    }
+
+    /// The same, of a call whose headers are there.
+    #[inline]
+    pub(super) fn answered(self) -> Self {
+        Self { ticket: self.ticket | Kind::ANSWERED, ..self }
     }
 
     /// Returns `true` if there is a call: not with a slot that is only

@@ -77,7 +77,7 @@ impl Permit {
         mem::forget(self);
         if let Some(shared) = shared {
             let verdict = match outcome.past_deadline() {
-                Some(given) if outcome.class == Class::Failure => shared.circuit.cut_off(given),
+                Some(given) if outcome.class == Class::Failure => shared.cut_off(pass, given),
                 _ => outcome.class.into(),
             };
             shared.settle(pass, verdict, outcome.retry_after());
@@ -90,6 +90,15 @@ impl Guard for Permit {
     #[inline(always)]
     fn finish(self, outcome: Outcome) {
         self.end(outcome);
+    }
+
+    // Always, as `end` is.
+    #[inline(always)]
+    fn answered(&mut self) {
+        if let Some(shared) = self.shared.as_ref().filter(|_| self.pass.may_be_sample()) {
+            shared.answered(self.pass);
+            self.pass = self.pass.answered();
+        }
     }
 }
 

@@ -102,6 +102,18 @@ impl Shared {
         Ok(pass)
     }
 
+    /// Takes note that the headers of a good response are there, if the call is timed.
+    #[inline(never)]
+    pub(super) fn answered(&self, pass: Pass) {
+        self.circuit.note_usual(pass.started, &self.now());
+    }
+
+    /// Returns what the end of a call means that its caller's deadline cut off.
+    #[cold]
+    pub(super) fn cut_off(&self, pass: Pass, given: u64) -> Verdict {
+        self.circuit.cut_off(pass, given, self.clock.now())
+    }
+
     /// Takes note of how a call ended.
     #[inline]
     pub(super) fn settle(&self, pass: Pass, verdict: Verdict, retry_after: Option<Duration>) {

@@ -24,7 +24,6 @@ use super::pass::{Kind, Pass, Refusal, Verdict};
 use super::ramp;
 use super::transition::State;
 use super::trial::Slot;
-use super::usual::SAMPLE;
 use super::word::Word;
 use crate::clock::{Now, Timestamp, nanos};
 use crate::config::Live;
@@ -59,8 +58,12 @@ pub(super) struct Circuit {
     pub(super) run_limit: AtomicU64,
     /// After how many nanoseconds a call is slow; or [`OFF`], or [`SAMPLE`](super::usual::SAMPLE).
     pub(super) slow_after: AtomicU64,
-    /// What calls usually take, in nanoseconds; zero if that is not known.
+    /// What calls usually take, in nanoseconds.
     pub(super) usual: AtomicU64,
+    /// When that was last measured; zero for never.
+    pub(super) usual_at: AtomicU64,
+    /// Until when every good call that is timed is a sample of it; or a number of [`usual`](super::usual).
+    pub(super) samples: AtomicU64,
     /// The cohort at whose beginning overdue calls were last judged.
     judged_cohort: AtomicU64,
     /// Calls that asked while the circuit was recovering.
@@ -86,6 +89,8 @@ impl Circuit {
             run_limit: AtomicU64::new(OFF),
             slow_after: AtomicU64::new(OFF),
             usual: AtomicU64::new(0),
+            usual_at: AtomicU64::new(0),
+            samples: AtomicU64::new(0),
             judged_cohort: AtomicU64::new(0),
             arrivals: AtomicU64::new(0),
             asked: AtomicU64::new(0),
@@ -271,10 +276,7 @@ impl Circuit {
         now: &Now<'_>,
     ) -> Changed {
         let outcome = self.outcome(pass, verdict, now);
-        if verdict == Verdict::Success
-            && pass.is_sample()
-            && self.slow_after.load(Ordering::Relaxed) >= SAMPLE
-        {
+        if verdict == Verdict::Success && pass.may_be_sample() {
             self.note_usual(pass.started, now);
         }
         let generation = pass.generation();

@@ -13,6 +13,7 @@ mod against_naive;
 mod conformance;
 mod hints;
 mod recovery;
+mod replaced;
 mod rules;
 mod trials;
 mod verdicts;

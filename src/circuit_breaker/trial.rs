@@ -20,6 +20,8 @@ pub(super) struct Trial {
     /// Slots lent to calls that have not ended.
     leases: Vec<Lease>,
     next: u32,
+    /// Calls that count for nothing because they were cut off too soon.
+    excused: u32,
 }
 
 /// The slot of one trial call. Numbers repeat, but not among the slots that are lent at the same
@@ -43,7 +45,9 @@ impl Lease {
     /// From when on another call may have the slot. Found out when it is needed, since the
     /// configuration may change.
     fn expires(&self, settings: &Settings) -> Timestamp {
-        settings.probe_timeout.map_or(Timestamp::NEVER, |limit| self.slot.since.after(limit))
+        let reserved = || Some(RESERVED_FOR).filter(|_| !self.has_begun);
+        let limit = settings.probe_timeout.or_else(reserved);
+        limit.map_or(Timestamp::NEVER, |limit| self.slot.since.after(limit))
     }
 
     /// From when on the call counts as slow, if it does while it is in flight.
@@ -52,6 +56,10 @@ impl Lease {
         limit.map_or(Timestamp::NEVER, |limit| self.slot.since.after(limit))
     }
 }
+
+/// After how long a call that has not begun loses its slot if there is no limit for calls. Its service may be kept ready for a
+/// call that never comes, and no other would be made.
+const RESERVED_FOR: Duration = Duration::from_secs(10);
 
 /// The shortest time there is: a call that takes just as long as it may is not slow yet.
 const TICK: Duration = Duration::from_nanos(1);
@@ -137,6 +145,13 @@ impl Trial {
         self.leases.len() < before
     }
 
+    /// Returns `true` if one more call may count for nothing because it was cut off too soon: as many as there are trial calls.
+    pub(super) fn excuse(&mut self, settings: &Settings) -> bool {
+        let is_excused = self.excused < settings.probes;
+        self.excused = self.excused.saturating_add(1);
+        is_excused
+    }
+
     /// Counts how a trial call ended.
     pub(super) fn record(&mut self, outcome: Outcome) {
         self.counts.add(outcome, 1);
@@ -145,7 +160,7 @@ impl Trial {
 
     /// Forgets the calls that have ended; those in flight keep their slots.
     pub(super) fn restart(&mut self) {
-        (self.counts, self.run) = (Counts::default(), 0);
+        (self.counts, self.run, self.excused) = (Counts::default(), 0, 0);
     }
 
     /// The calls that have ended, and those that count as slow already.

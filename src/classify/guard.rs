@@ -6,6 +6,10 @@ use super::{Class, Outcome};
 pub trait Guard {
     /// Reports the outcome, and ends the call.
     fn finish(self, outcome: Outcome);
+
+    /// Takes note that the headers of the response are there, before the guard is handed on with the response.
+    #[inline]
+    fn answered(&mut self) {}
 }
 
 /// Lets a response carry the guard of its call to the call's real end, such as the end of a body.
@@ -36,7 +40,7 @@ pub(crate) fn settle<P, Res, E, G>(
     protocol: &P,
     result: Result<Res, E>,
     outcome: Outcome,
-    guard: G,
+    mut guard: G,
     until: HoldUntil,
 ) -> Result<P::Response<G>, E>
 where
@@ -49,7 +53,10 @@ where
         HoldUntil::BodyEnd => true,
     };
     match result {
-        Ok(response) if is_carried => Ok(protocol.carry(response, Some((guard, outcome)))),
+        Ok(response) if is_carried => {
+            guard.answered();
+            Ok(protocol.carry(response, Some((guard, outcome))))
+        }
         Ok(response) => {
             guard.finish(outcome);
             Ok(protocol.carry(response, None))

@@ -55,8 +55,7 @@ where
         let outcome = outcome_of(this.protocol, result.as_ref());
         let end = match outcome.overload {
             _ if outcome.is_rejected() => End::NotSent,
-            // The caller was impatient: as if it had given up the call itself.
-            _ if outcome.is_cut_off() => End::Cancelled,
+            _ if outcome.is_cut_off() => End::CutOff,
             true => End::Rejected,
             false => End::Accepted,
         };

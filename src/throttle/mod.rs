@@ -52,14 +52,15 @@
 //! | dropped before that | nothing |
 //! | dropped after that | sent |
 //! | rejected by a layer further in | nothing |
+//! | given up by a layer further in as its caller's deadline had passed | as if it were dropped; but sent, while the window holds no call that was accepted |
 //!
 //! By default every error is an overload, since nothing is known of it. `layer.protocol(Http::new())` knows
 //! which responses of HTTP and gRPC speak of load: 408, 429, 502, 503 and 504, `RESOURCE_EXHAUSTED`, `UNAVAILABLE` and
 //! `DEADLINE_EXCEEDED` in the headers of a response; a 500 is accepted. A closure for
 //! [`classify`](ThrottleLayer::classify) decides by itself, and is not asked about rejections.
 //!
-//! The clock is read when a call begins, and when one ends that was not accepted. One that was counts as of the latest of
-//! these moments, so that it stays in the window for as long as all that was rejected before it.
+//! The clock is read when a call begins, and when one ends that was not accepted. One that was accepted counts as of the
+//! latest of these moments if calls take less than a fortieth of the window, and from its end if they take longer.
 //!
 //! The share is found once for every `requests / (64 * headroom)` calls that have ended, and anew with each fortieth of the
 //! window: a call may be refused by a share that is off by a 64th. With fewer than 64 requests each one is felt at once. A
@@ -81,8 +82,10 @@
 //! # Cancellation
 //!
 //! A caller that drops the future cancels the call. That says nothing about the service, unless half of the window had
-//! passed: callers with little patience must not cut off others. So a service that hangs is seen soon only with a
-//! [timeout](crate::timeout) inside. A panic of the service is passed on, and is a cancelled call here.
+//! passed: callers with little patience must not cut off others. The same holds for a call that was given up further in since
+//! its caller's deadline had passed, for as long as others are accepted; if none is, the service may hang. So a service that
+//! hangs is seen soon only with a [timeout](crate::timeout) inside that is no deadline. A panic of the service is passed on,
+//! and is a cancelled call here.
 //!
 //! # Rejections
 //!

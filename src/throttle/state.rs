@@ -10,7 +10,7 @@ use super::share::{Known, Share};
 use crate::clock::{Now, Timestamp, nanos, times};
 use crate::in_flight::{Entry, InFlight};
 use crate::sync::{AtomicU64, Ordering};
-use crate::window::{Counts, Outcome, TimeWindow};
+use crate::window::{Outcome, TimeWindow};
 
 /// The window moves on by a fortieth of its length; by half in models, which go through each word of it.
 const BUCKETS: u32 = if cfg!(stanchion_loom) { 2 } else { 40 };
@@ -20,6 +20,8 @@ const ERA: u64 = 0;
 /// What became of a call, as the window knows it.
 const ACCEPTED: Outcome = Outcome::GOOD;
 const REJECTED: Outcome = Outcome { failed: true, slow: false };
+/// A caller's deadline was too short for it, or the service hangs.
+const CUT_OFF: Outcome = Outcome { failed: false, slow: true };
 /// By the throttle itself.
 const REFUSED: Outcome = Outcome { failed: true, slow: true };
 
@@ -85,6 +87,8 @@ pub(super) enum End {
     NotSent,
     /// The caller gave up.
     Cancelled,
+    /// A layer further in gave up, because the caller's deadline had passed.
+    CutOff,
 }
 
 /// A call that was sent.
@@ -103,6 +107,8 @@ pub(super) struct Measures {
     late_after: Duration,
     /// The bucket of the latest reading of the clock.
     bucket: AtomicU64,
+    /// The latest bucket in which a call was seen to begin and be accepted.
+    are_short: AtomicU64,
     /// The cohort of the latest call that was sent.
     cohort: AtomicU64,
     share: Known,
@@ -119,6 +125,7 @@ impl Measures {
             in_flight: InFlight::new(late_after, version),
             late_after,
             bucket: AtomicU64::new(0),
+            are_short: AtomicU64::new(u64::MAX),
             cohort: AtomicU64::new(0),
             share: Known::nothing(),
             version,
@@ -128,11 +135,8 @@ impl Measures {
     /// Measures of another window, with what this one holds.
     pub(super) fn replaced(&self, window: Duration, now: Timestamp) -> Self {
         let replacement = Self::new(window, self.version.wrapping_add(1));
-        let counts = self.window.counts_in(self.bucket(now));
-        let bucket = replacement.bucket(now);
-        for outcome in [ACCEPTED, REJECTED, REFUSED] {
-            replacement.window.record_in(bucket, outcome, counts.of(outcome), 0);
-        }
+        replacement.window.take_over(&self.window, ERA, now);
+        replacement.bucket(now);
         replacement.in_flight.begin(ERA, now);
         replacement
     }
@@ -147,10 +151,13 @@ impl Measures {
     }
 
     fn tally_in(&self, bucket: u64, now: Timestamp) -> Tally {
-        let counts @ Counts { calls, slow: refused, .. } = self.window.counts_in(bucket);
-        let ended = calls.saturating_sub(refused);
+        let counts = self.window.counts_in(bucket);
+        let accepted = counts.of(ACCEPTED);
+        // A service that answers others is not to blame for callers with little time.
+        let cut_off = if accepted == 0 { counts.of(CUT_OFF) } else { 0 };
+        let ended = accepted.saturating_add(counts.of(REJECTED)).saturating_add(cut_off);
         let sent = ended.saturating_add(self.in_flight.overdue(ERA, now));
-        Tally { sent, accepted: counts.of(ACCEPTED), refused }
+        Tally { sent, accepted, refused: counts.of(REFUSED) }
     }
 
     /// The bucket at `now`, which is the latest from here on.
@@ -210,27 +217,44 @@ impl Measures {
         let cohort = || self.in_flight.cohort_near(latest, sent.started);
         self.in_flight.leave_cohort(ERA, sent.entry, cohort);
         match end {
-            End::Accepted => self.accept(now.stripe()),
+            End::Accepted => self.accept(sent.started, now),
             End::Rejected => self.reject(now),
             End::NotSent => {}
+            End::CutOff if now.get().since(sent.started) < self.late_after => self.book(CUT_OFF, now),
             End::Cancelled if now.get().since(sent.started) < self.late_after => {}
-            End::Cancelled => self.reject(now),
+            End::Cancelled | End::CutOff => self.reject(now),
         }
     }
 
-    /// Reads no clock. In the bucket of the latest reading the call stays in the window for at least as long as all
-    /// that was rejected before it.
+    /// Seldom reads the clock. The bucket of the latest reading is as old as the call at most, so it is the present one for calls
+    /// that take less than a bucket: that is found out once in each.
     #[inline]
-    fn accept(&self, stripe: usize) {
-        let bucket = self.bucket.load(Ordering::Relaxed);
-        self.window.record_in(bucket, ACCEPTED, 1, stripe);
+    fn accept(&self, started: Timestamp, now: &Now<'_>) {
+        let latest = self.bucket.load(Ordering::Relaxed);
+        let is_short = self.window.is_in(latest, started) && self.are_short.load(Ordering::Relaxed) == latest;
+        let bucket = if is_short { latest } else { self.present(started, now) };
+        self.window.record_in(bucket, ACCEPTED, 1, now.stripe());
         if !self.share.get(bucket).is_some_and(Share::is_none) {
             self.share.change();
         }
     }
 
+    /// The present bucket, and whether calls that end in it are short.
+    #[cold]
+    fn present(&self, started: Timestamp, now: &Now<'_>) -> u64 {
+        let bucket = self.bucket(now.get());
+        if self.window.is_in(bucket, started) {
+            self.are_short.store(bucket, Ordering::Relaxed);
+        }
+        bucket
+    }
+
     fn reject(&self, now: &Now<'_>) {
-        self.window.record_in(self.bucket(now.get()), REJECTED, 1, now.stripe());
+        self.book(REJECTED, now);
+    }
+
+    fn book(&self, outcome: Outcome, now: &Now<'_>) {
+        self.window.record_in(self.bucket(now.get()), outcome, 1, now.stripe());
         self.share.change();
     }
 }

@@ -214,7 +214,7 @@ fn another_rule_is_felt_at_once() {
 }
 
 #[test]
-fn an_accepted_call_counts_as_of_the_latest_call_that_began_or_was_rejected() {
+fn an_accepted_call_that_took_longer_than_a_bucket_counts_from_its_end() {
     let measures = Measures::new(WINDOW, 0);
     let [idle, busy, late] = [0; 3].map(|millis| send(&measures, millis));
     let other = send(&measures, 2_000);
@@ -222,9 +222,11 @@ fn an_accepted_call_counts_as_of_the_latest_call_that_began_or_was_rejected() {
     assert_eq!(tally(&measures, 2_000), (1, 1, 0));
     measures.end(other, End::Rejected, &at(4_000));
     measures.end(idle, End::Accepted, &at(60_000));
-    assert_eq!(tally(&measures, 13_000), (2 + 1, 1, 0), "that of the fourth second, and the one in flight");
+    assert_eq!(tally(&measures, 13_000), (1 + 1, 0, 0), "that of the fourth second, and the one in flight");
     measures.end(late, End::NotSent, &at(13_000));
     assert_eq!(tally(&measures, 14_000), (0, 0, 0));
+    assert_eq!(tally(&measures, 69_999), (1, 1, 0));
+    assert_eq!(tally(&measures, 70_000), (0, 0, 0));
 }
 
 #[test]
@@ -248,11 +250,53 @@ fn another_window_begins_with_the_same_counts() {
     }
     let rule = Rule::new(&plain());
     assert!(measures.admit(|| rule, &at(0), || 0.0).is_none());
-    let replaced = measures.replaced(SECOND, Timestamp(9_000_000_000));
+    let replaced = measures.replaced(2 * WINDOW, Timestamp(9_000_000_000));
     assert_eq!(tally(&replaced, 9_000), (3, 1, 1));
     replaced.end(open, End::NotSent, &at(9_000));
     assert_eq!(tally(&replaced, 9_000), (3, 1, 1), "a call of before was never in flight here");
-    assert_eq!(tally(&replaced, 10_000), (0, 0, 0));
+    assert_eq!(tally(&replaced, 19_999), (3, 1, 1), "none has become older");
+    assert_eq!(tally(&replaced, 20_000), (0, 0, 0), "or younger");
+    assert_eq!(tally(&measures.replaced(SECOND, Timestamp(9_000_000_000)), 9_000), (0, 0, 0));
+}
+
+#[test]
+fn what_was_accepted_does_not_leave_long_before_what_was_rejected_soon_after() {
+    let measures = Measures::new(WINDOW, 0);
+    let calls: Vec<_> = (0..100).map(|_| send(&measures, 0)).collect();
+    for (number, call) in calls.into_iter().enumerate() {
+        let (end, millis) = if number < 80 { (End::Accepted, 4_000) } else { (End::Rejected, 4_300) };
+        measures.end(call, end, &at(millis));
+    }
+    let rule = Rule::new(&ThrottleConfig::new());
+    for millis in (4_300..14_000).step_by(10) {
+        let call = measures.admit(|| rule, &at(millis), || 0.0);
+        measures.end(call.unwrap_or_else(|| panic!("refused after {millis} ms")), End::NotSent, &at(millis));
+    }
+}
+
+#[test]
+fn a_rejection_long_after_the_latest_call_counts_from_its_end() {
+    let measures = Measures::new(WINDOW, 0);
+    let calls = [send(&measures, 0), send(&measures, 0)];
+    for call in calls {
+        measures.end(call, End::Rejected, &at(30_000));
+    }
+    assert_eq!(tally(&measures, 39_999), (2, 0, 0));
+    assert_eq!(tally(&measures, 40_000), (0, 0, 0));
+}
+
+#[test]
+fn calls_that_were_cut_off_count_while_none_is_accepted() {
+    let measures = Measures::new(WINDOW, 0);
+    for _ in 0..20 {
+        let call = send(&measures, 0);
+        measures.end(call, End::CutOff, &at(1_000));
+    }
+    assert_eq!(tally(&measures, 1_000), (20, 0, 0));
+    let call = send(&measures, 2_000);
+    measures.end(call, End::Accepted, &at(2_000));
+    assert_eq!(tally(&measures, 2_000), (1, 1, 0));
+    assert_eq!(tally(&measures, 12_000), (0, 0, 0));
 }
 
 fn any_config() -> impl Strategy<Value = ThrottleConfig> {

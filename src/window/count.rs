@@ -167,6 +167,42 @@ impl CountWindow {
         }
     }
 
+    /// The outcomes that the window holds, the oldest first. Those that are recorded meanwhile may be missing.
+    pub(super) fn latest(&self, era: u64) -> Vec<Outcome> {
+        // Acquire: pairs with `begin` and `advance`.
+        let cursor = Cursor(self.cursor.load(Ordering::Acquire));
+        if cursor.era() != era_bits(era) {
+            return Vec::new();
+        }
+        let chunk = |index: usize| {
+            // Acquire: pairs with `try_record`.
+            Chunk(self.chunks.get(index).map_or(0, |word| word.load(Ordering::Acquire)))
+        };
+        let present = chunk(cursor.chunk());
+        let filled = if Stamp::is_same(present.0, cursor.0) { present.filled() } else { 0 };
+        let outcomes_of =
+            |word: Chunk, from: u64, until: u64| (from..until).map(move |place| word.outcome(place));
+        let places = |index: usize, from: u64, until: u64| outcomes_of(chunk(index), from, until);
+        let mut outcomes = Vec::new();
+        if !cursor.is_first_lap() {
+            outcomes.extend(places(cursor.chunk(), filled, self.places(cursor.chunk())));
+            let rest = cursor.chunk().saturating_add(1)..self.chunks.len();
+            outcomes.extend(rest.flat_map(|index| places(index, 0, self.places(index))));
+        }
+        outcomes.extend((0..cursor.chunk()).flat_map(|index| places(index, 0, self.places(index))));
+        outcomes.extend(places(cursor.chunk(), 0, filled));
+        outcomes
+    }
+
+    /// How many of the first `some` of `all` calls there is room for, if all are to have the same share of it.
+    pub(super) fn share(&self, some: u64, all: u64) -> u64 {
+        let room = u64::from(self.calls);
+        let all = all.max(room);
+        let scaled = u128::from(some).saturating_mul(room.into()).saturating_add(u128::from(all >> 1));
+        let share = scaled.checked_div(all.into()).unwrap_or(0);
+        u64::try_from(share).unwrap_or(room).min(room)
+    }
+
     /// How many outcomes a chunk holds: the last one of the ring may be shorter.
     #[inline]
     fn places(&self, chunk: usize) -> u64 {
@@ -298,6 +334,11 @@ impl Chunk {
     #[inline]
     const fn evicted(self) -> Outcome {
         Outcome::from_code(self.0 >> self.shift() & 3)
+    }
+
+    /// What stands in a place.
+    const fn outcome(self, place: u64) -> Outcome {
+        Outcome::from_code(self.0 >> (place << 1 & 31) & 3)
     }
 
     /// The chunk with one more outcome.

@@ -185,17 +185,40 @@ impl Calls {
         }
     }
 
-    /// Fills an empty era with `counts`, the bad calls first, so that they are the first to leave.
+    /// Fills an empty era with what `before` holds at `now`: with the latest calls if both are windows of calls, and each call at
+    /// its age if both are windows of time. In a window of the other kind neither is known.
+    pub(crate) fn take_over(&self, before: &Self, era: u64, now: Timestamp) {
+        match (self, before) {
+            (Self::Count(window), Self::Count(before)) => {
+                for outcome in before.latest(era) {
+                    window.record(era, outcome);
+                }
+            }
+            (Self::Time(window), Self::Time(before)) => window.take_over(before, era, now),
+            (Self::Count(_), Self::Time(_)) | (Self::Time(_), Self::Count(_)) => {
+                self.restore(era, now, before.counts(era, now));
+            }
+        }
+    }
+
+    /// Fills an empty era with `counts`, the bad calls first, so that they are the first to leave. A window of calls that has too
+    /// little room takes the same share of each kind.
     pub(crate) fn restore(&self, era: u64, now: Timestamp, counts: Counts) {
+        // Of those that are gone through already, and are in the window.
+        let (mut before, mut taken) = (0_u64, 0);
         for outcome in Outcome::ALL.into_iter().rev() {
+            let calls = counts.of(outcome);
             match self {
                 Self::Count(window) => {
-                    for _ in 0..counts.of(outcome).min(u64::from(count::MOST_CALLS)) {
+                    before = before.saturating_add(calls);
+                    let until = window.share(before, counts.calls);
+                    for _ in taken..until {
                         window.record(era, outcome);
                     }
+                    taken = until;
                 }
                 Self::Time(window) => {
-                    window.record(era, now, outcome, counts.of(outcome), 0);
+                    window.record(era, now, outcome, calls, 0);
                 }
             }
         }

@@ -57,7 +57,9 @@ proptest! {
             record(&window, era, 0, outcome);
             list.push(outcome);
             let held = list.iter().rev().take(size as usize).copied();
-            prop_assert_eq!(window.counts(era, Timestamp(0)), counted(held), "after {} calls", list.len());
+            prop_assert_eq!(window.counts(era, Timestamp(0)), counted(held.clone()), "after {} calls", list.len());
+            let Calls::Count(window) = &window else { unreachable!() };
+            prop_assert!(window.latest(era).into_iter().rev().eq(held), "after {} calls", list.len());
         }
     }
 
@@ -112,6 +114,9 @@ proptest! {
             } else {
                 prop_assert_eq!(restored.calls, u64::from(size));
                 prop_assert!(restored.failures <= failures && restored.slow <= slow);
+                let share = |count: u64| count as f64 * f64::from(size) / calls as f64;
+                prop_assert!((restored.failures as f64 - share(failures)).abs() <= 2.0);
+                prop_assert!((restored.slow as f64 - share(slow)).abs() <= 2.0);
             }
         }
     }

@@ -82,11 +82,38 @@ impl TimeWindow {
         counts
     }
 
+    /// Records what `before` holds in `era`, a bucket at a time, the oldest first: as if all of it had been in the bucket's middle.
+    pub(crate) fn take_over(&self, before: &Self, era: u64, now: Timestamp) {
+        let number = before.moment(era, now);
+        let first = before.moment(era, Timestamp(0));
+        let span = before.buckets.saturating_sub(1);
+        // Those ahead, too: see `Stripe::add_to`.
+        for bucket in number.saturating_sub(span).max(first)..=number.saturating_add(span) {
+            let middle =
+                bucket.wrapping_sub(first).saturating_mul(before.width).saturating_add(before.width >> 1);
+            let number = self.moment(era, Timestamp(middle).min(now));
+            for stripe in before.stripes.iter() {
+                for outcome in Outcome::ALL {
+                    let calls = stripe.calls(bucket, before.buckets, outcome);
+                    if calls > 0 {
+                        self.record_in(number, outcome, calls, 0);
+                    }
+                }
+            }
+        }
+    }
+
     /// The number of the bucket at `now`, counted on over the eras.
     #[inline]
     pub(super) fn moment(&self, era: u64, now: Timestamp) -> u64 {
         let bucket = now.0.checked_div(self.width).unwrap_or(0);
         bucket.wrapping_add(era.wrapping_mul(self.buckets.wrapping_mul(2)))
+    }
+
+    /// Returns `true` if bucket `number` of era 0 is the one at `at`.
+    #[inline]
+    pub(crate) fn is_in(&self, number: u64, at: Timestamp) -> bool {
+        at.0.wrapping_sub(number.wrapping_mul(self.width)) < self.width
     }
 
     /// The number of the bucket at `now` in era 0. A good `guess` saves the division.
@@ -114,12 +141,25 @@ impl Stripe {
         Self { words: (0..all).map(|_| AtomicU64::new(0)).collect(), margin }
     }
 
+    #[inline]
+    fn word(&self, number: u64, buckets: u64, outcome: Outcome) -> Option<&AtomicU64> {
+        let place = number.checked_rem(buckets).and_then(|place| usize::try_from(place).ok()).unwrap_or(0);
+        let word = place << 2 | usize::from(outcome.failed) | usize::from(outcome.slow) << 1;
+        self.words.get(word.wrapping_add(self.margin))
+    }
+
+    /// How many calls bucket `number` holds that ended as `outcome` says.
+    fn calls(&self, number: u64, buckets: u64, outcome: Outcome) -> u64 {
+        // Acquire: pairs with `record`.
+        let word = self.word(number, buckets, outcome).map_or(0, |word| word.load(Ordering::Acquire));
+        let found = Numbered::unpack(word);
+        if found.find(number) == Found::Same { found.count } else { 0 }
+    }
+
     /// Counts `calls` calls in bucket `number`; tells whether another thread got in between.
     #[inline]
     fn record(&self, number: u64, buckets: u64, outcome: Outcome, calls: u64) -> bool {
-        let place = number.checked_rem(buckets).and_then(|place| usize::try_from(place).ok()).unwrap_or(0);
-        let word = place << 2 | usize::from(outcome.failed) | usize::from(outcome.slow) << 1;
-        let Some(word) = self.words.get(word.wrapping_add(self.margin)) else { return false };
+        let Some(word) = self.word(number, buckets, outcome) else { return false };
         let seen = word.load(Ordering::Relaxed);
         let found = Numbered::unpack(seen);
         // AcqRel: an outcome is seen by whoever sees one recorded after it in the same bucket.

@@ -61,3 +61,30 @@ fn a_cause_is_matched_with_room_for_more() {
     let cause = transitions.try_recv().unwrap().cause;
     assert!(matches!(cause, Cause::FailureRatio { calls: 2, .. }));
 }
+
+#[tokio::test(start_paused = true)]
+async fn each_way_to_open_a_circuit_counts_as_an_opening() {
+    let handle = layer().handle();
+    assert!(handle.trip());
+    assert!(handle.trip_for(SECOND));
+    handle.force_open();
+    assert_eq!(handle.snapshot().openings, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circuit_that_only_observes_is_not_tripped() {
+    let handle = layer().handle();
+    handle.observe_only();
+    assert!(!handle.trip());
+    assert!(!handle.trip_for(SECOND));
+    assert_eq!(handle.state(), State::ObserveOnly);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_layer_begins_with_the_configuration_in_force() {
+    let layer = layer();
+    let config = layer.handle().config().probes(7);
+    layer.handle().reconfigure(config.clone()).unwrap();
+    assert_eq!(layer.fresh().handle().config(), config);
+    assert_eq!(layer.fresh().fresh().handle().config(), config);
+}

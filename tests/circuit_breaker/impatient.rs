@@ -135,6 +135,8 @@ async fn a_switch_makes_each_call_that_was_cut_off_a_failure_or_none() {
 #[tokio::test(start_paused = true)]
 async fn with_slow_calls_switched_on_a_hang_is_seen_and_impatience_is_not() {
     let (layer, handle) = circuit(CircuitBreakerConfig::new().slow_after(3 * SECOND));
+    // Or it would not be known what calls take, and the service might hang.
+    assert_eq!(calls(&layer, 10, HEALTHY, 10 * SECOND).await, 10);
     for _ in 0..5 {
         calls(&layer, 20, HEALTHY, SECOND).await;
     }

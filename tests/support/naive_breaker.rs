@@ -377,7 +377,9 @@ impl Naive {
         let openings = self.openings;
         self.move_by_hand(State::Open, now)?;
         if let Some(wait) = wait {
-            self.openings = openings;
+            if !self.differs() {
+                self.openings = openings;
+            }
             self.wait = wait;
         }
         Ok(())

@@ -153,6 +153,23 @@ fn a_reservation_that_was_lost_cannot_begin() {
 }
 
 #[test]
+fn a_reservation_is_lost_after_ten_seconds_where_trial_calls_never_are() {
+    let mut bench = half_open(config().probes(1).without_probe_timeout());
+    let reserved = bench.reserve();
+    bench.advance(ms(9_999));
+    assert!(bench.is_held(&reserved));
+    assert_eq!(bench.refused(), Refusal::Open { wait: 1_000_000 });
+    bench.advance(ms(1));
+    assert!(!bench.is_held(&reserved));
+    let mut other = bench.reserve();
+    assert!(bench.begin(&mut other));
+    bench.advance(ms(3_600_000));
+    bench.refused();
+    bench.end(&other, Verdict::Success);
+    assert_eq!(bench.state(), State::Closed);
+}
+
+#[test]
 fn no_call_beyond_the_probes_is_let_through_while_one_is_overdue() {
     // One slow call of three is no reason to open.
     let mut bench = half_open(config().slow_after(ms(10)).slow_ratio(0.9));

@@ -82,8 +82,8 @@ impl Naive {
                 }
             }
             End::NotSent => {}
-            End::Cancelled if !is_late => {}
-            End::Cancelled | End::Rejected => {
+            End::Cancelled | End::CutOff if !is_late => {}
+            End::Cancelled | End::CutOff | End::Rejected => {
                 self.ended.push((now, false));
                 self.change();
             }
