@@ -163,8 +163,7 @@ async fn a_partition_that_waits_keeps_no_other_waiting() {
     let mut stuck: Vec<_> = (200..203).map(|request| begin(&mut service, request)).collect();
     let mut waits = begin(&mut service, 103);
     assert_pending!(waits.poll());
-    let live = layer.handle().try_acquire_for(&of(LIVE));
-    assert!(live.is_err(), "it has to look at the queue, since somebody waits");
+    assert!(layer.handle().try_acquire_for(&of(LIVE)).is_ok());
     assert_eq!(assert_ready!(begin(&mut service, 1).poll()), Ok(1));
     let given_up = begin(&mut service, 104);
     drop(stuck.pop());
