@@ -68,6 +68,12 @@ impl Timer {
         Self { sleep: None }
     }
 
+    /// Makes the timer, so that it can be polled outside of a runtime: it is one of the runtime in
+    /// which this is called. It does not run yet.
+    pub(crate) fn prepare(self: Pin<&mut Self>) {
+        self.project().sleep.set(Some(tokio::time::sleep_until(Instant::now())));
+    }
+
     /// Returns ready at `at`, and up to a millisecond later. It may be asked for another moment each time.
     pub(crate) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
         let mut sleep = self.project().sleep;
@@ -111,6 +117,11 @@ pub(crate) struct BoxedTimer(Option<Pin<Box<Timer>>>);
 impl BoxedTimer {
     pub(crate) const fn new() -> Self {
         Self(None)
+    }
+
+    /// As [`Timer::prepare`].
+    pub(crate) fn prepare(&mut self) {
+        self.0.get_or_insert_default().as_mut().prepare();
     }
 
     /// As [`Timer::poll`].

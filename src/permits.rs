@@ -11,9 +11,9 @@
 //! back afterwards sees it.
 //!
 //! A waiter that is granted a permit and does not claim it, since its future is kept and not
-//! polled, loses it after a while if another one waits. There is no timer for that: whoever comes,
-//! gives a permit back or waits looks for such grants. The waiter waits again, in its old place,
-//! when it is polled.
+//! polled, loses it after a while if another one waits. Whoever comes, gives a permit back or is
+//! polled looks for such grants, and the owner is asked to do so as well when the oldest of them is
+//! due. The waiter waits again, in its old place, when it is polled.
 
 #![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
 
@@ -62,6 +62,18 @@ pub(crate) trait Owner {
     /// How much of the limit those of `class` may use: no less than those of a lower one. When that changes a
     /// [`grant`](Permits::grant) has to follow.
     fn share(&self, class: u8) -> Share;
+
+    /// Has [`grant`](Permits::grant) called at this time, since a grant may be unclaimed then for
+    /// which another one waits. It is not called under the lock.
+    fn look_at(&self, at: Timestamp);
+}
+
+/// What has become of those who wait.
+enum Told {
+    /// One of them has a permit now, or will never have one: its waker, if it has been polled.
+    Next(Option<Waker>),
+    /// Nobody can be served: when to look for a grant that was not claimed, if others wait for it.
+    Nobody(Option<Timestamp>),
 }
 
 impl Permits {
@@ -124,17 +136,18 @@ impl Permits {
     pub(crate) fn grant(owner: &impl Owner) {
         let now = owner.now();
         let needed = owner.needed(now);
-        while let Some(waker) = Self::serve_one(owner, now, needed) {
-            // Not under the lock: it is somebody else's code.
-            if let Some(waker) = waker {
-                waker.wake();
+        loop {
+            match Self::serve_one(owner, now, needed) {
+                // Not under the lock: it is somebody else's code.
+                Told::Next(Some(waker)) => waker.wake(),
+                Told::Next(None) => {}
+                Told::Nobody(looks_at) => return looks_at.into_iter().for_each(|at| owner.look_at(at)),
             }
         }
     }
 
-    /// The waker of one who has a permit now, or will never have one, if there is anybody; none if that one has not been
-    /// polled yet.
-    fn serve_one(owner: &impl Owner, now: Timestamp, needed: u64) -> Option<Option<Waker>> {
+    /// Serves or turns away one who waits, if that is possible.
+    fn serve_one(owner: &impl Owner, now: Timestamp, needed: u64) -> Told {
         let permits = owner.permits();
         let mut queue = lock(&permits.queue);
         // Of a part, somebody may take a permit who saw nobody waiting before.
@@ -144,22 +157,22 @@ impl Permits {
                 if queue.len() > 0 && permits.take_back(&mut queue, now) {
                     continue;
                 }
-                return None;
+                return Told::Nobody(queue.looks_at());
             };
             if let Some(waker) = queue.shed_next(lane, now, needed) {
                 if cfg!(stanchion_planted_bug = "unmarked_too_late") {
                     let is_empty = queue.len() == 0;
                     drop(queue);
                     let _ = permits.change(|seen| is_empty.then(|| seen.waiting(false)));
-                    return Some(waker);
+                    return Told::Next(waker);
                 }
                 permits.unmark_if_empty(&queue);
-                return Some(waker);
+                return Told::Next(waker);
             }
             let overlooks = cfg!(stanchion_planted_bug = "crowd_overlooked") && queue.len() == 4;
             let others_wait = queue.len() > 1 && !overlooks;
             if permits.take_in_turn(lane.part(), owner.share(lane.class()), others_wait) {
-                return Some(queue.take_next(lane, now));
+                return Told::Next(queue.take_next(lane, now));
             }
         }
     }
@@ -174,17 +187,6 @@ impl Permits {
         true
     }
 
-    /// Takes back what nobody has claimed, for one who does not wait. Returns `true` if there may
-    /// be room then.
-    #[cold]
-    pub(crate) fn reclaim(owner: &impl Owner) -> bool {
-        let (permits, now) = (owner.permits(), owner.now());
-        let mut queue = lock(&permits.queue);
-        let may_take = queue.len() == 0 && permits.take_back(&mut queue, now);
-        drop(queue);
-        may_take
-    }
-
     /// Takes a permit for one who asks, or marks that it waits.
     fn take_or_mark(&self, is_next: bool, share: Share, may_wait: bool) -> Option<Taken> {
         let mut taken = None;
@@ -196,6 +198,14 @@ impl Permits {
             if taken.is_some() { Some(seen.with_one_more()) } else { may_wait.then(|| seen.waiting(true)) }
         });
         taken
+    }
+
+    /// The same, for one of any part.
+    fn take_from_queue(&self, queue: &Queue, ask: &Ask, share: Share, may_wait: bool) -> Option<Taken> {
+        match self.slot(ask.part) {
+            None => self.take_or_mark(queue.is_next(ask), share, may_wait),
+            Some(slot) => self.take_of_or_mark(slot, share, queue, ask, may_wait),
+        }
     }
 
     /// Takes a permit for one of those who wait.

@@ -18,6 +18,8 @@ mod partitions;
 mod queue;
 #[path = "adaptive_limit/reconfigured.rs"]
 mod reconfigured;
+#[path = "adaptive_limit/stuck.rs"]
+mod stuck;
 #[path = "adaptive_limit/told.rs"]
 mod told;
 

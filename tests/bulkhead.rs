@@ -19,6 +19,8 @@ mod hostile;
 mod measured;
 #[path = "bulkhead/readiness.rs"]
 mod readiness;
+#[path = "bulkhead/unclaimed.rs"]
+mod unclaimed;
 
 use std::future::{Future, pending, poll_fn, ready};
 use std::pin::Pin;

@@ -116,7 +116,7 @@ fn shares_follow_the_limit() {
     assert_eq!(counts(&handle), [(0, 14, 14), (0, 6, 6)]);
     let live = fill(&handle, of(LIVE));
     handle.resize(1).unwrap();
-    assert_eq!(counts(&handle), [(14, 1, 1), (0, 1, 0)], "there is one for the first");
+    assert_eq!(counts(&handle), [(14, 1, 0), (0, 1, 0)], "the one is for both");
     assert!(handle.try_acquire_for(&of(BATCH)).is_err());
     handle.resize(16).unwrap();
     assert_eq!(fill(&handle, of(BATCH)).len(), 2, "within what is kept, for the limit is not reached");
@@ -163,8 +163,7 @@ async fn a_partition_that_waits_keeps_no_other_waiting() {
     let mut stuck: Vec<_> = (200..203).map(|request| begin(&mut service, request)).collect();
     let mut waits = begin(&mut service, 103);
     assert_pending!(waits.poll());
-    let live = layer.handle().try_acquire_for(&of(LIVE));
-    assert!(live.is_err(), "it has to look at the queue, since somebody waits");
+    assert!(layer.handle().try_acquire_for(&of(LIVE)).is_ok());
     assert_eq!(assert_ready!(begin(&mut service, 1).poll()), Ok(1));
     let given_up = begin(&mut service, 104);
     drop(stuck.pop());

@@ -4,7 +4,7 @@ use super::algorithm::Algorithm;
 use super::config::AdaptiveLimitConfig;
 use super::meter::Meter;
 use crate::admission::limit::sealed::Sealed;
-use crate::admission::{AdmissionConfig, Change, Ended, Limit};
+use crate::admission::{AdmissionConfig, Change, Ended, Full, Limit};
 use crate::clock::Timestamp;
 use crate::config::InvalidConfig;
 use crate::error::Reason;
@@ -63,5 +63,13 @@ impl<A: Algorithm + Clone + PartialEq + Sync> Limit for Adaptive<A> {
             self.meter.publish(set);
         }
         true
+    }
+
+    fn finds_no_room(&self, full: Full, set: impl FnOnce(u32)) -> bool {
+        let is_found = self.meter.finds_no_room(full).is_some();
+        if is_found {
+            self.meter.publish(set);
+        }
+        is_found
     }
 }

@@ -19,15 +19,16 @@
 )]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::TryLockError;
 use std::time::Duration;
 
 use super::algorithm::{Algorithm, Next, Sample};
 use super::config::AdaptiveLimitConfig;
 use super::histogram::{Histogram, Seen};
-use crate::admission::Ended;
+use crate::admission::{Ended, Full};
 use crate::classify::Class;
 use crate::clock::{Timestamp, nanos, times};
-use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, lock};
 
 /// However long calls take, a window lasts no longer if it holds enough of them.
 const LONGEST_WINDOW: u64 = 60_000_000_000;
@@ -41,6 +42,8 @@ pub(super) struct Meter {
     since: AtomicU64,
     /// A call that was given up after more time has failed.
     patience: AtomicU64,
+    /// When a window that measures has been open for too long, if calls find no room.
+    stuck_at: AtomicU64,
     in_flight: AtomicU64,
     failures: AtomicU64,
     given_up: AtomicU64,
@@ -83,6 +86,10 @@ struct Closing {
     length: u64,
     min_calls: u64,
     is_afresh: bool,
+    /// The limit before what is measured afresh, which is less.
+    before: f64,
+    /// How many calls are let in besides, since as many do not end.
+    besides: u32,
     counted: Counted,
     /// The median of windows, in nanoseconds: an average.
     usual: Option<u64>,
@@ -108,6 +115,7 @@ impl Meter {
             look_at: AtomicU64::new(now.after(config.window).0),
             since: AtomicU64::new(0),
             patience: AtomicU64::new(u64::MAX),
+            stuck_at: AtomicU64::new(u64::MAX),
             in_flight: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             given_up: AtomicU64::new(0),
@@ -120,6 +128,8 @@ impl Meter {
                 min_calls: rules.min_calls,
                 rules,
                 is_afresh: false,
+                before: f64::from(config.initial_limit),
+                besides: 0,
                 counted: Counted { latencies: Seen::new(), failures: 0, given_up: 0 },
                 usual: None,
             }),
@@ -134,12 +144,13 @@ impl Meter {
         other: Option<Box<dyn Algorithm>>,
         now: Timestamp,
     ) -> u32 {
+        let mut replaced = None;
         let mut closing = lock(&self.closing);
         closing.rules = Rules::new(config);
         closing.limit = closing.rules.within(closing.limit);
         closing.length = closing.rules.window;
         if let Some(algorithm) = other {
-            closing.algorithm = algorithm;
+            replaced = Some(std::mem::replace(&mut closing.algorithm, algorithm));
             closing.is_afresh = false;
             closing.usual = None;
             self.patience.store(u64::MAX, Ordering::Relaxed);
@@ -147,14 +158,18 @@ impl Meter {
         closing.counted = self.counted();
         let afresh = closing.is_afresh;
         self.open(&mut closing, now, afresh);
-        whole(closing.limit)
+        let limit = closing.let_in();
+        drop(closing);
+        // Not under the lock: it is a user's, and may panic.
+        drop(replaced);
+        limit
     }
 
     /// Calls `set` with the limit, under the lock under which the limit and its range change: what
     /// is set last is what holds.
     pub(super) fn publish(&self, set: impl FnOnce(u32)) {
         let closing = lock(&self.closing);
-        set(whole(closing.limit));
+        set(closing.let_in());
     }
 
     /// Counts a call, and returns the limit from now on, which may be the same, if it was the last one of its window.
@@ -164,6 +179,34 @@ impl Meter {
             self.count(call);
         }
         if self.is_due(call.now) { self.look(call.now) } else { None }
+    }
+
+    /// Takes note that a call finds no room, and returns the limit from now on if that changes.
+    pub(super) fn finds_no_room(&self, full: Full) -> Option<u32> {
+        if full.now.0 < self.stuck_at.load(Ordering::Relaxed) { None } else { self.make_room(full) }
+    }
+
+    /// Lets in more calls beside those that are in flight, if these keep all others from being
+    /// measured: calls that began before, and exempt ones, may never end. No more than before.
+    #[cold]
+    fn make_room(&self, full: Full) -> Option<u32> {
+        let mut closing = self.try_lock()?;
+        if full.now.0 < self.stuck_at.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.stuck_at.store(closing.stuck_at(full.now), Ordering::Relaxed);
+        closing.besides = whole(closing.before).saturating_sub(whole(closing.limit)).min(full.in_flight);
+        Some(closing.let_in())
+    }
+
+    /// `None` if another thread holds the lock.
+    fn try_lock(&self) -> Option<MutexGuard<'_, Closing>> {
+        match self.closing.try_lock() {
+            Ok(closing) => Some(closing),
+            // Whatever panicked, all was in order before.
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     #[inline]
@@ -192,7 +235,7 @@ impl Meter {
 
     #[cold]
     fn look(&self, now: Timestamp) -> Option<u32> {
-        let mut closing = self.closing.try_lock().ok()?;
+        let mut closing = self.try_lock()?;
         // Another one may have closed it in the meantime.
         if !self.is_due(now) && !cfg!(stanchion_planted_bug = "window_closed_twice") {
             return None;
@@ -208,12 +251,15 @@ impl Meter {
             return None;
         }
         let limit = closing.limit;
+        if !closing.is_afresh {
+            closing.before = limit;
+        }
         let Next { limit: next, afresh } = closing.ask(&sample);
         closing.limit = if next.is_nan() { limit } else { closing.rules.within(next) };
         closing.counted = counted;
         self.learn(&mut closing, limit, &sample);
         self.open(&mut closing, now, afresh);
-        Some(whole(closing.limit))
+        Some(closing.let_in())
     }
 
     fn counted(&self) -> Counted {
@@ -259,6 +305,8 @@ impl Meter {
     fn open(&self, closing: &mut Closing, now: Timestamp, afresh: bool) {
         closing.opened = now;
         closing.is_afresh = afresh;
+        closing.besides = 0;
+        self.stuck_at.store(closing.stuck_at(now), Ordering::Relaxed);
         closing.min_calls = closing.rules.min_calls;
         self.since.store(if afresh { now.0 } else { 0 }, Ordering::Relaxed);
         if afresh {
@@ -283,6 +331,18 @@ impl Closing {
     fn ask(&mut self, sample: &Sample) -> Next {
         let Self { algorithm, limit, .. } = self;
         catch_unwind(AssertUnwindSafe(|| algorithm.next(*limit, sample))).unwrap_or(Next::limit(*limit))
+    }
+
+    /// The limit with those that are let in besides.
+    fn let_in(&self) -> u32 {
+        whole(self.limit).saturating_add(self.besides)
+    }
+
+    /// When a window that measures is open for too long if no call finds room, from now.
+    fn stuck_at(&self, now: Timestamp) -> u64 {
+        const LATE: u64 = 16;
+        let round = self.rules.window.max(self.usual.unwrap_or(0));
+        if self.is_afresh { now.0.saturating_add(round.saturating_mul(LATE)) } else { u64::MAX }
     }
 
     /// Whether enough calls have ended, for the time it took.

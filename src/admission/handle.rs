@@ -12,6 +12,7 @@ use super::place::Place;
 use super::shared::Shared;
 use crate::config::InvalidConfig;
 use crate::error::{CarryRejected, Rejected};
+use crate::permits;
 use crate::protocol::{Claim, Plain};
 
 /// Inspects and changes a [limit](super), and limits what is no service.
@@ -77,7 +78,7 @@ impl<L: Limit> AdmissionHandle<L> {
     ///
     /// # Errors
     ///
-    /// If there is no room, or others wait for it.
+    /// If there is no room, or others wait for it that are not of a lower criticality.
     pub fn try_acquire(&self) -> Result<Permit<L>, Rejected> {
         self.try_acquire_for(&Claim::new())
     }
@@ -89,9 +90,12 @@ impl<L: Limit> AdmissionHandle<L> {
     /// If there is no room for it, or others wait, or too little time is left.
     pub fn try_acquire_for(&self, claim: &Claim) -> Result<Permit<L>, Rejected> {
         self.shared.can_finish(claim)?;
-        let unclaimed = || self.shared.reclaimed(claim);
-        let held = self.shared.permit(claim).or_else(unclaimed).ok_or_else(|| self.shared.refuse())?;
+        let held = self.permit(claim).ok_or_else(|| self.shared.refuse())?;
         Ok(Permit::new(held, claim))
+    }
+
+    fn permit(&self, claim: &Claim) -> Option<permits::Permit<Shared<L>>> {
+        self.shared.permit(claim).or_else(|| self.shared.permit_before_others(claim))
     }
 
     /// Runs `call` if there is room, or when it is its turn in a layer that
@@ -114,7 +118,7 @@ impl<L: Limit> AdmissionHandle<L> {
     {
         let place = match self.shared.can_finish(claim) {
             Err(late) => Err(late),
-            Ok(()) => match self.shared.permit(claim) {
+            Ok(()) => match self.permit(claim) {
                 Some(held) => {
                     let permit = Permit::new(held, claim);
                     return ResponseFuture::calling(call, Plain, permit);

@@ -1,12 +1,13 @@
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use tower_layer::Layer;
 
 use super::config::Mode;
 use super::handle::AdmissionHandle;
 use super::limit::Limit;
+use super::lookout::Lookout;
 use super::parked::{Refuse, Wait};
 use super::service::Admission;
 use super::shared::Shared;
@@ -179,7 +180,10 @@ impl<L: Limit, W, P> AdmissionLayer<L, W, P> {
                 if waits { (&reasons[..], &[Action::Queued][..]) } else { (&reasons[..2], &[][..]) };
             let vocabulary = Vocabulary { actions, load: true, ..Vocabulary::new(L::MODULE, reasons) };
             let telemetry = Telemetry::new(&vocabulary, self.name, &self.observers);
-            Arc::new(Shared::new(&self.config, self.mode, self.hold_until, telemetry))
+            Arc::new_cyclic(|shared| {
+                let lookout = Lookout::new(Weak::clone(shared));
+                Shared::new(&self.config, self.mode, self.hold_until, telemetry, lookout)
+            })
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::error::Reason;
 /// For an adaptive limit of your own there is [`Algorithm`](crate::adaptive_limit::Algorithm).
 pub trait Limit: sealed::Sealed + fmt::Debug + Send + Sync + Sized + 'static {
     /// What a user sets.
-    type Config: Clone + fmt::Debug + PartialEq;
+    type Config: Clone + fmt::Debug + PartialEq + Send + Sync + 'static;
 
     /// The name of the module, for metrics and logs.
     const MODULE: &'static str;
@@ -44,6 +44,9 @@ pub trait Limit: sealed::Sealed + fmt::Debug + Send + Sync + Sized + 'static {
     /// another: then it returns `true`. Of two threads that set a limit at the same time, the one
     /// whose limit holds is the last.
     fn ended(&self, call: &Ended, set: impl FnOnce(u32)) -> bool;
+
+    /// Takes note of a call that finds no room, and else as [`ended`](Self::ended).
+    fn finds_no_room(&self, full: Full, set: impl FnOnce(u32)) -> bool;
 }
 
 pub(crate) mod sealed {
@@ -68,4 +71,12 @@ pub struct Ended {
     pub(crate) in_flight: u32,
     /// None: it was cancelled.
     pub(crate) class: Option<Class>,
+}
+
+/// A limit that is used up.
+#[derive(Clone, Copy, Debug)]
+pub struct Full {
+    pub(crate) now: Timestamp,
+    /// How many calls were under way.
+    pub(crate) in_flight: u32,
 }

@@ -50,7 +50,9 @@
 //! is refused or waits like all others, and as calls end those partitions come first that have less
 //! than is kept for them. Calls that must not be refused even then, such as health checks, can be
 //! [exempt](Claim::exempt). If there is not one call for each partition, those that are named first
-//! have theirs. A call of no partition, or of one that is unknown, has what is kept for nobody. A
+//! have theirs, but one call is left for the others: while none is under way, a call of any
+//! partition is let in. So it is if rounding up would keep all of the limit, although some of it is
+//! lent or in no partition. A call of no partition, or of one that is unknown, has what is kept for nobody. A
 //! call for which there can be no room, since all of the limit is kept for others, does not wait:
 //! it is refused at once.
 //!
@@ -109,11 +111,13 @@ mod future;
 mod handle;
 mod layer;
 pub(crate) mod limit;
+mod lookout;
 mod note;
 mod parked;
 mod partitions;
 mod permit;
 mod place;
+mod refusals;
 mod service;
 mod shared;
 mod usual;
@@ -122,7 +126,7 @@ pub use config::{AdmissionConfig, Headroom};
 pub use future::ResponseFuture;
 pub use handle::{AdmissionHandle, Snapshot};
 pub use layer::AdmissionLayer;
-pub use limit::{Change, Ended, Limit};
+pub use limit::{Change, Ended, Full, Limit};
 pub use parked::{Given, Parked, Refuse, Wait};
 pub use partitions::{PartitionConfig, PartitionSnapshot};
 pub use permit::Permit;

@@ -10,7 +10,7 @@ use super::permit::Permit;
 use super::place::Place;
 use super::shared::Shared;
 use crate::classify::in_service;
-use crate::clock::{BoxedTimer, instant};
+use crate::clock::BoxedTimer;
 use crate::error::{CarryRejected, Rejected};
 use crate::protocol::Claim;
 
@@ -127,20 +127,10 @@ impl<B, L: Limit> Parked<B, L> {
         Self { place, begin, timer: BoxedTimer::new() }
     }
 
-    /// Ready when the call has waited for too long, or when it is time to look again for permits
-    /// that were granted and not claimed: nobody else may come to notice them.
-    fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<Elapsed> {
-        let Self { place, timer, .. } = self;
-        ready!(timer.poll_once(cx, || place.looks_at()));
-        timer.stop();
-        Poll::Ready(if instant() >= place.until() { Elapsed::Over } else { Elapsed::Look })
+    /// Ready when the call has waited for too long.
+    fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.timer.poll(cx, self.place.until())
     }
-}
-
-/// Which time has passed.
-enum Elapsed {
-    Look,
-    Over,
 }
 
 impl<B, F, E, L: Limit> Park<F, E, L> for Parked<B, L>
@@ -149,21 +139,17 @@ where
     E: CarryRejected,
 {
     fn poll_call(&mut self, cx: &mut Context<'_>) -> Poll<Result<(F, Permit<L>), E>> {
-        loop {
-            if let Poll::Ready(turn) = self.place.poll_turn(cx) {
-                if let Err(rejected) = turn {
-                    return Poll::Ready(Err(E::from_rejected(rejected)));
-                }
-                let begun = in_service(|| self.begin.poll_begin(cx), || self.place.fail());
-                if let Poll::Ready(begun) = begun {
-                    let permit = self.place.take_permit();
-                    return Poll::Ready(begun.map(|inner| (inner, permit)));
-                }
+        if let Poll::Ready(turn) = self.place.poll_turn(cx) {
+            if let Err(rejected) = turn {
+                return Poll::Ready(Err(E::from_rejected(rejected)));
             }
-            match ready!(self.poll_elapsed(cx)) {
-                Elapsed::Look => {}
-                Elapsed::Over => return Poll::Ready(Err(E::from_rejected(self.place.give_up()))),
+            let begun = in_service(|| self.begin.poll_begin(cx), || self.place.fail());
+            if let Poll::Ready(begun) = begun {
+                let permit = self.place.take_permit();
+                return Poll::Ready(begun.map(|inner| (inner, permit)));
             }
         }
+        ready!(self.poll_elapsed(cx));
+        Poll::Ready(Err(E::from_rejected(self.place.give_up())))
     }
 }

@@ -11,7 +11,7 @@ pub struct PartitionConfig {
     /// What calls name it by.
     pub name: &'static str,
     /// How much of the limit it is; above 0, and at most 1 for all partitions together. It is rounded up, so that it is one
-    /// call at least.
+    /// call at least, unless the limit is [too small](super#partitions) for all.
     pub share: f64,
     /// How much of its share others may use while it is idle; 0 to 1. The rest is kept, rounded up. Default: 0.5, so that a
     /// burst has room at once, and the other half is not left unused for it.

@@ -17,10 +17,6 @@ use crate::permits::{Acquire, Owner, Shed};
 use crate::protocol::Claim;
 use crate::telemetry::Action;
 
-/// How often a call that waits looks for permits that were granted and not claimed, besides
-/// whenever it is polled.
-const LOOK: Duration = Duration::from_millis(100);
-
 /// A place in the queue, and until when it is worth something.
 pub(super) struct Place<L: Limit> {
     turn: Turn<L>,
@@ -81,16 +77,9 @@ impl<L: Limit> Place<L> {
         self.patience.until
     }
 
-    /// When to look for grants that were not claimed, if that is before the wait is over.
-    pub(super) fn looks_at(&self) -> Instant {
-        match &self.turn {
-            Turn::Comes(_) => instant_after(instant(), LOOK).min(self.patience.until),
-            Turn::Is(_) | Turn::Over => self.patience.until,
-        }
-    }
-
     /// Ready when it is its turn.
     pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejected>> {
+        assert!(!matches!(self.turn, Turn::Over), "a future is not polled after it was ready");
         let Turn::Comes(acquire) = &mut self.turn else { return Poll::Ready(Ok(())) };
         match ready!(Pin::new(acquire).poll(cx)) {
             Ok(held) => {

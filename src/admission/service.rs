@@ -33,8 +33,34 @@ pub struct Admission<S, L: Limit, W = Refuse, P = Plain> {
 
 enum Turn<L: Limit> {
     /// In a box, since services are copied about, and few wait.
-    Comes(Box<Acquire<Shared<L>>>),
+    Comes(Box<Queued<L>>),
     Is(permits::Permit<Shared<L>>),
+}
+
+/// A place in the queue, which is told to whoever wants to know.
+struct Queued<L: Limit> {
+    acquire: Acquire<Shared<L>>,
+    shared: Arc<Shared<L>>,
+}
+
+impl<L: Limit> Queued<L> {
+    fn enter(shared: &Arc<Shared<L>>, claim: &Claim) -> Option<Self> {
+        let queued = Self { acquire: shared.wait(claim, instant())?, shared: Arc::clone(shared) };
+        queued.tell(1);
+        Some(queued)
+    }
+
+    fn tell(&self, change: i64) {
+        if self.acquire.has_queued() {
+            self.shared.queues(change);
+        }
+    }
+}
+
+impl<L: Limit> Drop for Queued<L> {
+    fn drop(&mut self) {
+        self.tell(-1);
+    }
 }
 
 impl<S, L: Limit, W, P> Admission<S, L, W, P> {
@@ -51,15 +77,15 @@ impl<S, L: Limit, W, P> Admission<S, L, W, P> {
             match &mut self.turn {
                 Some(Turn::Is(_)) => return Poll::Ready(()),
                 // One that was turned away asks again.
-                Some(Turn::Comes(acquire)) => {
-                    self.turn = ready!(Pin::new(acquire.as_mut()).poll(cx)).ok().map(Turn::Is);
+                Some(Turn::Comes(queued)) => {
+                    self.turn = ready!(Pin::new(&mut queued.acquire).poll(cx)).ok().map(Turn::Is);
                 }
                 None => {
                     let claim = Claim::new();
                     let free = self.shared.permit(&claim).map(Turn::Is);
-                    self.turn = free.or_else(|| {
-                        self.shared.wait(&claim, instant()).map(|acquire| Turn::Comes(Box::new(acquire)))
-                    });
+                    let queued =
+                        || Queued::enter(&self.shared, &claim).map(|queued| Turn::Comes(Box::new(queued)));
+                    self.turn = free.or_else(queued);
                     if self.turn.is_none() {
                         return Poll::Ready(());
                     }

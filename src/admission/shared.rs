@@ -5,13 +5,14 @@ use tokio::time::Instant;
 
 use super::config::{AdmissionConfig, Mode, Terms};
 use super::limit::{Change, Ended, Limit};
+use super::lookout::Lookout;
 use super::note::Note;
 use super::partitions::{PartitionSnapshot, Partitions};
 use super::usual::Usual;
 use crate::classify::{Class, HoldUntil};
 use crate::clock::{Clock, Timestamp, instant, nanos};
 use crate::config::{InvalidConfig, Live};
-use crate::error::{Reason, Rejected};
+use crate::error::Rejected;
 use crate::latency::Needed;
 use crate::permits::{self, Acquire, Ask, Owner, Part, Permits, Share};
 use crate::protocol::{Claim, Criticality, Tenant};
@@ -21,28 +22,32 @@ use crate::telemetry::{Event, Load, Telemetry};
 /// What the services of a layer share.
 #[derive(Debug)]
 pub struct Shared<L: Limit> {
-    permits: Permits,
+    pub(super) permits: Permits,
     partitions: Partitions,
     terms: AtomicU64,
     pub(super) mode: Mode,
     pub(super) hold_until: HoldUntil,
-    limit: L,
-    settings: Live<Settings<L::Config>>,
+    pub(super) limit: L,
+    pub(super) settings: Live<Settings<L::Config>>,
     /// Held while the configuration changes: of two at a time one is first, in all places.
     changing: Mutex<()>,
     /// How much time calls have left that are let in.
     usual: Usual,
+    /// How many exempt calls are under way, if the limit learns.
+    exempt: AtomicU64,
     /// The limit that was last told.
     told: AtomicU64,
-    clock: Clock,
+    /// Looks for grants that were not claimed.
+    pub(super) lookout: Lookout,
+    pub(super) clock: Clock,
     pub(super) telemetry: Telemetry,
 }
 
 /// The configuration with what it takes to follow it.
 #[derive(Debug)]
-struct Settings<C> {
+pub(super) struct Settings<C> {
     config: C,
-    needed: Needed,
+    pub(super) needed: Needed,
 }
 
 impl<C> Settings<C> {
@@ -65,7 +70,13 @@ impl<L: Limit> Shared<L> {
     }
 
     /// `config` is valid.
-    pub(super) fn new(config: &L::Config, mode: Mode, hold_until: HoldUntil, telemetry: Telemetry) -> Self {
+    pub(super) fn new(
+        config: &L::Config,
+        mode: Mode,
+        hold_until: HoldUntil,
+        telemetry: Telemetry,
+        lookout: Lookout,
+    ) -> Self {
         let admission = L::admission(config);
         let settings = Settings::new(config.clone(), admission, None);
         let first = L::first(config);
@@ -80,7 +91,9 @@ impl<L: Limit> Shared<L> {
             settings: Live::new(Arc::new(settings)),
             changing: Mutex::new(()),
             usual: Usual::default(),
+            exempt: AtomicU64::new(0),
             told: AtomicU64::new(0),
+            lookout,
             clock: Clock::start(),
             telemetry,
         };
@@ -120,7 +133,7 @@ impl<L: Limit> Shared<L> {
     }
 
     /// Tells what the limit is by now. Of two who change it at the same time the one who tells last has seen both.
-    fn tell_limit(&self) {
+    pub(super) fn tell_limit(&self) {
         while self.is_news(self.permits.counts().1) {}
     }
 
@@ -137,7 +150,7 @@ impl<L: Limit> Shared<L> {
     }
 
     #[inline]
-    fn terms(&self) -> Terms {
+    pub(super) fn terms(&self) -> Terms {
         Terms(self.terms.load(Ordering::Relaxed))
     }
 
@@ -196,28 +209,41 @@ impl<L: Limit> Shared<L> {
         permits::Permit::try_acquire_of(self, part, terms.share(claim.criticality))
     }
 
-    /// A permit for `claim` that was granted to a waiter that has not claimed it in time.
+    /// A permit for `claim` while others wait, if it comes before them, or if one of them has not
+    /// claimed its own in time.
     #[cold]
-    pub(super) fn reclaimed(self: &Arc<Self>, claim: &Claim) -> Option<permits::Permit<Self>> {
+    pub(super) fn permit_before_others(self: &Arc<Self>, claim: &Claim) -> Option<permits::Permit<Self>> {
         // Nobody waits in other layers, and their refusals take no lock.
-        let may_wait = self.mode != Mode::Refuse;
-        if may_wait && Permits::reclaim(&**self) { self.permit(claim) } else { None }
+        if self.mode == Mode::Refuse {
+            return None;
+        }
+        let now = instant();
+        Acquire::try_enter(self, &self.ask(claim, now), self.clock.at(now))
     }
 
     /// A place in the queue for `claim`, or a permit after all; `None` if there is none.
     pub(super) fn wait(self: &Arc<Self>, claim: &Claim, now: Instant) -> Option<Acquire<Self>> {
+        let ask = self.ask(claim, now);
+        if self.terms().exempt(claim) {
+            return Some(Acquire::exempt(self, ask.part));
+        }
+        let now = self.clock.at(now);
+        self.lookout.prepare(now);
+        if L::LEARNS {
+            self.finds_no_room();
+        }
+        Acquire::enter(self, &ask, now)
+    }
+
+    fn ask(&self, claim: &Claim, now: Instant) -> Ask {
         let now_here = self.clock.at(now);
         let deadline = claim.deadline.map(|deadline| now_here.after(deadline.remaining_at(now)));
-        let ask = Ask {
+        Ask {
             class: claim.criticality.get(),
             part: self.partitions.part(claim.partition),
             tenant: claim.tenant.map_or(0, Tenant::number),
             deadline: deadline.unwrap_or(Timestamp::NEVER),
-        };
-        if self.terms().exempt(claim) {
-            return Some(Acquire::exempt(self, ask.part));
         }
-        Acquire::enter(self, &ask, now_here)
     }
 
     /// Whether there is enough time left for a call.
@@ -259,6 +285,9 @@ impl<L: Limit> Shared<L> {
     #[inline(never)]
     fn note(&self, terms: Terms, claim: &Claim) -> Note {
         let is_timed = (L::LEARNS || terms.are_measured()) && !terms.exempt(claim);
+        if L::LEARNS && !is_timed {
+            self.exempt.fetch_add(1, Ordering::Relaxed);
+        }
         let time = if is_timed { self.clock.now() } else { Timestamp::NEVER };
         Note::new(self.partitions.part(claim.partition), time)
     }
@@ -273,10 +302,11 @@ impl<L: Limit> Shared<L> {
 
     #[inline(never)]
     fn learn(&self, note: Note, class: Option<Class>) {
-        let (began, in_flight) = (note.time(), if L::LEARNS { self.permits.counts().0 } else { 0 });
+        let began = note.time();
+        let in_flight = if L::LEARNS { self.learned_in_flight() } else { 0 };
         self.permits.leave(note.part());
         if began == Timestamp::NEVER {
-            return;
+            return self.exempt_ended();
         }
         let now = self.clock.now();
         if self.terms().are_measured() {
@@ -289,6 +319,19 @@ impl<L: Limit> Shared<L> {
         if self.limit.ended(&call, |limit| self.permits.limit_to(limit)) {
             // Those who wait hear of it when the permit comes back, right after this.
             self.tell_limit();
+        }
+    }
+
+    /// How many calls are under way that an adaptive limit learns from.
+    fn learned_in_flight(&self) -> u32 {
+        let exempt = u32::try_from(self.exempt.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        self.permits.counts().0.saturating_sub(exempt)
+    }
+
+    #[cold]
+    fn exempt_ended(&self) {
+        if L::LEARNS {
+            self.exempt.fetch_add(1_u64.wrapping_neg(), Ordering::Relaxed);
         }
     }
 
@@ -318,36 +361,6 @@ impl<L: Limit> Shared<L> {
             self.tell(Load::Queued, change);
         }
     }
-
-    pub(super) fn refuse(&self) -> Rejected {
-        self.reject(Rejected::after(L::FULL, self.telemetry.name(), self.room_after()))
-    }
-
-    /// When there is likely to be room, if it is known how long calls take: as many of them as wait go first.
-    fn room_after(&self) -> Option<u64> {
-        if !self.terms().are_measured() {
-            return None;
-        }
-        let takes = self.settings.read().needed.at(self.clock.now());
-        let (_, limit) = self.permits.counts();
-        let turns = u64::try_from(self.permits.queued()).unwrap_or(u64::MAX).checked_div(u64::from(limit));
-        (takes > 0).then(|| takes.saturating_mul(turns.unwrap_or(0).saturating_add(1)))
-    }
-
-    /// The end of a call that waited for so many nanoseconds.
-    pub(super) fn give_up(&self, wait: u64) -> Rejected {
-        self.reject(Rejected::timeout(L::TIMEOUT, self.telemetry.name(), wait, false))
-    }
-
-    /// The end of a call that had so many nanoseconds left.
-    pub(super) fn too_late(&self, remaining: u64) -> Rejected {
-        self.reject(Rejected::timeout(Reason::DeadlineExceeded, self.telemetry.name(), remaining, false))
-    }
-
-    fn reject(&self, rejected: Rejected) -> Rejected {
-        self.telemetry.emit(&Event::Rejected(&rejected));
-        rejected
-    }
 }
 
 impl<L: Limit> Owner for Shared<L> {
@@ -367,6 +380,10 @@ impl<L: Limit> Owner for Shared<L> {
 
     fn share(&self, class: u8) -> Share {
         self.terms().share(Criticality::level(class))
+    }
+
+    fn look_at(&self, at: Timestamp) {
+        self.lookout.look_at(at, &self.clock);
     }
 }
 

@@ -1,6 +1,6 @@
 use super::config::BulkheadConfig;
 use crate::admission::limit::sealed::Sealed;
-use crate::admission::{AdmissionConfig, AdmissionHandle, AdmissionLayer, Change, Ended, Limit};
+use crate::admission::{AdmissionConfig, AdmissionHandle, AdmissionLayer, Change, Ended, Full, Limit};
 use crate::classify::HoldUntil;
 use crate::config::InvalidConfig;
 use crate::error::Reason;
@@ -40,6 +40,10 @@ impl Limit for Fixed {
     }
 
     fn ended(&self, _: &Ended, _: impl FnOnce(u32)) -> bool {
+        false
+    }
+
+    fn finds_no_room(&self, _: Full, _: impl FnOnce(u32)) -> bool {
         false
     }
 }

@@ -33,15 +33,13 @@ impl<O: Owner> Acquire<O> {
         // sees this one.
         let share = read_early.unwrap_or_else(|| owner.share(ask.class));
         let may_wait = queue.has_place(ask, now) && permits.can_serve(ask.part, share);
-        let taken = match permits.slot(ask.part) {
-            None => permits.take_or_mark(queue.is_next(ask), share, may_wait),
-            Some(slot) => permits.take_of_or_mark(slot, share, &queue, ask, may_wait),
-        };
+        let taken = permits.take_from_queue(&queue, ask, share, may_wait);
         if taken.is_none() && !may_wait {
             return None;
         }
         let entered = if taken.is_none() { queue.enter(ask, now) } else { None };
         let is_overdue = entered.is_some() && queue.is_overdue(now);
+        let looks_at = queue.looks_at();
         drop(queue);
         // Before others are woken: it gives up what it has if that panics.
         let (ticket, displaced) = entered.unzip();
@@ -54,25 +52,52 @@ impl<O: Owner> Acquire<O> {
         }
         if is_overdue {
             Permits::grant(&**owner);
+        } else if let Some(at) = looks_at {
+            owner.look_at(at);
         }
         Some(acquire)
+    }
+
+    /// A permit, if there is one and nobody waits who comes before one who asks now: others may wait.
+    /// Who is handed a permit of a part has to [leave](Permits::leave) that.
+    pub(crate) fn try_enter(owner: &Arc<O>, ask: &Ask, now: Timestamp) -> Option<Permit<O>> {
+        let permits = owner.permits();
+        let mut queue = lock(&permits.queue);
+        if queue.is_overdue(now) {
+            queue = Self::take_back(owner, queue, now);
+        }
+        let taken = permits.take_from_queue(&queue, ask, owner.share(ask.class), false)?;
+        drop(queue);
+        // Before others are woken: it gives up what it has if that panics.
+        let mut acquire = Self { owner: Some(Arc::clone(owner)), ticket: None, part: ask.part };
+        taken.tell(&**owner);
+        acquire.owner.take().map(Permit::of)
     }
 
     /// Locks the queue. If it is full, grants that were not claimed go to those who wait, and make
     /// room for one more.
     fn lock_queue<'a>(owner: &'a Arc<O>, ask: &Ask, now: Timestamp) -> MutexGuard<'a, Queue> {
         let permits = owner.permits();
-        let mut queue = lock(&permits.queue);
-        if !queue.has_place(ask, now) && queue.is_overdue(now) {
-            if queue.len() == 0 {
-                permits.take_back(&mut queue, now);
-            } else {
-                drop(queue);
-                Permits::grant(&**owner);
-                queue = lock(&permits.queue);
-            }
+        let queue = lock(&permits.queue);
+        let is_full = !queue.has_place(ask, now);
+        if is_full && queue.is_overdue(now) { Self::take_back(owner, queue, now) } else { queue }
+    }
+
+    /// Takes back a grant that was not claimed in time, for those who wait or else for one who comes
+    /// now.
+    fn take_back<'a>(
+        owner: &'a Arc<O>,
+        mut queue: MutexGuard<'a, Queue>,
+        now: Timestamp,
+    ) -> MutexGuard<'a, Queue> {
+        let permits = owner.permits();
+        if queue.len() == 0 {
+            permits.take_back(&mut queue, now);
+            return queue;
         }
-        queue
+        drop(queue);
+        Permits::grant(&**owner);
+        lock(&permits.queue)
     }
 
     /// Asks how things stand; `None` once the future is over, or if there was a permit at once.
@@ -85,6 +110,10 @@ impl<O: Owner> Acquire<O> {
             let mut waker = Some(waker.clone());
             let mut queue = lock(&permits.queue);
             match queue.wait(ticket, &mut waker) {
+                Stand::Asleep if !permits.can_serve(self.part, owner.share(ticket.lane().class())) => {
+                    queue.leave(ticket);
+                    return Some(Stand::Shed(Shed::Displaced));
+                }
                 Stand::Asleep => {
                     // As one who begins to wait: the mark first, and then a look for room.
                     if !cfg!(stanchion_planted_bug = "sleeper_unmarked") {

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -13,11 +13,19 @@ use crate::clock::Timestamp;
 /// these.
 #[derive(Debug)]
 pub(super) struct Granted {
-    unclaimed: BTreeMap<Ticket, (Timestamp, Waiter)>,
-    /// The earliest time at which a grant may be overdue. It may be too early, never too late.
-    look_at: Timestamp,
+    unclaimed: BTreeMap<Ticket, (Timestamp, Sleeper)>,
+    /// The same, the oldest grant first.
+    by_time: BTreeSet<(Timestamp, Ticket)>,
     /// Waiters that lost their grant to another. They wait again once they are polled.
-    asleep: BTreeMap<Ticket, Waiter>,
+    asleep: BTreeMap<Ticket, Sleeper>,
+}
+
+/// A waiter that was granted a permit, with what it takes to put it back into its place.
+#[derive(Debug)]
+pub(super) struct Sleeper {
+    pub(super) waiter: Waiter,
+    /// The turn that its lane had.
+    pub(super) turn: u64,
 }
 
 impl Granted {
@@ -26,7 +34,7 @@ impl Granted {
     pub(super) const CLAIMED_WITHIN: Duration = Duration::from_millis(100);
 
     pub(super) const fn new() -> Self {
-        Self { unclaimed: BTreeMap::new(), look_at: Timestamp::NEVER, asleep: BTreeMap::new() }
+        Self { unclaimed: BTreeMap::new(), by_time: BTreeSet::new(), asleep: BTreeMap::new() }
     }
 
     /// The number of waiters that sleep.
@@ -35,18 +43,22 @@ impl Granted {
     }
 
     /// Takes note of a grant. Returns the waker of the waiter, if it has been polled.
-    pub(super) fn grant(&mut self, ticket: Ticket, mut waiter: Waiter, now: Timestamp) -> Option<Waker> {
-        if self.unclaimed.is_empty() {
-            self.look_at = now.after(Self::CLAIMED_WITHIN);
-        }
-        let waker = waiter.waker.take();
-        self.unclaimed.insert(ticket, (now, waiter));
+    pub(super) fn grant(&mut self, ticket: Ticket, mut granted: Sleeper, now: Timestamp) -> Option<Waker> {
+        let waker = granted.waiter.waker.take();
+        self.by_time.insert((now, ticket));
+        self.unclaimed.insert(ticket, (now, granted));
         waker
     }
 
     /// The permit is in the hands of its waiter.
     pub(super) fn claim(&mut self, ticket: Ticket) {
-        self.unclaimed.remove(&ticket);
+        self.remove(ticket);
+    }
+
+    fn remove(&mut self, ticket: Ticket) -> Option<Sleeper> {
+        let (at, granted) = self.unclaimed.remove(&ticket)?;
+        self.by_time.remove(&(at, ticket));
+        Some(granted)
     }
 
     /// Returns `true` if no grant is open.
@@ -54,22 +66,22 @@ impl Granted {
         self.unclaimed.is_empty()
     }
 
-    /// Returns a grant that was not claimed in time, the oldest first.
-    pub(super) fn overdue(&mut self, now: Timestamp) -> Option<Ticket> {
-        if now < self.look_at || self.unclaimed.is_empty() {
-            return None;
-        }
-        let oldest = self.unclaimed.iter().map(|(ticket, (at, _))| (*at, *ticket)).min();
-        self.look_at = oldest.map_or(Timestamp::NEVER, |(at, _)| at.after(Self::CLAIMED_WITHIN));
-        oldest.map(|(_, ticket)| ticket).filter(|_| now >= self.look_at)
+    /// Returns the time at which the oldest grant is overdue, if any is open.
+    pub(super) fn overdue_at(&self) -> Option<Timestamp> {
+        self.by_time.first().map(|(at, _)| at.after(Self::CLAIMED_WITHIN))
     }
 
-    /// Takes back a grant that was not claimed in time. Whose it was waits again when it is polled.
+    /// Returns `true` if a grant was not claimed in time.
+    pub(super) fn are_overdue(&self, now: Timestamp) -> bool {
+        self.overdue_at().is_some_and(|at| now >= at)
+    }
+
+    /// Takes back the oldest grant that was not claimed in time. Whose it was waits again when it is polled.
     pub(super) fn take_back(&mut self, now: Timestamp) -> Option<Ticket> {
-        let ticket = self.overdue(now)?;
-        let (_, waiter) = self.unclaimed.remove(&ticket)?;
+        let (_, ticket) = *self.by_time.first().filter(|_| self.are_overdue(now))?;
+        let granted = self.remove(ticket)?;
         if !cfg!(stanchion_planted_bug = "sleeper_has_it_too") {
-            self.asleep.insert(ticket, waiter);
+            self.asleep.insert(ticket, granted);
         }
         Some(ticket)
     }
@@ -79,7 +91,7 @@ impl Granted {
     }
 
     /// The waiter waits again, or leaves.
-    pub(super) fn wake_up(&mut self, ticket: Ticket) -> Option<Waiter> {
+    pub(super) fn wake_up(&mut self, ticket: Ticket) -> Option<Sleeper> {
         self.asleep.remove(&ticket)
     }
 }

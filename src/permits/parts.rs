@@ -63,8 +63,19 @@ impl Parts {
     }
 
     /// What is kept of a limit for each part: those at the beginning come first if there is too little for all.
+    ///
+    /// If that would leave nothing to one of the others, or nothing that is for all although some
+    /// is meant to be, one fewer is kept: otherwise some could not be served even if nothing is out.
     fn divided(limit: u32, kept: &[Fraction]) -> impl Iterator<Item = u32> {
-        let mut left = limit;
+        let mut wanted: u64 = 0;
+        let has_nothing = |fraction: &Fraction| {
+            let (before, own) = (wanted, u64::from(fraction.of(limit)));
+            wanted = before.saturating_add(own);
+            own > 0 && before >= limit.into()
+        };
+        let are_starved = kept.iter().filter(|fraction| fraction.of(limit) > 0).any(has_nothing);
+        let is_exhausted = wanted >= limit.into() && !Fraction::are_whole(kept);
+        let mut left = limit.saturating_sub(u32::from(are_starved || is_exhausted));
         kept.iter().map(move |fraction| {
             let kept = fraction.of(limit).min(left);
             left = left.saturating_sub(kept);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 
 use super::discipline::{Discipline, Rotation};
-use super::granted::Granted;
+use super::granted::{Granted, Sleeper};
 use super::lane::{Lane, Waiter};
 use super::parts::Part;
 use crate::clock::Timestamp;
@@ -171,21 +171,24 @@ impl Queue {
         let is_full = self.len >= self.max;
         let loser = if is_full { Some(self.displaced(ask, now)?) } else { None };
         let ticket = Ticket { lane: LaneKey::of(ask), number: self.number() };
-        self.insert(ticket, Waiter::new(ask, now), now);
+        self.insert(ticket, Waiter::new(ask, now), None, now);
         // Afterwards, since a lane that is empty is forgotten, and this one is not empty for a
         // moment.
         let displaced = loser.and_then(|loser| self.turn_away(loser, Shed::Displaced));
         Some((ticket, displaced))
     }
 
-    fn insert(&mut self, ticket: Ticket, waiter: Waiter, now: Timestamp) {
+    /// Lets a waiter wait, in a lane that is served at the latest at the turn that it had `before`.
+    fn insert(&mut self, ticket: Ticket, waiter: Waiter, before: Option<u64>, now: Timestamp) {
         let Ticket { lane: key, number } = ticket;
         if !self.lanes.contains_key(&key) {
             let rotation = self.rotations.entry(key.rotation()).or_insert_with(|| Rotation::new(now));
             rotation.lanes = rotation.lanes.saturating_add(1);
         }
         self.change(key, |lane, turn| {
-            lane.get_or_insert_with(|| Lane::new(turn, now)).insert(number, waiter);
+            let lane = lane.get_or_insert_with(|| Lane::new(turn, now));
+            lane.turn = before.map_or(lane.turn, |before| before.min(lane.turn));
+            lane.insert(number, waiter);
         });
         self.len = self.len.saturating_add(1);
     }
@@ -243,17 +246,22 @@ impl Queue {
 
     /// Lets one who slept wait again, in the place that it had.
     pub(super) fn wake_up(&mut self, ticket: Ticket, now: Timestamp) {
-        if let Some(waiter) = self.granted.wake_up(ticket) {
-            self.insert(ticket, waiter, now);
+        if let Some(Sleeper { waiter, turn }) = self.granted.wake_up(ticket) {
+            self.insert(ticket, waiter, Some(turn), now);
         }
     }
 
-    pub(super) fn is_overdue(&mut self, now: Timestamp) -> bool {
-        self.granted.overdue(now).is_some()
+    pub(super) fn is_overdue(&self, now: Timestamp) -> bool {
+        self.granted.are_overdue(now)
     }
 
     pub(super) fn grants_are_claimed(&self) -> bool {
         self.granted.are_claimed()
+    }
+
+    /// When to look for a grant that has to go to the next waiter, if one waits.
+    pub(super) fn looks_at(&self) -> Option<Timestamp> {
+        self.granted.overdue_at().filter(|_| self.len > 0)
     }
 
     /// Takes back a grant that was not claimed in time.
@@ -264,7 +272,8 @@ impl Queue {
     /// Gives up a place, or takes leave of having been turned away; `None` if it was served already. The waker is not
     /// dropped here.
     pub(super) fn leave(&mut self, ticket: Ticket) -> Option<Option<Waker>> {
-        if let Some(waiter) = self.remove(ticket, |_, _| {}).or_else(|| self.granted.wake_up(ticket)) {
+        let slept = |queue: &mut Self| queue.granted.wake_up(ticket).map(|sleeper| sleeper.waiter);
+        if let Some(waiter) = self.remove(ticket, |_, _| {}).or_else(|| slept(self)) {
             return Some(waiter.waker);
         }
         self.granted.claim(ticket);
@@ -333,8 +342,8 @@ impl Queue {
         if let Some(rotation) = self.rotations.get_mut(&lane.rotation()) {
             rotation.serves(self.discipline, next.turn_since, now);
         }
-        let ticket = Ticket { lane, number };
-        let served = self.remove(ticket, |lane, turn| (lane.turn, lane.turn_since) = (turn, now))?;
-        self.granted.grant(ticket, served, now)
+        let (ticket, turn) = (Ticket { lane, number }, next.turn);
+        let waiter = self.remove(ticket, |lane, turn| (lane.turn, lane.turn_since) = (turn, now))?;
+        self.granted.grant(ticket, Sleeper { waiter, turn }, now)
     }
 }

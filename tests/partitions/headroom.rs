@@ -53,8 +53,8 @@ fn refused(config: BulkheadConfig, claim: Claim) -> Reason {
 async fn a_call_for_which_there_can_be_no_room_is_refused_at_once() {
     // All of the limit is kept for others.
     assert_eq!(refused(config(10, lending(0.0, 0.0)), Claim::new()), Reason::BulkheadFull);
-    // There is one call for the first, and none for the second.
-    assert_eq!(refused(config(1, lending(0.0, 0.0)), of(BATCH)), Reason::BulkheadFull);
+    let all = [PartitionConfig::new("live", 1.0).lends(0.0)];
+    assert_eq!(refused(config(1, all), of(BATCH)), Reason::BulkheadFull);
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,7 +35,7 @@ pub struct Sample {
     pub mean: Option<Duration>,
     /// How long the fastest call that succeeded took.
     pub fastest: Option<Duration>,
-    /// The most calls that were in flight at the same time.
+    /// The most calls that were in flight at the same time, without those that are exempt.
     pub in_flight: u32,
     /// How many calls succeeded or failed.
     pub calls: u64,
@@ -133,7 +133,8 @@ impl Next {
     }
 
     /// Only calls that begin from now on are in the next window, and it holds four times as many as the limit, since
-    /// those that end first are the short ones: what is measured is this limit alone.
+    /// those that end first are the short ones: what is measured is this limit alone. If calls that began before keep all
+    /// others out for too long, as many more are let in, up to the limit before.
     #[must_use]
     pub const fn afresh(mut self) -> Self {
         self.afresh = true;

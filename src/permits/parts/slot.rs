@@ -46,6 +46,12 @@ impl Fraction {
         Self(if share > 0.0 { parts.max(1) } else { 0 })
     }
 
+    /// Whether these are all of a limit together. Each may have been rounded down by one.
+    pub(super) fn are_whole(parts: &[Self]) -> bool {
+        let most = |sum: u64, part: &Self| sum.saturating_add(part.0).saturating_add(1);
+        parts.iter().fold(0, most) >= 1 << Self::BITS
+    }
+
     /// So much of a limit, rounded up.
     pub(crate) fn of(self, limit: u32) -> u32 {
         let whole =

@@ -10,6 +10,8 @@
 )]
 
 use std::cmp::Reverse;
+mod starved;
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -109,8 +111,8 @@ fn what_is_kept_is_there_whatever_others_have_and_the_rest_is_for_whoever_comes(
 #[test]
 fn parts_that_are_too_small_for_the_limit_go_to_the_first_ones() {
     let permits = parted(2, 0, &[300, 300, 300]);
-    assert_eq!([0, 1, 2].map(|part| permits.counts_of(Part::at(part))), [(0, 1), (0, 1), (0, 0)]);
-    assert_eq!([2, 3, 0, 0, 1, 1].map(|part| all(&permits, part).len()), [0, 0, 1, 1, 1, 1]);
+    assert_eq!([0, 1, 2].map(|part| permits.counts_of(Part::at(part))), [(0, 1), (0, 0), (0, 0)]);
+    assert_eq!([2, 3, 0, 0, 1, 1].map(|part| all(&permits, part).len()), [1, 1, 2, 2, 1, 1]);
     permits.limit_to(0);
     assert_eq!([0, 1, 2].map(|part| all(&permits, part).len()), [0, 0, 0]);
 }
@@ -174,7 +176,7 @@ fn a_lowered_limit_leaves_what_is_kept_to_its_part_as_soon_as_there_is_any_room(
 fn a_limit_of_any_size_and_shares_of_any_size_work() {
     let permits = parted(u32::MAX, 1, &[1000, 1000]);
     let held = [take(&permits, 0), take(&permits, 1)];
-    assert_eq!(held.map(|held| held.is_some()), [true, false]);
+    assert_eq!(held.map(|held| held.is_some()), [true, true]);
     for limit in [0, Permits::MAX, 1, u32::MAX] {
         for kept in [[0, 1000], [1000, 0], [500, 500], [0, 0]] {
             permits.keep(&thousandths(&kept));
@@ -247,8 +249,12 @@ impl Naive {
 
     fn kept(&self, part: usize) -> u64 {
         let rounded = |kept: u32| (self.limit * u64::from(kept)).div_ceil(1000);
-        let first = rounded(self.kept[0]).min(self.limit);
-        [first, rounded(self.kept[1]).min(self.limit - first), 0][part]
+        let [one, other] = self.kept.map(rounded);
+        let is_starved = other > 0 && one >= self.limit;
+        let is_exhausted = one + other >= self.limit && self.kept.iter().sum::<u32>() < 1000;
+        let left = self.limit.saturating_sub(u64::from(is_starved || is_exhausted));
+        let first = one.min(left);
+        [first, other.min(left - first), 0][part]
     }
 
     /// Kept, and not in use.
