@@ -10,7 +10,7 @@ use super::config::Scope;
 use super::future::{Call, ResponseFuture};
 use super::shared::{Settings, Shared};
 use super::state::{Bound, bind};
-use super::wait::{Wait, Waited};
+use super::wait::{By, Wait, Waited};
 use crate::clock::{instant, nanos};
 use crate::deadline::Deadline;
 use crate::error::CarryRejected;
@@ -40,25 +40,28 @@ impl<S, P> Timeout<S, P> {
         S: Service<Req>,
     {
         let now = instant();
-        let is_known = self.wait.as_mut().is_some_and(|wait| wait.is_by(cx.waker(), now));
-        if is_known && self.shared.settings().config.includes_readiness {
+        let by = self.wait.as_mut().map_or(By::Other, |wait| wait.by(cx.waker(), now));
+        if by == By::Same && self.shared.settings().config.includes_readiness {
             return self.poll_wait(cx, now);
         }
         self.wait = None;
         match self.inner.poll_ready(cx) {
-            Poll::Pending => self.poll_new(cx),
+            Poll::Pending => self.poll_new(cx, by),
             is_ready => is_ready,
         }
     }
 
     /// Polls a service that was just found not ready.
     #[cold]
-    fn poll_new<Req>(&mut self, cx: &Context<'_>) -> Poll<Result<(), S::Error>>
+    fn poll_new<Req>(&mut self, cx: &Context<'_>, by: By) -> Poll<Result<(), S::Error>>
     where
         S: Service<Req>,
     {
         let now = instant();
         self.wait = self.begin_to_wait(now);
+        if let Some(wait) = self.wait.as_mut().filter(|_| by == By::Late) {
+            wait.second();
+        }
         self.poll_wait(cx, now)
     }
 
@@ -156,7 +159,7 @@ where
         match self.inner.poll_ready(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => self.poll_new(cx),
+            Poll::Pending => self.poll_new(cx, By::Other),
         }
     }
 
