@@ -10,7 +10,7 @@ use super::quotas::Ask;
 use super::scope::{Cost, Key, One, Together};
 use super::shared::{Refused, Shared};
 use super::state::{Refusal, Turn};
-use super::waiting::WaitingFuture;
+use super::waiting::{Reserved, WaitingFuture};
 use crate::error::CarryRejected;
 use crate::protocol::{Carry, Plain};
 
@@ -119,9 +119,11 @@ where
         };
         match turn {
             Ok(turn) => {
+                // First, so that it is given back if the service cannot be copied.
+                let reserved = Reserved::new(&self.shared, ask, turn);
                 // The readiness is not held while the call waits: others may need it.
                 self.inner = self.inner.clone();
-                WaitingFuture::waiting(self.inner.clone(), request, &self.shared, ask, turn)
+                WaitingFuture::waiting(self.inner.clone(), request, reserved)
             }
             Err(refused) => WaitingFuture::refused(refused),
         }

@@ -44,13 +44,20 @@ struct Waiter<Req, S> {
 }
 
 /// A turn that has not been used. Dropped, it is given back.
-struct Reserved {
+pub(super) struct Reserved {
     shared: Arc<Shared>,
     key: u64,
+    /// When it comes.
+    begin: Instant,
     turn: Option<Turn>,
 }
 
 impl Reserved {
+    pub(super) fn new(shared: &Arc<Shared>, ask: Ask, turn: Turn) -> Self {
+        let begin = shared.clock.instant(Timestamp(ask.now.saturating_add(turn.wait)));
+        Self { shared: Arc::clone(shared), key: ask.key, begin, turn: Some(turn) }
+    }
+
     const fn used(&mut self) {
         self.turn = None;
     }
@@ -65,13 +72,11 @@ impl Drop for Reserved {
 }
 
 impl<Req, S: Service<Req>> WaitingFuture<Req, S> {
-    pub(super) fn waiting(service: S, request: Req, shared: &Arc<Shared>, ask: Ask, turn: Turn) -> Self {
-        let begin = shared.clock.instant(Timestamp(ask.now.saturating_add(turn.wait)));
-        let reserved = Reserved { shared: Arc::clone(shared), key: ask.key, turn: Some(turn) };
+    pub(super) const fn waiting(service: S, request: Req, reserved: Reserved) -> Self {
         Self {
             state: State::Waiting {
                 timer: Timer::new(),
-                begin,
+                begin: reserved.begin,
                 waiter: Some(Waiter { service, request, reserved }),
             },
         }
