@@ -59,9 +59,9 @@
 //! Layers that [wait](RateLimitLayer::waits) give each call its turn when it comes, so calls are served in that order, and each
 //! sleeps once. tokio's timers fire by the millisecond, so the turns of one begin together at its end; and a service that is not
 //! ready when the turn has come is called as soon as it is, so all calls whose turns came in the meantime may begin at once. If
-//! that is too much for it, put a limit on the calls under way [inside](crate::bulkhead). [Over](RateLimitLayer::over) a protocol
-//! that tells deadlines no call waits in vain: one whose turn does not come before its deadline is refused at once, and takes
-//! nothing of the quota. Nobody else's deadline is looked up.
+//! that is too much for it, put a limit on the calls under way [inside](crate::bulkhead). [Over](RateLimitLayer::protocol) a
+//! protocol that tells deadlines no call waits in vain: one whose turn does not come before its deadline is refused at once, and
+//! takes nothing of the quota. Nobody else's deadline is looked up.
 //!
 //! A [change](RateLimitHandle::reconfigure) of the quota forgets nothing, however often it is made: turns that were given keep
 //! their time, and what was used stays used.
