@@ -47,18 +47,15 @@ struct Waiter<Req, S> {
 pub(super) struct Reserved {
     shared: Arc<Shared>,
     key: u64,
-    /// When it comes.
-    begin: Instant,
     turn: Option<Turn>,
 }
 
 impl Reserved {
-    pub(super) fn new(shared: &Arc<Shared>, ask: Ask, turn: Turn) -> Self {
-        let begin = shared.clock.instant(Timestamp(ask.now.saturating_add(turn.wait)));
-        Self { shared: Arc::clone(shared), key: ask.key, begin, turn: Some(turn) }
+    pub(super) fn new(shared: &Arc<Shared>, key: u64, turn: Turn) -> Self {
+        Self { shared: Arc::clone(shared), key, turn: Some(turn) }
     }
 
-    const fn used(&mut self) {
+    pub(super) const fn used(&mut self) {
         self.turn = None;
     }
 }
@@ -72,11 +69,13 @@ impl Drop for Reserved {
 }
 
 impl<Req, S: Service<Req>> WaitingFuture<Req, S> {
-    pub(super) const fn waiting(service: S, request: Req, reserved: Reserved) -> Self {
+    pub(super) fn waiting(service: S, request: Req, shared: &Arc<Shared>, ask: Ask, turn: Turn) -> Self {
+        let begin = shared.clock.instant(Timestamp(ask.now.saturating_add(turn.wait)));
+        let reserved = Reserved::new(shared, ask.key, turn);
         Self {
             state: State::Waiting {
                 timer: Timer::new(),
-                begin: reserved.begin,
+                begin,
                 waiter: Some(Waiter { service, request, reserved }),
             },
         }
