@@ -9,6 +9,8 @@ mod deadline;
 mod fault;
 #[path = "rate_limit/keys.rs"]
 mod keys;
+#[path = "rate_limit/waiting.rs"]
+mod waiting;
 
 use std::future::{Future, Ready, poll_fn, ready};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};

@@ -71,7 +71,8 @@ where
             match this.stage.as_mut().project() {
                 StageProjection::Calling { inner, permit } => {
                     let protocol = &*this.protocol;
-                    let poll = || inner.poll(cx).map(|result| (outcome_of(protocol, result.as_ref()), result));
+                    let poll =
+                        || inner.poll(cx).map(|result| (outcome_of(protocol, result.as_ref()), result));
                     let (outcome, result) = ready!(permit.over(poll));
                     // A permit that may be none would take more room.
                     let StageReplaced::Calling { permit, .. } =

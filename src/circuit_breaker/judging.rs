@@ -27,7 +27,6 @@ impl Circuit {
         ask_again: Option<Duration>,
         now: &Now<'_>,
     ) -> Changed {
-        self.sample_next();
         if ask_again.is_some() {
             self.note_asked(outcome, ask_again, &self.settings.read(), now.get());
             if word.state == State::Closed {
@@ -51,6 +50,9 @@ impl Circuit {
             && self.settled.load(Ordering::Relaxed) == measures.window.moment(word.generation, now)
         {
             return false;
+        }
+        if outcome.is_good() {
+            self.sample_next();
         }
         // Of two threads that record at once, on two stripes, at least one must see both calls.
         if !cfg!(stanchion_planted_bug = "unfenced") {

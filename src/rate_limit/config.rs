@@ -90,9 +90,9 @@ pub struct RateLimitConfig {
     /// How long a call waits for its turn at most, in a layer that [waits](super::RateLimitLayer::waits); in others it has no
     /// effect. One that would wait for longer is refused at once. Default: 1 s, below the usual timeouts.
     pub max_wait: Duration,
-    /// How many keys are held at most, in a layer with keys; at least 1. Each takes up about 60 bytes. They are in up to sixteen
-    /// parts with a share of it each, so chance may refuse a key when some hundredths are still free; and a layer that was made
-    /// for thousands holds one in each part however few are allowed later. Default: 10,000.
+    /// How many keys are held at most, in a layer with keys; at least 1. Each takes up about 60 bytes. They are in parts with a
+    /// share of it each, one for 256 keys and 1,024 at most, so chance may refuse a key when up to a quarter of the room is
+    /// still free; and a layer that was made for thousands holds one in each part however few are allowed later. Default: 10,000.
     pub max_keys: u32,
 }
 

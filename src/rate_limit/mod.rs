@@ -51,16 +51,17 @@
 //!                               '------------- else -------------------> refused, retry_after
 //! ```
 //!
-//! The generic cell rate algorithm, on tokio's clock. It allows just what a bucket of `burst` tokens does that is filled
-//! evenly: in any stretch of time `T` begin calls that cost at most `burst + rate * T`, and there is no edge of a window at which it
-//! would be twice as much. It takes a reading of the clock and one atomic operation for each call; with keys, a lock that few
-//! others want.
+//! The generic cell rate algorithm, on tokio's clock. It allows just what a bucket of `burst` tokens does that is filled evenly:
+//! in any stretch of time `T` come the turns of calls that cost at most `burst + rate * T`, and there is no edge of a window at
+//! which it would be twice as much. It takes a reading of the clock and one atomic operation for each call; with keys, a lock
+//! that few others want.
 //!
 //! Layers that [wait](RateLimitLayer::waits) give each call its turn when it comes, so calls are served in that order, and each
-//! sleeps once. tokio's timers fire by the millisecond, so the turns of one begin together at its end; and a service that is not ready
-//! when the turn has come is called later. With a [protocol](RateLimitLayer::protocol) that tells deadlines no call waits in vain: one
-//! whose turn does not come before its deadline is refused at once, and takes nothing of the quota. Nobody else's deadline is
-//! looked up.
+//! sleeps once. tokio's timers fire by the millisecond, so the turns of one begin together at its end; and a service that is not
+//! ready when the turn has come is called as soon as it is, so all calls whose turns came in the meantime may begin at once. If
+//! that is too much for it, put a limit on the calls under way [inside](crate::bulkhead). With a
+//! [protocol](RateLimitLayer::protocol) that tells deadlines no call waits in vain: one whose turn does not come before its deadline is refused at once, and
+//! takes nothing of the quota. Nobody else's deadline is looked up.
 //!
 //! A [change](RateLimitHandle::reconfigure) of the quota forgets nothing, however often it is made: turns that were given keep
 //! their time, and what was used stays used.

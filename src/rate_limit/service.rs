@@ -10,7 +10,7 @@ use super::quotas::Ask;
 use super::scope::{Cost, Key, One, Together};
 use super::shared::{Refused, Shared};
 use super::state::{Refusal, Turn};
-use super::waiting::WaitingFuture;
+use super::waiting::{Reserved, WaitingFuture};
 use crate::error::CarryRejected;
 use crate::protocol::{Carry, Plain};
 
@@ -67,6 +67,20 @@ impl<S, K, C, W, P> RateLimit<S, K, C, W, P> {
     }
 }
 
+impl<S: Clone, K, C, W, P> RateLimit<S, K, C, W, P> {
+    /// The service that a call is made of when its turn comes. The turn is given back if the service cannot be copied.
+    #[cold]
+    #[inline(never)]
+    fn service_for(&mut self, ask: Ask, turn: Turn) -> S {
+        let mut reserved = Reserved::new(&self.shared, ask.key, turn);
+        // The readiness is not held while the call waits: others may need it.
+        self.inner = self.inner.clone();
+        let service = self.inner.clone();
+        reserved.used();
+        service
+    }
+}
+
 impl<S, K, C, P, Req> Service<Req> for RateLimit<S, K, C, Refuses, P>
 where
     S: Service<Req>,
@@ -119,9 +133,8 @@ where
         };
         match turn {
             Ok(turn) => {
-                // The readiness is not held while the call waits: others may need it.
-                self.inner = self.inner.clone();
-                WaitingFuture::waiting(self.inner.clone(), request, &self.shared, ask, turn)
+                let service = self.service_for(ask, turn);
+                WaitingFuture::waiting(service, request, &self.shared, ask, turn)
             }
             Err(refused) => WaitingFuture::refused(refused),
         }

@@ -11,7 +11,7 @@
 //!        |<--------- burst --------->|<-wait->|         there will be
 //! ```
 //!
-//! In whatever order clocks are read, the calls that begin in a stretch of `T` cost no more than `burst + T`, in the time
+//! In whatever order clocks are read, the calls whose turns come in a stretch of `T` cost no more than `burst + T`, in the time
 //! that they take up: the first of them leaves the arrival at least its own cost after the stretch's begin, each moves it on,
 //! and the last leaves it at most a burst after the stretch's end.
 //!

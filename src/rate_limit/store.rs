@@ -1,10 +1,11 @@
 //! One quota for each key: so many keys at most. Pure: it is given the time.
 //!
 //! A key whose arrival has come is as good as one that was never seen, so forgetting it changes nothing; those are the only
-//! ones that are forgotten. The heap finds them: it has each key once, with an arrival that the key had at some time. Arrivals
-//! only ever move on, so the key that is first in the heap by its present arrival is the first to become idle. What a call
-//! moves on is corrected in the heap when it comes up, and each such step was paid for by a call. While there is room a key
-//! stays for as long again as a burst takes to come back, so that one that is called often is not made anew each time.
+//! ones that are forgotten. The heap finds them: it has each key once, with an arrival that the key had at some time, or a
+//! moment before that. What a call moves on is corrected in the heap when it comes up, and each such step was paid for by a
+//! call. An arrival moves back when turns are given back, and the heap does not hear of it; so nothing is noted that is further
+//! away than a burst, and a key whose calls wait for longer is looked at again once in a burst. While there is room a key stays
+//! for as long again as a burst takes to come back, so that one that is called often is not made anew each time.
 //!
 //! No call takes more than a few steps, whatever the others have left to do: when there is no room, one that needs some looks at
 //! 32 keys at most, and one of a known key at two. So a new key may be refused although one is idle, just after many that
@@ -59,6 +60,13 @@ enum Step {
     Corrected,
     /// No key is idle before then.
     NoneBefore(u64),
+}
+
+impl Rate {
+    /// What is noted of an arrival: no more than a burst ahead, in case it moves back.
+    fn noted(self, arrival: u64, now: u64) -> u64 {
+        arrival.min(now.saturating_add(self.burst))
+    }
 }
 
 impl Store {
@@ -135,7 +143,9 @@ impl Store {
             let Some(mut first) = self.idle_first.peek_mut() else { return };
             let Reverse((noted, key)) = *first;
             match self.used.get(&key) {
-                Some(used) if noted <= now && used.arrival > noted => *first = Reverse((used.arrival, key)),
+                Some(used) if noted <= now && used.arrival > noted => {
+                    *first = Reverse((self.rate.noted(used.arrival, now), key));
+                }
                 _ => return,
             }
         }
@@ -155,8 +165,9 @@ impl Store {
         let Some(mut first) = self.idle_first.peek_mut() else { return Step::NoneBefore(Rate::LAST) };
         let Reverse((noted, key)) = *first;
         let arrival = self.used.get(&key).map_or(0, |used| used.arrival);
-        if arrival > noted {
-            *first = Reverse((arrival, key));
+        let correct = self.rate.noted(arrival, then);
+        if correct > noted {
+            *first = Reverse((correct, key));
             return Step::Corrected;
         }
         if noted > then {
@@ -193,7 +204,8 @@ impl Store {
         for used in self.used.values_mut() {
             *used = rate.take_over(self.rate, *used, now);
         }
-        self.idle_first = self.used.iter().map(|(key, used)| Reverse((used.arrival, *key))).collect();
+        let noted = |(key, used): (&u64, &Used)| Reverse((rate.noted(used.arrival, now), *key));
+        self.idle_first = self.used.iter().map(noted).collect();
         self.rate = rate;
     }
 

@@ -44,14 +44,18 @@ struct Waiter<Req, S> {
 }
 
 /// A turn that has not been used. Dropped, it is given back.
-struct Reserved {
+pub(super) struct Reserved {
     shared: Arc<Shared>,
     key: u64,
     turn: Option<Turn>,
 }
 
 impl Reserved {
-    const fn used(&mut self) {
+    pub(super) fn new(shared: &Arc<Shared>, key: u64, turn: Turn) -> Self {
+        Self { shared: Arc::clone(shared), key, turn: Some(turn) }
+    }
+
+    pub(super) const fn used(&mut self) {
         self.turn = None;
     }
 }
@@ -67,7 +71,7 @@ impl Drop for Reserved {
 impl<Req, S: Service<Req>> WaitingFuture<Req, S> {
     pub(super) fn waiting(service: S, request: Req, shared: &Arc<Shared>, ask: Ask, turn: Turn) -> Self {
         let begin = shared.clock.instant(Timestamp(ask.now.saturating_add(turn.wait)));
-        let reserved = Reserved { shared: Arc::clone(shared), key: ask.key, turn: Some(turn) };
+        let reserved = Reserved::new(shared, ask.key, turn);
         Self {
             state: State::Waiting {
                 timer: Timer::new(),

@@ -62,8 +62,9 @@
 //! Time counts only while a caller waits. tower does not say when one goes away, so the layer goes by how it is polled: a caller
 //! that waits polls when it is woken. Who polls later than a tenth of a second after that, or without having been woken, is
 //! not charged for what went before. Who comes later than a quarter of the limit, or from another task, has the whole limit
-//! again. So a caller whose task polls for other reasons too may get more time than the limit, and never waits for longer
-//! than it.
+//! again, a task that is late but once: one that is late each time waits for twice the limit at most, and for what it is late
+//! by. So a caller whose task polls for other reasons too, or late, may get more time than the limit; one that polls when it
+//! is woken never waits for longer than it.
 //!
 //! # Sharing
 //!

@@ -10,7 +10,7 @@ use super::config::Scope;
 use super::future::{Call, ResponseFuture};
 use super::shared::{Settings, Shared};
 use super::state::{Bound, bind};
-use super::wait::{Wait, Waited};
+use super::wait::{By, Wait, Waited};
 use crate::clock::{instant, nanos};
 use crate::deadline::Deadline;
 use crate::error::CarryRejected;
@@ -33,32 +33,27 @@ impl<S, P> Timeout<S, P> {
 
     crate::macros::inner_accessors!();
 
-    /// Polls a service that somebody has waited for.
+    /// Polls a service that is waited for, or was just found not ready.
     #[cold]
-    fn poll_again<Req>(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>>
+    fn poll_slowly<Req>(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>>
     where
         S: Service<Req>,
     {
         let now = instant();
-        let is_known = self.wait.as_mut().is_some_and(|wait| wait.is_by(cx.waker(), now));
-        if is_known && self.shared.settings().config.includes_readiness {
+        let by = self.wait.as_mut().map(|wait| wait.by(cx.waker(), now));
+        if by == Some(By::Same) && self.shared.settings().config.includes_readiness {
             return self.poll_wait(cx, now);
         }
-        self.wait = None;
-        match self.inner.poll_ready(cx) {
-            Poll::Pending => self.poll_new(cx),
-            is_ready => is_ready,
+        if self.wait.take().is_some() {
+            let is_ready = self.inner.poll_ready(cx);
+            if is_ready.is_ready() {
+                return is_ready;
+            }
         }
-    }
-
-    /// Polls a service that was just found not ready.
-    #[cold]
-    fn poll_new<Req>(&mut self, cx: &Context<'_>) -> Poll<Result<(), S::Error>>
-    where
-        S: Service<Req>,
-    {
-        let now = instant();
         self.wait = self.begin_to_wait(now);
+        if let Some(wait) = self.wait.as_mut().filter(|_| by == Some(By::Late)) {
+            wait.second();
+        }
         self.poll_wait(cx, now)
     }
 
@@ -150,14 +145,12 @@ where
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        if self.wait.is_some() {
-            return self.poll_again(cx);
+        if self.wait.is_none() {
+            if let Poll::Ready(is_ready) = self.inner.poll_ready(cx) {
+                return Poll::Ready(is_ready);
+            }
         }
-        match self.inner.poll_ready(cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => self.poll_new(cx),
-        }
+        self.poll_slowly(cx)
     }
 
     // Always, since the compiler takes it for too large, and copies the future then; it is half of what the layer costs.

@@ -2,9 +2,10 @@
 //!
 //! A service is not told when a caller goes away, so who waits is concluded from how it is polled. A caller that waits polls
 //! when it is woken. One that polls long after that, or after the limit was over, has not waited, and neither has another task;
-//! for them a wait begins anew. A task that polls without having been woken may be another caller in the same task, behind a load
-//! shedder for instance, or a sibling of the one that waits; one that is late may be busy. What they have waited so far is not
-//! charged to the call, but the limit on the wait goes on, so that a busy task does not put it off for ever.
+//! for them a wait begins anew; once only for a task that is late, since one that is late again is slow and waits. A task that
+//! polls without having been woken may be another caller in the same task, behind a load shedder for instance, or a sibling of
+//! the one that waits; one that is late may be busy. What they have waited so far is not charged to the call, but the limit on
+//! the wait goes on, so that a busy task does not put it off for ever.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -34,6 +35,18 @@ pub(super) struct Wait {
     end: Instant,
     timer: BoxedTimer,
     task: Arc<Task>,
+    /// Whether it began anew because its task was late.
+    is_second: bool,
+}
+
+/// Who polls, as far as can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// The caller that has waited so far.
+    Same,
+    /// The same, but slow; or the first of its task that comes after it.
+    Late,
+    Other,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,14 +78,24 @@ impl Wait {
             end: instant_after(now, limit),
             timer: BoxedTimer::new(),
             task: Arc::default(),
+            is_second: false,
         })
     }
 
-    /// Returns whether the task that polls at `now` is, as far as can be told, the caller that has waited so far.
-    pub(super) fn is_by(&mut self, waker: &Waker, now: Instant) -> bool {
+    /// Notes that it begins anew since its task was late.
+    pub(super) const fn second(&mut self) {
+        self.is_second = true;
+    }
+
+    /// Returns who polls at `now`.
+    pub(super) fn by(&mut self, waker: &Waker, now: Instant) -> By {
+        if !self.task.is(waker) {
+            return By::Other;
+        }
         let is_within = |since: Instant, patience| now <= instant_after(since, patience);
         let woken = match self.progress {
-            Progress::Took(_, at) | Progress::Over(at) => return is_within(at, PROMPTLY),
+            Progress::Took(_, at) | Progress::Over(at) if is_within(at, PROMPTLY) => return By::Same,
+            Progress::Took(..) | Progress::Over(_) => return By::Other,
             Progress::GoesOn => self.task.woken(),
         };
         if !woken.is_some_and(|woken| is_within(woken, PROMPTLY)) {
@@ -80,7 +103,7 @@ impl Wait {
         }
         let slowly = PROMPTLY.max(self.limit / GONE);
         let is_late = !is_within(self.end, slowly) || woken.is_some_and(|woken| !is_within(woken, slowly));
-        !is_late && self.task.is(waker)
+        if is_late && !self.is_second { By::Late } else { By::Same }
     }
 
     /// Polls the service for the caller; ready as well when the limit is over.

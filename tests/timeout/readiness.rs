@@ -253,3 +253,56 @@ async fn a_wait_in_a_busy_task_ends_at_its_limit_all_the_same() {
     assert_refused(result, "outer", Reason::TotalTimeout, SECOND);
     assert_eq!(began.elapsed(), SECOND);
 }
+
+/// Later than a quarter of the limit, each time it is woken.
+#[tokio::test(start_paused = true)]
+async fn a_wait_in_a_task_that_is_always_late_ends_all_the_same() {
+    for limit in [100 * MS, 400 * MS, 2 * SECOND] {
+        let (layer, mut service, door) = with_door();
+        layer.handle().reconfigure(including().limit(Limit::Fixed(limit))).unwrap();
+        let began = Instant::now();
+        let mut waiting = task::spawn(());
+        while waiting.enter(|cx, _| Service::<Duration>::poll_ready(&mut service, cx)).is_pending() {
+            assert!(began.elapsed() < 10 * limit, "the limit of {limit:?} was not seen");
+            while !waiting.is_woken() {
+                advance(MS).await;
+            }
+            advance(110 * MS + limit / 2).await;
+        }
+        assert_refused(service.call(MS).await, "outer", Reason::TotalTimeout, limit);
+        assert_eq!(door.calls.get(), 0);
+        assert!(began.elapsed() <= 2 * (limit + 115 * MS + limit / 2), "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_one_task_heard_of_is_not_anothers() {
+    for is_open in [true, false] {
+        let (_, mut service, door) = with_door();
+        let (mut first, mut second) = (task::spawn(()), task::spawn(()));
+        assert_pending!(first.enter(|cx, _| Service::<Duration>::poll_ready(&mut service, cx)));
+        advance(SECOND + MS).await;
+        assert!(first.is_woken());
+        assert_ready!(first.enter(|cx, _| Service::<Duration>::poll_ready(&mut service, cx))).unwrap();
+        advance(50 * MS).await;
+        door.set(is_open);
+        let is_ready = second.enter(|cx, _| Service::<Duration>::poll_ready(&mut service, cx));
+        assert_eq!(is_ready.is_ready(), is_open);
+        if is_open {
+            assert_eq!(service.call(900 * MS).await, Ok(()));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_of_one_task_is_not_charged_to_another() {
+    let (_, mut service, door) = with_door();
+    let (mut first, mut second) = (task::spawn(()), task::spawn(()));
+    assert_pending!(first.enter(|cx, _| Service::<Duration>::poll_ready(&mut service, cx)));
+    advance(800 * MS).await;
+    door.set(true);
+    for task in [&mut first, &mut second] {
+        assert_ready!(task.enter(|cx, _| Service::<Duration>::poll_ready(&mut service, cx))).unwrap();
+    }
+    assert_eq!(service.call(500 * MS).await, Ok(()));
+}
