@@ -49,7 +49,15 @@ impl fmt::Display for AppError {
     }
 }
 
-impl std::error::Error for AppError {}
+impl std::error::Error for AppError {
+    /// In a box, a rejection is known by this.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unavailable(rejected) => Some(rejected),
+            Self::ConnectionRefused | Self::NoSuchUser(_) => None,
+        }
+    }
+}
 
 #[derive(Default)]
 struct Database {

@@ -33,6 +33,7 @@ mod reason;
 mod rejected;
 
 pub use carry_rejected::CarryRejected;
+#[cfg(feature = "http")]
 pub(crate) use chain::chain;
 pub use reason::Reason;
 pub use rejected::Rejected;

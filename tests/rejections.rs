@@ -211,9 +211,10 @@ where
     assert_eq!(breaker_counts(service.clone()).await, u64::from(is_failure), "breaker, {what}");
     assert_eq!(attempts(service.clone()).await, if is_failure { 3 } else { 1 }, "retry, {what}");
     assert_eq!(copies(service.clone()).await, if is_failure { 2 } else { 1 }, "hedge, {what}");
-    // Of a caller whose deadline has passed they learn what they learn of one that gives up.
+    // A throttle counts a caller's deadline while nothing else was accepted, as here.
+    assert_eq!(not_accepted(service.clone()).await, u64::from(is_failure), "throttle, {what}");
+    // An adaptive limit learns of one whose deadline has passed what it learns of one that gives up.
     let is_lesson = u64::from(is_failure && kind != Kind::PastDeadline);
-    assert_eq!(not_accepted(service.clone()).await, is_lesson, "throttle, {what}");
     assert_eq!(learned(service.clone()).await, is_lesson, "adaptive limit, {what}");
     let why = match kind {
         Kind::Rejected => Why::Refused,

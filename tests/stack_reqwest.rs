@@ -8,7 +8,6 @@
 #[path = "support/server.rs"]
 mod server;
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -18,8 +17,8 @@ use stanchion::classify::{Class, Classify, Outcome};
 use stanchion::protocol::http::{Http, is_unprocessed};
 use stanchion::protocol::{Carry, Cover, Replay, Timeouts, Watch};
 use stanchion::{
-    Backoff, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, Reason, RetryConfig,
-    RetryLayer, TimeoutLayer,
+    Backoff, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, Reason, Rejected,
+    RetryConfig, RetryLayer, TimeoutLayer,
 };
 use tower::{Service, ServiceBuilder, ServiceExt};
 
@@ -61,7 +60,7 @@ impl Classify<Response, Error<reqwest::Error>> for OverReqwest {
                 let mut head = http::Response::new(());
                 *head.status_mut() = response.status();
                 *head.headers_mut() = response.headers().clone();
-                Classify::<_, Infallible>::classify(&Http::new(), Ok(&head))
+                Classify::<_, Rejected>::classify(&Http::new(), Ok(&head))
             }
             Err(Error::Inner(error)) if error.is_connect() || is_unprocessed(error) => Outcome::unprocessed(),
             Err(_) => Outcome::failure(),

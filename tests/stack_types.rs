@@ -22,8 +22,9 @@ use hyper_util::rt::TokioExecutor;
 use stanchion::circuit_breaker::State;
 use stanchion::protocol::http::{Http, TimedBody, is_unprocessed};
 use stanchion::{
-    Backoff, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, HedgeConfig, HedgeLayer,
-    Reason, Rejected, RetryConfig, RetryLayer, TimeoutLayer, respond,
+    AdaptiveLimitConfig, AdaptiveLimitLayer, Backoff, CircuitBreakerConfig, CircuitBreakerHandle,
+    CircuitBreakerLayer, Error, HedgeConfig, HedgeLayer, Reason, Rejected, RetryConfig, RetryLayer,
+    ThrottleConfig, ThrottleLayer, TimeoutLayer, respond,
 };
 use tokio::net::TcpListener;
 use tower::buffer::BufferLayer;
@@ -81,6 +82,33 @@ async fn calls_may_be_made_on_other_tasks() {
         Ok::<_, Error<legacy::Error>>(answer.into_body().collect().await.map(|body| body.to_bytes()))
     };
     assert_eq!(tokio::spawn(call).await.unwrap().unwrap().unwrap(), "hello");
+}
+
+/// The compiler has to know of every layer that it holds for a box of any lifetime.
+#[tokio::test]
+async fn calls_that_end_in_boxed_errors_may_be_made_on_other_tasks() {
+    let (server, down) = (Server::start(Mode::Healthy), Down::new());
+    let http = Http::new();
+    let service = ServiceBuilder::new()
+        .layer(TimeoutLayer::after(LONG).protocol(http))
+        .layer(RetryLayer::new(RetryConfig::new().backoff(Backoff::constant(Duration::ZERO))).protocol(http))
+        .layer(HedgeLayer::new(HedgeConfig::new()).protocol(http))
+        .layer(CircuitBreakerLayer::new(CircuitBreakerConfig::new()).protocol(http))
+        .layer(AdaptiveLimitLayer::new(AdaptiveLimitConfig::new()).protocol(http))
+        .layer(ThrottleLayer::new(ThrottleConfig::new()).protocol(http))
+        .layer(TimeoutLayer::per_attempt(LONG).protocol(http))
+        .map_err(BoxError::from)
+        .service(Client::builder(TokioExecutor::new()).build_http());
+    let (request, mut client) = (to(&server), service.clone());
+    let status = tokio::spawn(async move {
+        let answer = client.ready().await?.call(request).await?;
+        Ok::<_, BoxError>(answer.status())
+    });
+    assert_eq!(status.await.unwrap().unwrap(), StatusCode::OK);
+
+    let request = Request::post(format!("http://{}/", down.address())).body(Full::default()).unwrap();
+    let error = tokio::spawn(service.oneshot(request)).await.unwrap().err().unwrap();
+    assert!(error.downcast_ref::<legacy::Error>().unwrap().is_connect());
 }
 
 #[tokio::test]

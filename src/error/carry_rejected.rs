@@ -41,9 +41,9 @@ use super::{Error, Rejected};
     message = "`{Self}` cannot carry a rejection",
     label = "layers need to ask this error whether it is a rejection",
     note = "for an `E` that implements `std::error::Error`, choose `stanchion::Error<E>` below the layers: `.map_err(stanchion::Error::Inner)`",
-    note = "boxed errors, `std::io::Error` and `Rejected` implement it: do not wrap them in `stanchion::Error`",
+    note = "boxed errors, `std::io::Error` and `Rejected` implement it, and `anyhow::Error` and `tonic::Status` with the features `anyhow` and `grpc`: do not wrap them in `stanchion::Error`",
     note = "a `HedgeLayer` or a `FallbackLayer` can do without: `.classify_opaque(..)`",
-    note = "or implement it for an enum of your own that has a variant for it: `stanchion::carry_rejected!({Self}, Rejected);`"
+    note = "or implement it for an enum of your own that has a variant for it: `stanchion::carry_rejected!(YourError, Rejected);`"
 )]
 pub trait CarryRejected: Sized {
     /// Makes an error from a rejection.
@@ -51,13 +51,22 @@ pub trait CarryRejected: Sized {
 
     /// Returns the rejection, if this error is one.
     fn rejected(&self) -> Option<Rejected>;
+
+    /// Returns the first error of the chain that can be looked at: this one or its [source](StdError::source).
+    ///
+    /// [`Http`](crate::protocol::http::Http) looks there for what says that a request was not processed. `None` by default,
+    /// which means that nothing is known.
+    #[inline]
+    fn as_cause(&self) -> Option<&(dyn StdError + 'static)> {
+        None
+    }
 }
 
 /// Implements [`CarryRejected`](crate::CarryRejected) for an enum with a variant that holds a
 /// [`Rejected`](crate::Rejected): `carry_rejected!(Enum, Variant);`.
 ///
 /// If the enum is an [`Error`](std::error::Error), return the rejection as its `source` as well: in a box it is known by
-/// that alone.
+/// that alone. The variant is a tuple of that one field, and the enum has no parameters; for others write the two functions.
 ///
 /// ```
 /// use stanchion::{CarryRejected, Reason, Rejected};
@@ -104,6 +113,14 @@ impl<E: StdError> CarryRejected for Error<E> {
     fn rejected(&self) -> Option<Rejected> {
         Self::rejected(self)
     }
+
+    fn as_cause(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Rejected(_) => None,
+            // An error that may borrow cannot be looked at.
+            Self::Inner(error) => error.source(),
+        }
+    }
 }
 
 /// For a service that cannot fail by itself.
@@ -133,6 +150,10 @@ macro_rules! carry_in_boxes {
                 // What is on top cannot be looked at in this lifetime; a rejection is known by its source.
                 Rejected::find_in((**self).source())
             }
+
+            fn as_cause(&self) -> Option<&(dyn StdError + 'static)> {
+                (**self).source()
+            }
         }
     )*};
 }
@@ -151,6 +172,10 @@ impl CarryRejected for io::Error {
     fn rejected(&self) -> Option<Rejected> {
         Rejected::find(self.get_ref()?)
     }
+
+    fn as_cause(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(self)
+    }
 }
 
 /// Finds the rejection in the chain of sources. Making an error from one allocates.
@@ -163,5 +188,9 @@ impl CarryRejected for anyhow::Error {
     fn rejected(&self) -> Option<Rejected> {
         // `anyhow` itself finds what was given a context; the chain has what lies deeper.
         self.downcast_ref().copied().or_else(|| Rejected::find(self.as_ref()))
+    }
+
+    fn as_cause(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(self.as_ref())
     }
 }

@@ -198,8 +198,8 @@ impl<A, K, P> FallbackLayer<A, K, P> {
         self.about("name", |about| about.name = name)
     }
 
-    /// Of all failures falls back only for refusals by layers of this crate, so not where the service may have been at
-    /// work.
+    /// Of all failures falls back only for rejections by layers of this crate, so not where the service may have been at
+    /// work: not for a timeout. Of what [`classify`](Self::classify) or [`when`](Self::when) chooses, only rejections are left, too.
     ///
     /// # Panics
     ///
@@ -210,7 +210,7 @@ impl<A, K, P> FallbackLayer<A, K, P> {
         self.about("on_rejections", |about| about.only_refusals = true)
     }
 
-    /// Falls back for everything that is a failure: refusals, timeouts, and what the service did not do well. The default.
+    /// Falls back for everything that is a failure: rejections, timeouts, and what the service did not do well. The default.
     ///
     /// # Panics
     ///

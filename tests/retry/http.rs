@@ -218,7 +218,7 @@ async fn a_post_that_did_not_get_through_is_repeated_once() {
         let client = service_fn(move |_: Request<ReplayBody<Empty<Bytes>>>| {
             log.begin();
             let error = if cut { std::io::ErrorKind::ConnectionReset.into() } else { refused() };
-            async move { Err::<Response<()>, _>(BoxError::from(error)) }
+            async move { Err::<Response<()>, std::io::Error>(error) }
         });
         let service = layer().protocol(Http::new()).layer(client);
         service.clone().oneshot(with(Method::POST)).await.unwrap_err();

@@ -59,8 +59,8 @@
 //!
 //! # Errors of clients
 //!
-//! That an error says so can be told of a boxed one and of one of `std::io`, also in an [`Error`](crate::Error). Other types
-//! take a closure, or a box right above the client:
+//! That an error says so is found in [its chain](ByChain), under an [`Error`](crate::Error) or in a box. What a client's type
+//! alone tells, or an enum of your own, takes a closure:
 //!
 //! ```
 //! use hyper_util::client::legacy;

@@ -1,10 +1,7 @@
-use std::any::Any;
 use std::error::Error as StdError;
 use std::io;
 
-use crate::error::{Error, chain};
-
-type BoxError = Box<dyn StdError + Send + Sync>;
+use crate::error::{CarryRejected, chain};
 
 /// Tells the errors that say a request was not processed.
 ///
@@ -20,32 +17,18 @@ impl<F: Fn(&E) -> bool, E> Unprocessed<E> for F {
     }
 }
 
-/// Looks for what [`is_unprocessed`] knows, in boxed errors, `anyhow::Error` and those of `std::io`, also in an [`Error`]. Of another type it
-/// can tell nothing: give [`Http::unprocessed`](super::Http::unprocessed) a closure, as [there](super#errors-of-clients).
+/// Looks for what [`is_unprocessed`] knows in the chain of an error, from [its cause](CarryRejected::as_cause) on: from an error of
+/// `std::io` and an `anyhow::Error` itself, and from the source of what is in a box or in an [`Error`](crate::Error), as
+/// those of hyper, hyper-util and reqwest have. Of an enum of your own it can tell nothing unless `as_cause` does: or give
+/// [`Http::unprocessed`](super::Http::unprocessed) a closure, as [there](super#errors-of-clients).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByChain;
 
-impl<E: 'static> Unprocessed<E> for ByChain {
+// By a method of the error and not by its type: a look at the type needs `'static`, which the compiler cannot
+// prove of a box within an `async` block that has to be `Send`.
+impl<E: CarryRejected> Unprocessed<E> for ByChain {
     fn is_unprocessed(&self, error: &E) -> bool {
-        let error: &dyn Any = error;
-        if let Some(boxed) = error.downcast_ref::<BoxError>() {
-            return is_unprocessed(&**boxed);
-        }
-        if let Some(boxed) = error.downcast_ref::<Box<dyn StdError + Send>>() {
-            return is_unprocessed(&**boxed);
-        }
-        if let Some(boxed) = error.downcast_ref::<Box<dyn StdError>>() {
-            return is_unprocessed(&**boxed);
-        }
-        #[cfg(feature = "anyhow")]
-        if let Some(error) = error.downcast_ref::<anyhow::Error>() {
-            return is_unprocessed(error.as_ref());
-        }
-        let io = error.downcast_ref::<io::Error>().or_else(|| match error.downcast_ref() {
-            Some(Error::<io::Error>::Inner(io)) => Some(io),
-            _ => None,
-        });
-        io.is_some_and(|io| is_unprocessed(io))
+        error.as_cause().is_some_and(is_unprocessed)
     }
 }
 

@@ -74,19 +74,23 @@ fn a_chain_is_looked_through_in_each_type_that_is_known() {
     let boxed = || deep(ErrorKind::ConnectionRefused);
     assert_eq!(retryable(&HTTP, &refused()), Retryable::Always);
     assert_eq!(retryable(&HTTP, &boxed()), Retryable::Always);
-    assert_eq!(retryable(&HTTP, &Error::Inner(refused())), Retryable::Always);
     assert_eq!(retryable(&HTTP, &BoxError::from(Error::Inner(Wrapped(boxed())))), Retryable::Always);
-    // Of other types nothing is known.
-    assert_eq!(retryable(&HTTP, &Wrapped(boxed())), Retryable::IfIdempotent);
-    assert_eq!(retryable(&HTTP, &Error::Inner(Wrapped(boxed()))), Retryable::IfIdempotent);
-    assert_eq!(retryable(&HTTP, &"connection refused"), Retryable::IfIdempotent);
+    assert_eq!(retryable(&HTTP, &Error::Inner(Wrapped(boxed()))), Retryable::Always);
+    // Of one that says no cause nothing is known.
+    assert_eq!(retryable(&HTTP, &Own::Refused(refused())), Retryable::IfIdempotent);
 }
+
+enum Own {
+    Rejected(Rejected),
+    Refused(#[allow(dead_code, reason = "nobody asks for it")] io::Error),
+}
+
+crate::carry_rejected!(Own, Rejected);
 
 #[test]
 fn a_refusal_is_no_word_of_the_server() {
     let refused = || Rejected::new(Reason::CircuitOpen, "orders");
     assert!(!ByChain.is_unprocessed(&Error::<io::Error>::Rejected(refused())));
-    assert!(!ByChain.is_unprocessed(&Error::<BoxError>::Rejected(refused())));
     assert!(!ByChain.is_unprocessed(&BoxError::from(refused())));
 }
 
@@ -122,12 +126,12 @@ mod http2 {
 }
 
 #[test]
-fn what_an_error_of_io_holds_and_every_box_is_looked_at() {
+fn what_an_error_of_io_and_every_box_hold_is_looked_at() {
     let refused = || io(ErrorKind::ConnectionRefused);
     assert!(is_unprocessed(&io::Error::other(refused())));
-    let sent: Box<dyn StdError + Send> = Box::new(refused());
+    let sent: Box<dyn StdError + Send> = Box::new(Wrapped(Box::new(refused())));
     assert_eq!(retryable(&HTTP, &sent), Retryable::Always);
-    let plain: Box<dyn StdError> = Box::new(refused());
+    let plain: Box<dyn StdError> = Box::new(Wrapped(Box::new(refused())));
     assert_eq!(retryable(&HTTP, &plain), Retryable::Always);
     #[cfg(feature = "anyhow")]
     assert_eq!(retryable(&HTTP, &anyhow::Error::from(refused())), Retryable::Always);
