@@ -25,7 +25,8 @@ pub(super) enum Next<Res, E, F> {
 }
 
 impl<A, K, P> Shared<A, K, P> {
-    #[inline]
+    // Always: an answer is not to be put into memory to be looked at.
+    #[inline(always)]
     pub(super) fn next<Kept, Res, E>(&self, kept: Kept, result: Result<Res, E>) -> Next<Res, E, A::Future>
     where
         A: Answer<Kept, Res, E>,
