@@ -17,6 +17,7 @@
 use std::time::Duration;
 
 use crate::clock::{Now, Timestamp, nanos};
+use crate::macros::planted;
 use crate::numbered::{Found, Numbered};
 use crate::sync::{AtomicU64, Ordering, Striped};
 
@@ -194,7 +195,7 @@ impl Stripe {
         loop {
             let found = Numbered::unpack(seen);
             if found.find(cohort) != Found::Same {
-                if cfg!(stanchion_planted_bug = "overdue_for_ever") {
+                if planted!("overdue_for_ever") {
                     return;
                 }
                 // Otherwise it was counted by another instance, or in an era that is over.

@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use crate::buckets::{self, OCTAVES};
 use crate::clock::{Timestamp, nanos};
+use crate::macros::planted;
 use crate::numbered::Numbered;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -130,7 +131,7 @@ impl Latencies {
             return Err(known);
         }
         let claimed = Numbered::new(period, known.count);
-        if cfg!(stanchion_planted_bug = "quantile_found_twice") {
+        if planted!("quantile_found_twice") {
             self.cached.store(claimed.pack(), Ordering::Relaxed);
             return Ok(claimed);
         }
@@ -195,14 +196,14 @@ fn count_carefully(word: &AtomicU64, slice: u64) {
     let mut seen = word.load(Ordering::Relaxed);
     loop {
         let found = Numbered::unpack(seen);
-        let counted = if found.age(slice) == 0 || cfg!(stanchion_planted_bug = "slice_never_expires") {
+        let counted = if found.age(slice) == 0 || planted!("slice_never_expires") {
             found.plus(1)
         } else if is_ahead(found, slice, SLICES) {
             return;
         } else {
             Numbered::new(slice, 1)
         };
-        if cfg!(stanchion_planted_bug = "slice_begun_twice") {
+        if planted!("slice_begun_twice") {
             word.store(counted.pack(), Ordering::Relaxed);
             return;
         }

@@ -40,6 +40,7 @@ use queue::Queue;
 use word::Word;
 
 use crate::clock::Timestamp;
+use crate::macros::planted;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 /// So many permits, some of them out, and who waits for one.
@@ -114,7 +115,7 @@ impl Permits {
 
     #[inline]
     fn take(&self, share: Share) -> bool {
-        if cfg!(stanchion_planted_bug = "permit_too_many") {
+        if planted!("permit_too_many") {
             return self.load().is_free(share) && {
                 self.word.fetch_add(1, Ordering::AcqRel);
                 true
@@ -125,7 +126,7 @@ impl Permits {
 
     #[inline]
     fn give_back(&self) -> bool {
-        let overlooks = cfg!(stanchion_planted_bug = "waiter_overlooked").then(|| self.load());
+        let overlooks = planted!("waiter_overlooked").then(|| self.load());
         // Pairs with the exchange by which the next one takes the permit.
         let before = Word(self.word.fetch_add(1_u64.wrapping_neg(), Ordering::AcqRel));
         overlooks.unwrap_or(before).has_waiting()
@@ -160,7 +161,7 @@ impl Permits {
                 return Told::Nobody(queue.looks_at());
             };
             if let Some(waker) = queue.shed_next(lane, now, needed) {
-                if cfg!(stanchion_planted_bug = "unmarked_too_late") {
+                if planted!("unmarked_too_late") {
                     let is_empty = queue.len() == 0;
                     drop(queue);
                     let _ = permits.change(|seen| is_empty.then(|| seen.waiting(false)));
@@ -169,7 +170,7 @@ impl Permits {
                 permits.unmark_if_empty(&queue);
                 return Told::Next(waker);
             }
-            let overlooks = cfg!(stanchion_planted_bug = "crowd_overlooked") && queue.len() == 4;
+            let overlooks = planted!("crowd_overlooked") && queue.len() == 4;
             let others_wait = queue.len() > 1 && !overlooks;
             if permits.take_in_turn(lane.part(), owner.share(lane.class()), others_wait) {
                 return Told::Next(queue.take_next(lane, now));
@@ -192,7 +193,7 @@ impl Permits {
         let mut taken = None;
         let _ = self.change(|seen| {
             taken = (is_next && seen.has_room(share)).then_some(Taken::ALONE);
-            if cfg!(stanchion_planted_bug = "overtaker_unmarks") && taken.is_some() {
+            if planted!("overtaker_unmarks") && taken.is_some() {
                 return Some(seen.with_one_more().waiting(false));
             }
             if taken.is_some() { Some(seen.with_one_more()) } else { may_wait.then(|| seen.waiting(true)) }
@@ -239,7 +240,7 @@ impl Permits {
     /// next is given out when they have become fewer. Those who wait hear of it by the [`grant`](Self::grant) that has to
     /// follow, which is no part of this so that it can be made without a lock, unless there are parts.
     pub(crate) fn limit_to(&self, limit: u32) {
-        if cfg!(stanchion_planted_bug = "limit_overwrites") {
+        if planted!("limit_overwrites") {
             let seen = self.load();
             return self.word.store(Word::new(limit, seen.out(), seen.has_waiting()).0, Ordering::Release);
         }

@@ -39,6 +39,12 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// Returns `true` if the planted bug of this name is switched on: see [`planted!`](crate::macros::planted).
+pub(crate) fn is_planted(bug: &str) -> bool {
+    static PLANTED: OnceLock<Option<String>> = OnceLock::new();
+    PLANTED.get_or_init(|| std::env::var("STANCHION_PLANTED_BUG").ok()).as_deref() == Some(bug)
+}
+
 /// One `T` while a single thread uses it, and several once two threads have collided on it, each for a share
 /// of the threads: writers stay apart, and whoever wants a sum goes over all.
 #[derive(Debug)]

@@ -57,6 +57,7 @@ const WITHIN: &[(&str, &str)] = &[
     ("buckets", "clock"),
     ("*", "error"),
     ("*", "config"),
+    ("*", "macros"),
     ("config", "error"),
     ("telemetry", "classify"),
     ("protocol", "classify"),

@@ -8,6 +8,7 @@ use crate::admission::{AdmissionConfig, Change, Ended, Full, Limit};
 use crate::clock::Timestamp;
 use crate::config::InvalidConfig;
 use crate::error::Reason;
+use crate::macros::planted;
 
 /// A [limit that finds itself](super), by what an algorithm makes of the calls.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ impl<A: Algorithm + Clone + PartialEq + Sync> Limit for Adaptive<A> {
     #[inline]
     fn ended(&self, call: &Ended, set: impl FnOnce(u32)) -> bool {
         let Some(found) = self.meter.ended(call) else { return false };
-        if cfg!(stanchion_planted_bug = "limit_set_out_of_order") {
+        if planted!("limit_set_out_of_order") {
             set(found);
         } else {
             self.meter.publish(set);

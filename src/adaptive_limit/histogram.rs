@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::buckets::{Bucket, OCTAVES};
 use crate::clock::nanos;
+use crate::macros::planted;
 use crate::sync::{AtomicU64, Ordering};
 
 /// A median in the middle of its bucket is less than 6 % off, and that of a spread of latencies much less.
@@ -25,7 +26,7 @@ impl Histogram {
     pub(super) fn count(&self, latency: Duration) {
         let bucket = Bucket::<PART_BITS>::of(latency);
         if let Some(calls) = self.0.get(bucket.index()) {
-            if cfg!(stanchion_planted_bug = "sample_overwritten") {
+            if planted!("sample_overwritten") {
                 calls.store(calls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
                 return;
             }

@@ -28,6 +28,7 @@ use super::histogram::{Histogram, Seen};
 use crate::admission::{Ended, Full};
 use crate::classify::Class;
 use crate::clock::{Timestamp, nanos, times};
+use crate::macros::planted;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, lock};
 
 /// However long calls take, a window lasts no longer if it holds enough of them.
@@ -237,7 +238,7 @@ impl Meter {
     fn look(&self, now: Timestamp) -> Option<u32> {
         let mut closing = self.try_lock()?;
         // Another one may have closed it in the meantime.
-        if !self.is_due(now) && !cfg!(stanchion_planted_bug = "window_closed_twice") {
+        if !self.is_due(now) && !planted!("window_closed_twice") {
             return None;
         }
         if now < closing.opened {

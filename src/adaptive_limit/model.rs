@@ -15,14 +15,24 @@ use crate::sync::{AtomicU64, Ordering, both};
 
 const MS: u64 = 1_000_000;
 
-/// The calls of each window.
+/// The calls of each window; after each, whether to measure afresh.
 #[derive(Clone, Debug, Default)]
-struct Notes(std::sync::Arc<std::sync::Mutex<Vec<u64>>>);
+struct Notes {
+    windows: std::sync::Arc<std::sync::Mutex<Vec<u64>>>,
+    is_afresh: bool,
+}
+
+impl Notes {
+    fn windows(&self) -> Vec<u64> {
+        self.windows.lock().expect("no model panics with the lock").clone()
+    }
+}
 
 impl Algorithm for Notes {
     fn next(&mut self, limit: f64, sample: &Sample) -> Next {
-        self.0.lock().expect("nobody panics").push(sample.calls);
-        Next::limit(limit)
+        self.windows.lock().expect("no model panics with the lock").push(sample.calls);
+        let next = Next::limit(limit);
+        if self.is_afresh { next.afresh() } else { next }
     }
 }
 
@@ -31,32 +41,42 @@ fn end(meter: &Meter, now: u64) {
     meter.ended(&Ended { began, now, in_flight: 1, class: Some(Class::Success) });
 }
 
-/// Two calls end together when a window of one call is over.
-fn both_end() -> (Arc<Meter>, Vec<u64>, Notes) {
-    let notes = Notes::default();
-    let config = AdaptiveLimitConfig::new().window(Duration::from_millis(10)).min_calls(1);
+/// Two calls end at these milliseconds, and with either of them the first window, of one call.
+fn both_end(notes: &Notes, one_at: u64, other_at: u64) -> Arc<Meter> {
+    let config = AdaptiveLimitConfig::new().window(Duration::from_millis(10)).min_calls(1).initial_limit(1);
     let meter = Arc::new(Meter::new(&config, Box::new(notes.clone()), Timestamp(0)));
     let (one, other) = (Arc::clone(&meter), Arc::clone(&meter));
-    both(move || end(&one, 10 * MS), move || end(&other, 10 * MS));
-    let windows = notes.0.lock().expect("nobody panics").clone();
-    (meter, windows, notes)
+    both(move || end(&one, one_at * MS), move || end(&other, other_at * MS));
+    meter
 }
 
 #[test]
 fn a_window_is_closed_once() {
     loom::model(|| {
-        let (_, windows, _) = both_end();
-        assert_eq!(windows.len(), 1, "{windows:?}");
+        let notes = Notes::default();
+        both_end(&notes, 10, 10);
+        assert_eq!(notes.windows().len(), 1, "{notes:?}");
     });
 }
 
 #[test]
 fn each_call_is_in_one_window() {
     loom::model(|| {
-        let (meter, _, notes) = both_end();
+        let notes = Notes::default();
+        let meter = both_end(&notes, 10, 10);
         end(&meter, 20 * MS);
-        let windows = notes.0.lock().expect("nobody panics");
-        assert_eq!(windows.iter().sum::<u64>(), 3, "{windows:?}");
+        assert_eq!(notes.windows().iter().sum::<u64>(), 3, "{notes:?}");
+    });
+}
+
+#[test]
+fn a_call_that_ended_before_its_window_was_closed_ends_no_measurement() {
+    loom::model(|| {
+        let notes = Notes { is_afresh: true, ..Notes::default() };
+        let meter = both_end(&notes, 10, 11);
+        // A measurement takes four calls.
+        end(&meter, 21 * MS);
+        assert_eq!(notes.windows().len(), 1, "{notes:?}");
     });
 }
 

@@ -15,6 +15,7 @@
 use super::Cost;
 use super::config::Settings;
 use crate::clock::Timestamp;
+use crate::macros::planted;
 use crate::sync::{AtomicU64, Ordering};
 
 #[derive(Debug)]
@@ -91,7 +92,7 @@ impl Bucket {
 
     /// Takes the tokens that came with time, for the caller to add.
     fn collect(&self, now: Timestamp) -> u64 {
-        let paid = if cfg!(stanchion_planted_bug = "refill_paid_twice") {
+        let paid = if planted!("refill_paid_twice") {
             let paid = self.paid.load(Ordering::Relaxed);
             self.paid.store(now.0, Ordering::Relaxed);
             paid
@@ -116,7 +117,7 @@ impl Bucket {
     /// Sets the tokens to `to` if they are still `from`.
     #[inline]
     fn change(&self, from: u64, to: u64) -> Result<u64, u64> {
-        if cfg!(stanchion_planted_bug = "tokens_overwritten") {
+        if planted!("tokens_overwritten") {
             self.tokens.store(to, Ordering::Relaxed);
             return Ok(from);
         }

@@ -12,6 +12,7 @@ use super::transition::{Cause, State, Transition};
 use super::trial::{Finding, Slot, Trial};
 use super::word::Word;
 use crate::clock::{Now, Timestamp, nanos};
+use crate::macros::planted;
 use crate::sync::Ordering;
 use crate::window::Outcome;
 
@@ -69,8 +70,8 @@ impl Circuit {
         let mut guard = self.lock();
         let control = guard.get_or_insert_default();
         let is_still = match self.load() {
-            _ if cfg!(stanchion_planted_bug = "tripped_twice") => true,
-            present if cfg!(stanchion_planted_bug = "any_generation") => present.state == word.state,
+            _ if planted!("tripped_twice") => true,
+            present if planted!("any_generation") => present.state == word.state,
             present => present == word,
         };
         is_still.then(|| act(control, &self.settings.read())).flatten()
@@ -164,7 +165,7 @@ impl Circuit {
         let word = Word { generation, state: State::HalfOpen };
         self.still(word, |control, settings| {
             // A probe that lost its slot has no say any more: another was sent in its place.
-            if !(cfg!(stanchion_planted_bug = "slot_kept") && outcome.is_none()) {
+            if !(planted!("slot_kept") && outcome.is_none()) {
                 control.trial.give_back(slot, now, settings).then_some(())?;
             }
             if let Some(outcome) = outcome {
@@ -212,9 +213,8 @@ impl Circuit {
     /// things happened, though no lock is held while they do. To be followed by [`delivered`](Self::delivered).
     pub(super) fn next_notice(&self) -> Option<Notice> {
         let mut guard = self.lock();
-        let control = guard
-            .as_deref_mut()
-            .filter(|control| !control.is_delivering || cfg!(stanchion_planted_bug = "delivered_at_once"))?;
+        let control =
+            guard.as_deref_mut().filter(|control| !control.is_delivering || planted!("delivered_at_once"))?;
         let notice = control.notices.pop_front()?;
         control.is_delivering = true;
         Some(notice)

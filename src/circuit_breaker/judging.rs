@@ -13,6 +13,7 @@ use super::transition::{Cause, State};
 use super::verdict::Evidence;
 use super::word::{Word, update};
 use crate::clock::{Now, Timestamp};
+use crate::macros::planted;
 use crate::sync::{Ordering, fence};
 use crate::window::Outcome;
 
@@ -55,7 +56,7 @@ impl Circuit {
             self.sample_next();
         }
         // Of two threads that record at once, on two stripes, at least one must see both calls.
-        if !cfg!(stanchion_planted_bug = "unfenced") {
+        if !planted!("unfenced") {
             fence(Ordering::SeqCst);
         }
         self.judge(word, measures, now)
@@ -127,7 +128,7 @@ impl Circuit {
         self.settled.swap(moment, Ordering::AcqRel);
         let is_overtaken =
             self.asked.load(Ordering::Relaxed) != 0 || !Arc::ptr_eq(&self.settings.read(), settings);
-        if is_overtaken && !cfg!(stanchion_planted_bug = "settled_over_a_hint") {
+        if is_overtaken && !planted!("settled_over_a_hint") {
             self.settled.store(UNSETTLED, Ordering::Relaxed);
         }
     }

@@ -11,6 +11,7 @@ use super::transition::{Cause, State};
 use super::verdict::Evidence;
 use super::word::Word;
 use crate::clock::{Now, Timestamp};
+use crate::macros::planted;
 use crate::sync::Ordering;
 
 /// What an operator can ask for.
@@ -68,7 +69,7 @@ impl Circuit {
     /// reason to leave it by the new settings.
     pub(super) fn reconfigure(&self, settings: &Arc<Settings>, now: &Now<'_>) {
         let word = self.exchange(settings, now);
-        if records(word.state) && !cfg!(stanchion_planted_bug = "verdict_not_asked") {
+        if records(word.state) && !planted!("verdict_not_asked") {
             self.judge_again(word, now);
         }
     }
@@ -89,8 +90,7 @@ impl Circuit {
         }
         self.settings.swap(Arc::clone(settings));
         self.adopt(settings);
-        let is_half_open =
-            word.state == State::HalfOpen && !cfg!(stanchion_planted_bug = "verdict_not_asked");
+        let is_half_open = word.state == State::HalfOpen && !planted!("verdict_not_asked");
         if let Some(control) = guard.as_mut().filter(|_| is_half_open) {
             control.decide(self, word, settings, now);
         }

@@ -27,6 +27,7 @@ use super::trial::Slot;
 use super::word::Word;
 use crate::clock::{Now, Timestamp, nanos};
 use crate::config::Live;
+use crate::macros::planted;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, lock};
 use crate::window::Outcome;
 
@@ -335,7 +336,7 @@ impl Circuit {
         now: &Now<'_>,
     ) -> Changed {
         let word = self.word.load(Ordering::Acquire);
-        if word >> Word::STATE_BITS != generation && !cfg!(stanchion_planted_bug = "stale_verdict") {
+        if word >> Word::STATE_BITS != generation && !planted!("stale_verdict") {
             return false;
         }
         let Some(moment) = measures.window.record(generation, now, outcome) else { return false };

@@ -9,6 +9,7 @@ use super::pass::Pass;
 use super::transition::Cause;
 use super::verdict::Evidence;
 use crate::clock::Timestamp;
+use crate::macros::planted;
 use crate::window::{Counts, Outcome};
 
 /// Trial calls in flight, and how the others ended. Lives under the circuit's lock.
@@ -78,7 +79,7 @@ impl Trial {
         self.reclaim(now, settings);
         (self.used() < u64::from(settings.probes)).then(|| {
             let slot = Slot { number: self.free_number(), since: now };
-            if !cfg!(stanchion_planted_bug = "slot_not_reserved") {
+            if !planted!("slot_not_reserved") {
                 self.leases.push(Lease { slot, has_begun: true });
             }
             slot

@@ -2,6 +2,7 @@
 
 use super::pass::Pass;
 use super::transition::State;
+use crate::macros::planted;
 use crate::sync::{AtomicU64, Ordering};
 
 /// `[generation, of which 40 bits are used | state 3]`
@@ -58,7 +59,7 @@ pub(super) fn update(number: &AtomicU64, generation: u64, next: impl Fn(u32) -> 
             return after;
         }
         let changed = generation | u64::from(after);
-        if cfg!(stanchion_planted_bug = "run_overwritten") {
+        if planted!("run_overwritten") {
             number.store(changed, Ordering::Relaxed);
             return after;
         }

@@ -8,6 +8,7 @@ use super::parts::Part;
 use super::queue::{Ask, Queue, Shed, Stand, Ticket};
 use super::{Owner, Permit, Permits};
 use crate::clock::Timestamp;
+use crate::macros::planted;
 use crate::sync::{MutexGuard, lock};
 
 /// A place in the queue, or a permit that is already there. Dropping it gives up either. Who is
@@ -27,7 +28,7 @@ impl<O: Owner> Acquire<O> {
     /// The place is taken now, and not when the future is first polled.
     pub(crate) fn enter(owner: &Arc<O>, ask: &Ask, now: Timestamp) -> Option<Self> {
         let permits = owner.permits();
-        let read_early = cfg!(stanchion_planted_bug = "share_read_early").then(|| owner.share(ask.class));
+        let read_early = planted!("share_read_early").then(|| owner.share(ask.class));
         let mut queue = Self::lock_queue(owner, ask, now);
         // Under the lock: either this one sees a share that has changed, or the grant that follows
         // sees this one.
@@ -116,7 +117,7 @@ impl<O: Owner> Acquire<O> {
                 }
                 Stand::Asleep => {
                     // As one who begins to wait: the mark first, and then a look for room.
-                    if !cfg!(stanchion_planted_bug = "sleeper_unmarked") {
+                    if !planted!("sleeper_unmarked") {
                         let _ = permits.change(|seen| Some(seen.waiting(true)));
                     }
                     queue.wake_up(ticket, owner.now());
@@ -175,7 +176,7 @@ impl<O: Owner> Drop for Acquire<O> {
                 return;
             }
         }
-        if cfg!(stanchion_planted_bug = "grant_swallowed") {
+        if planted!("grant_swallowed") {
             return;
         }
         permits.leave(self.part);

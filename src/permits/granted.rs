@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::lane::Waiter;
 use super::queue::Ticket;
 use crate::clock::Timestamp;
+use crate::macros::planted;
 
 /// Permits that were granted to waiters and are not claimed yet, and the waiters that slept for too
 /// long to keep theirs.
@@ -80,7 +81,7 @@ impl Granted {
     pub(super) fn take_back(&mut self, now: Timestamp) -> Option<Ticket> {
         let (_, ticket) = *self.by_time.first().filter(|_| self.are_overdue(now))?;
         let granted = self.remove(ticket)?;
-        if !cfg!(stanchion_planted_bug = "sleeper_has_it_too") {
+        if !planted!("sleeper_has_it_too") {
             self.asleep.insert(ticket, granted);
         }
         Some(ticket)

@@ -33,6 +33,7 @@ pub(crate) use slot::{Fraction, Part};
 use super::queue::{Ask, Queue};
 use super::word::{Share, Word};
 use super::{Owner, Permits};
+use crate::macros::planted;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use slot::Slot;
 
@@ -249,7 +250,7 @@ impl Permits {
     fn take_charged(&self, slot: &AtomicU64) -> Taken {
         let before = Slot(slot.fetch_add(1, Ordering::AcqRel));
         // Another one of this part has come back meanwhile, and this one is within what is kept.
-        let is_charged_twice = before.has_idle() && !cfg!(stanchion_planted_bug = "part_charged_twice");
+        let is_charged_twice = before.has_idle() && !planted!("part_charged_twice");
         Taken { frees: is_charged_twice && self.uncharge(1) }
     }
 
@@ -281,8 +282,8 @@ impl Permits {
         ask: &Ask,
         may_wait: bool,
     ) -> Option<Taken> {
-        let looks_first = cfg!(stanchion_planted_bug = "part_looked_at_before_marked")
-            .then(|| self.take_of(slot, share, Turn::of(queue, ask)));
+        let looks_first =
+            planted!("part_looked_at_before_marked").then(|| self.take_of(slot, share, Turn::of(queue, ask)));
         if may_wait {
             let _ = self.change(|seen| Some(seen.waiting(true)));
         }
@@ -299,7 +300,7 @@ impl Permits {
         let Some(slot) = self.slot(part) else { return };
         // Pairs with the exchange by which the next one takes the permit.
         let before = Slot(slot.fetch_add(1_u64.wrapping_neg(), Ordering::AcqRel));
-        let is_charged = before.out() > before.kept() || cfg!(stanchion_planted_bug = "part_left_uncharged");
+        let is_charged = before.out() > before.kept() || planted!("part_left_uncharged");
         if !is_charged {
             self.word.fetch_add(1, Ordering::AcqRel);
         }

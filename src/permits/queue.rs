@@ -8,6 +8,7 @@ use super::granted::{Granted, Sleeper};
 use super::lane::{Lane, Waiter};
 use super::parts::Part;
 use crate::clock::Timestamp;
+use crate::macros::planted;
 
 /// What somebody asks who wants a permit.
 #[derive(Clone, Copy, Debug)]
@@ -293,7 +294,7 @@ impl Queue {
 
     fn turn_away(&mut self, ticket: Ticket, why: Shed) -> Option<Waker> {
         let waker = self.remove(ticket, |_, _| {})?.waker;
-        if !cfg!(stanchion_planted_bug = "shed_unseen") {
+        if !planted!("shed_unseen") {
             self.shed.insert(ticket, why);
         }
         waker

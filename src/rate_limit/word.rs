@@ -12,6 +12,7 @@
 #![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
 
 use super::state::{Rate, Refusal, Turn, Used};
+use crate::macros::planted;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 const BITS: u32 = 2;
@@ -110,7 +111,7 @@ impl Word {
 
     #[inline]
     fn change(&self, from: u64, to: u64) -> Result<u64, u64> {
-        if cfg!(stanchion_planted_bug = "turn_taken_twice") {
+        if planted!("turn_taken_twice") {
             self.word.store(to, Ordering::Release);
             return Ok(from);
         }
@@ -145,12 +146,12 @@ impl Word {
         loop {
             let (old, used) = self.read(seen);
             let taken_over = rate.take_over(old, used, now);
-            if !(is_told && cfg!(stanchion_planted_bug = "turn_overtaken_after_a_change")) {
+            if !(is_told && planted!("turn_overtaken_after_a_change")) {
                 published.opens.store(taken_over.opens, Ordering::Relaxed);
                 is_told = true;
             }
             let changed = Unpacked { arrival: taken_over.arrival, generation: next }.pack();
-            if cfg!(stanchion_planted_bug = "quota_change_forgets_a_call") {
+            if planted!("quota_change_forgets_a_call") {
                 self.word.store(changed, Ordering::Release);
                 break;
             }

@@ -14,6 +14,7 @@
 
 #![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
 
+use crate::macros::planted;
 use crate::sync::{AtomicU64, Ordering};
 
 const UNITS: u64 = (1 << 18) - 1;
@@ -87,7 +88,7 @@ impl Known {
         let (share, changes) = find();
         let changes = changes.min(MOST_CHANGES) << CHANGE_AT;
         let found = changes | next(seen) | bucket << BUCKET_AT & BUCKET | share.0;
-        if cfg!(stanchion_planted_bug = "share_overwrites") {
+        if planted!("share_overwrites") {
             self.0.store(found, Ordering::Release);
         } else {
             // If it fails, the next who asks finds it.

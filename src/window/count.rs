@@ -16,6 +16,7 @@
 //! laps apart, and repeat only after 2,048 laps.
 
 use super::{Counts, Outcome};
+use crate::macros::planted;
 use crate::sync::{AtomicU64, Ordering};
 
 /// More calls than this are a time window's job; it also keeps each total within its 16 bits, with room for
@@ -56,7 +57,7 @@ impl CountWindow {
         // Release: a thread that finds the new era here finds its totals empty.
         self.cursor.swap(Cursor::first(era).0, Ordering::AcqRel);
         let before = self.era.swap(era, Ordering::Relaxed);
-        if era >> ERA_BITS != before >> ERA_BITS && !cfg!(stanchion_planted_bug = "stamps_kept") {
+        if era >> ERA_BITS != before >> ERA_BITS && !planted!("stamps_kept") {
             self.forget_stamps(era >> ERA_BITS);
         }
     }
@@ -101,7 +102,7 @@ impl CountWindow {
     fn try_record(&self, era: u64, outcome: Outcome) -> Attempt {
         // Acquire: pairs with `begin`.
         let cursor = Cursor(self.cursor.load(Ordering::Acquire));
-        if cursor.era() != era_bits(era) && !cfg!(stanchion_planted_bug = "stale_verdict") {
+        if cursor.era() != era_bits(era) && !planted!("stale_verdict") {
             return Attempt::Over;
         }
         let place = cursor.chunk();
@@ -132,7 +133,7 @@ impl CountWindow {
         let mut seen = self.totals.load(Ordering::Relaxed);
         loop {
             let Some(totals) = Totals::unpack(seen).replace(era, old, new) else { return };
-            if cfg!(stanchion_planted_bug = "totals_overwritten") {
+            if planted!("totals_overwritten") {
                 return self.totals.store(totals.pack(), Ordering::Relaxed);
             }
             match self.totals.compare_exchange_weak(seen, totals.pack(), Ordering::AcqRel, Ordering::Relaxed)

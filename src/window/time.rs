@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use super::{Counts, Outcome};
 use crate::clock::Timestamp;
+use crate::macros::planted;
 use crate::numbered::{Found, Numbered};
 use crate::sync::{AtomicU64, Ordering, Striped};
 
@@ -179,7 +180,7 @@ impl Stripe {
             let found = Numbered::unpack(seen);
             let bucket = match found.find(number) {
                 Found::Same => found.plus(calls),
-                Found::Older if cfg!(stanchion_planted_bug = "bucket_never_expires") => found.plus(calls),
+                Found::Older if planted!("bucket_never_expires") => found.plus(calls),
                 Found::Older => Numbered::new(number, calls),
                 // The reading of the clock is a whole window old.
                 Found::Newer => return contended,
