@@ -124,3 +124,15 @@ fn its_end_is_reported_and_its_window_goes_on() {
     assert!(bench.snapshot().calls > 1_000, "the calls of the recovery count");
     assert_eq!(bench.snapshot().openings, 0);
 }
+
+#[test]
+fn openings_are_counted_anew_once_calls_pass_again() {
+    for order in [Order::Close, Order::Disable, Order::Observe] {
+        let bench = Bench::new(config());
+        bench.order(Order::Trip(None));
+        bench.order(Order::ForceOpen(None));
+        assert_eq!(bench.snapshot().openings, 2);
+        bench.order(order);
+        assert_eq!(bench.snapshot().openings, 0, "{order:?}");
+    }
+}

@@ -1,6 +1,6 @@
 //! Slots of trial calls: never more than configured, whoever renews, loses or gives them back.
 
-use super::{Bench, ms};
+use super::{Bench, MS, ms};
 use crate::circuit_breaker::config::{CircuitBreakerConfig, Settings};
 use crate::circuit_breaker::orders::Order;
 use crate::circuit_breaker::pass::{Pass, Refusal, Verdict};
@@ -181,6 +181,21 @@ fn no_call_beyond_the_probes_is_let_through_while_one_is_overdue() {
     bench.refused();
     bench.refused();
     assert_eq!(bench.state(), State::HalfOpen);
+}
+
+/// The gate, which no lock guards: it is what a service asks in `poll_ready`.
+#[test]
+fn the_last_slot_that_is_lent_shuts_the_gate_until_it_may_be_lost() {
+    let mut bench = half_open(config().probes(2).probe_timeout(ms(50)));
+    let refusal = |bench: &Bench| bench.circuit.refusal(&Now::at(bench.now, 0));
+    let _first = bench.admitted();
+    assert_eq!(refusal(&bench), None, "one slot is free");
+    bench.advance(ms(10));
+    let second = bench.admitted();
+    assert_eq!(refusal(&bench), Some(Refusal::Open { wait: 40 * MS }));
+    assert_eq!(bench.snapshot().retry_after, Some(ms(40)));
+    bench.end(&second, Verdict::Cancelled);
+    assert_eq!(refusal(&bench), None, "it is free again");
 }
 
 fn settings(config: &CircuitBreakerConfig) -> Settings {
