@@ -183,6 +183,13 @@ fn no_call_beyond_the_probes_is_let_through_while_one_is_overdue() {
     assert_eq!(bench.state(), State::HalfOpen);
 }
 
+#[test]
+fn trial_calls_that_all_fail_open_it_although_a_longer_run_of_failures_is_allowed() {
+    let bench = half_open(config().probes(2).without_failure_ratio().consecutive_failures(5));
+    bench.calls(2, Verdict::Failure);
+    assert_eq!((bench.state(), bench.snapshot().openings), (State::Open, 2));
+}
+
 /// The gate, which no lock guards: it is what a service asks in `poll_ready`.
 #[test]
 fn the_last_slot_that_is_lent_shuts_the_gate_until_it_may_be_lost() {
