@@ -136,3 +136,25 @@ fn openings_are_counted_anew_once_calls_pass_again() {
         assert_eq!(bench.snapshot().openings, 0, "{order:?}");
     }
 }
+
+#[test]
+fn the_first_call_of_each_recovery_is_admitted() {
+    let mut bench = recovering(config());
+    bench.call(Verdict::Success);
+    bench.order(Order::Trip(None));
+    bench.advance(Duration::from_secs(2));
+    bench.call(Verdict::Success);
+    assert_eq!(bench.state(), State::Recovering);
+    bench.call(Verdict::Success);
+}
+
+#[test]
+fn a_circuit_that_observes_anew_warns_anew() {
+    let bench = Bench::new(config().min_calls(1));
+    for _ in 0..2 {
+        bench.order(Order::Observe);
+        bench.notices();
+        bench.calls(2, Verdict::Failure);
+        assert!(matches!(bench.notices()[..], [Notice::WouldOpen(_)]));
+    }
+}

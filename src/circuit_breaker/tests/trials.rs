@@ -4,6 +4,7 @@ use super::{Bench, MS, ms};
 use crate::circuit_breaker::config::{CircuitBreakerConfig, Settings};
 use crate::circuit_breaker::orders::Order;
 use crate::circuit_breaker::pass::{Pass, Refusal, Verdict};
+use crate::circuit_breaker::snapshot::Saved;
 use crate::circuit_breaker::transition::State;
 use crate::circuit_breaker::trial::{Finding, Trial};
 use crate::clock::{Now, Timestamp};
@@ -181,6 +182,39 @@ fn no_call_beyond_the_probes_is_let_through_while_one_is_overdue() {
     bench.refused();
     bench.refused();
     assert_eq!(bench.state(), State::HalfOpen);
+}
+
+#[test]
+fn probing_again_lends_the_slots_of_trial_calls_that_have_ended_at_once() {
+    let mut bench = half_open(config());
+    let _hangs = bench.admitted();
+    bench.calls(2, Verdict::Success);
+    bench.refused();
+    bench.advance(ms(5));
+    bench.order(Order::Probe);
+    assert_eq!(bench.snapshot().since, ms(0));
+    let _others = [bench.admitted(), bench.admitted()];
+    bench.refused();
+}
+
+#[test]
+fn an_open_circuit_shows_the_trial_calls_that_opened_it_however_few() {
+    let bench = half_open(config().min_calls(20));
+    bench.calls(3, Verdict::Failure);
+    let snapshot = bench.snapshot();
+    assert_eq!((snapshot.state, snapshot.calls, snapshot.failure_ratio), (State::Open, 3, Some(1.0)));
+}
+
+#[test]
+fn a_half_open_circuit_that_is_restored_probes_anew() {
+    let before = half_open(config());
+    let _in_flight = before.admitted();
+    assert_eq!(before.state(), State::HalfOpen);
+    let bench = Bench::new(config());
+    bench.circuit.restore(&Saved::from(&before.snapshot()), bench.now);
+    assert_eq!(bench.state(), State::Open);
+    let _probes = [bench.admitted(), bench.admitted(), bench.admitted()];
+    bench.refused();
 }
 
 #[test]
