@@ -6,7 +6,7 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn a_layer_further_in_that_gives_up_before_the_limit_is_over_keeps_its_name() {
     let config = TimeoutConfig::new().limit(Limit::Deadline).min_remaining(MinRemaining::Fixed(60 * SECOND));
-    for waits in [Duration::ZERO, SECOND - MS] {
+    for waits in [Duration::ZERO, SECOND - MS, SECOND] {
         let inner =
             TimeoutLayer::new(config.clone()).name("inner").protocol(Queries).layer(Backend::default());
         let slow = service_fn(move |query: Query| {
