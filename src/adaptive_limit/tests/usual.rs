@@ -29,7 +29,7 @@ fn patience(windows: &[Window], first_answer: Next) -> u64 {
     let samples = Arc::default();
     let notes = Notes { samples: Arc::clone(&samples), answers: vec![first_answer] };
     let mut metered = Metered::new(40, notes);
-    let mut end_window = |metered: &mut Metered, (takes, in_flight)| {
+    let end_window = |metered: &mut Metered, (takes, in_flight)| {
         let before = samples.lock().unwrap().len();
         while samples.lock().unwrap().len() == before {
             metered.succeed(1, in_flight, takes * MS);
