@@ -107,6 +107,16 @@ fn calls_of_new_keys_forget_more_keys_that_have_long_been_idle_than_they_add() {
 }
 
 #[test]
+fn only_the_last_turn_of_a_key_is_given_back() {
+    let mut store = Store::new(RATE, 10);
+    let [first, last] = [(); 2].map(|()| store.take(1, 1, 0, 0).unwrap());
+    store.give_back(1, &first);
+    assert_eq!(store.available(1, 0), 8);
+    store.give_back(1, &last);
+    assert_eq!(store.available(1, 0), 9);
+}
+
+#[test]
 fn less_room_is_made_little_by_little() {
     let mut store = moved_on(1_000);
     store.reconfigure(RATE, 10, 6);
