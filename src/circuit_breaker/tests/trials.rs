@@ -198,6 +198,19 @@ fn probing_again_lends_the_slots_of_trial_calls_that_have_ended_at_once() {
 }
 
 #[test]
+fn probing_again_forgets_the_run_of_failures_and_the_calls_that_were_excused() {
+    let bench = half_open(config().probes(5).without_failure_ratio().consecutive_failures(3));
+    bench.calls(2, Verdict::Failure);
+    let cut_off = bench.admitted();
+    let excused = || (0..6).filter(|_| bench.circuit.excuse(cut_off)).count();
+    assert_eq!(excused(), 5);
+    bench.order(Order::Probe);
+    assert_eq!(excused(), 5);
+    bench.call(Verdict::Failure);
+    assert_eq!(bench.state(), State::HalfOpen);
+}
+
+#[test]
 fn an_open_circuit_shows_the_trial_calls_that_opened_it_however_few() {
     let bench = half_open(config().min_calls(20));
     bench.calls(3, Verdict::Failure);
