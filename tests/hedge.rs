@@ -194,6 +194,24 @@ async fn no_copy_is_sent_that_cannot_be_answered_before_the_deadline() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn each_copy_is_sent_only_if_there_is_time_for_it() {
+    let script = Script::new([LONG, LONG, LONG].map(|time| after(time, Ok("a"))));
+    let mut service = with(config().max_hedges(2).min_remaining(SOME)).layer(script.clone());
+    let deadline = Some(Deadline::after(2 * DELAY + SOME));
+    call(&mut service, Request { deadline, ..Request::default() }).await.0.unwrap();
+    assert_eq!(script.times(), [NOW, DELAY]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_is_told_what_is_left_until_the_deadline() {
+    let script = Script::new([LONG, LONG].map(|time| after(time, Ok("a"))));
+    let request = Request { deadline: Some(Deadline::after(2 * LONG)), ..Request::default() };
+    call(&mut layer().layer(script.clone()), request).await.0.unwrap();
+    let left: Vec<_> = script.requests().iter().map(|request| request.left).collect();
+    assert_eq!(left, [None, Some(2 * LONG - DELAY)]);
+}
+
 // The budget.
 
 #[tokio::test(start_paused = true)]

@@ -287,6 +287,51 @@ async fn a_copy_waits_for_the_service_only_so_long_and_the_original_goes_on() {
     assert_eq!(budget.balance(), 4.0);
 }
 
+/// Is ready once.
+#[derive(Clone)]
+struct Once {
+    script: Script,
+    is_ready: Rc<Cell<bool>>,
+    then: Poll<Result<(), Error<fault::Fault>>>,
+}
+
+impl Once {
+    fn new(script: &Script, then: Poll<Result<(), Error<fault::Fault>>>) -> Self {
+        Self { script: script.clone(), is_ready: Rc::new(Cell::new(true)), then }
+    }
+}
+
+impl Service<Request> for Once {
+    type Response = &'static str;
+    type Error = Error<fault::Fault>;
+    type Future = <Script as Service<Request>>::Future;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        if self.is_ready.replace(false) { Poll::Ready(Ok(())) } else { self.then.clone() }
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        self.script.call(request)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_copy_is_sent_to_a_service_that_fails_to_get_ready() {
+    let script = Script::new([after(LONG, Ok("a")), after(SOME, Ok("b"))]);
+    let closed = Err(Error::Inner(fault::Fault("closed")));
+    let mut service = layer().layer(Once::new(&script, Poll::Ready(closed)));
+    assert_eq!(call(&mut service, Request::default()).await, (Ok("a"), LONG));
+    assert_eq!(script.times(), [NOW]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_a_failure_is_handed_out_if_the_service_does_not_get_ready_for_a_copy() {
+    let script = Script::new([after(MS, Ok("503"))]);
+    let mut service = with(config().ready_within(SOME)).layer(Once::new(&script, Poll::Pending));
+    let answered = timeout(LONG, call(&mut service, Request::default())).await;
+    assert_eq!(answered, Ok((Ok("503"), MS + SOME)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_copy_does_not_wait_for_the_service_beyond_the_deadline() {
     let script = Script::new([after(LONG, failed("late")), after(MS, Ok("b"))]);

@@ -5,10 +5,16 @@
 
 #[path = "support/fault.rs"]
 mod fault;
+#[path = "timeout/late.rs"]
+mod late;
+#[path = "timeout/measured.rs"]
+mod measured;
 #[path = "timeout/names.rs"]
 mod names;
 #[path = "timeout/readiness.rs"]
 mod readiness;
+#[path = "timeout/watched.rs"]
+mod watched;
 
 use std::future::{Future, pending, poll_fn, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -19,6 +19,7 @@ mod measuring;
 mod overload;
 mod server;
 mod simulation;
+mod usual;
 mod vectors;
 
 use std::time::Duration;

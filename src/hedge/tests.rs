@@ -79,6 +79,15 @@ fn a_server_that_asks_for_no_time_gets_the_copy_at_once() {
 }
 
 #[test]
+fn of_two_times_for_which_the_server_wants_to_be_left_alone_the_later_holds() {
+    let mut race = race(2);
+    race.hedged(at(50));
+    let asks = |wait| Outcome::failure().retry_hint(RetryHint::AtLeast(wait));
+    assert_eq!(race.failed(asks(ms(300)), at(60)), Verdict::Waits);
+    assert_eq!(race.failed(asks(Duration::ZERO), at(70)), lost_to_the_server());
+}
+
+#[test]
 fn a_copy_that_waits_for_the_service_is_given_up_if_the_server_does_not_want_it_yet() {
     let mut race = race(2);
     race.hedged(at(50));

@@ -4,7 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use stanchion::{Claim, Partition, PartitionConfig};
-use tokio::time::Instant;
+use tokio::time::{Instant, advance};
+use tokio_test::{assert_pending, assert_ready};
 
 use super::*;
 
@@ -98,6 +99,24 @@ async fn calls_that_wait_for_one_that_never_ends_are_served_while_the_limit_is_m
     let _kept: Vec<_> = (0..3).map(|_| handle.try_acquire().unwrap()).collect();
     let (served, refused) = one_at_a_time(&handle, &Claim::new(), 120 * SECOND).await;
     assert!(refused < served, "{served} served, {refused} refused");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_finds_no_room_for_too_long_makes_room_for_those_that_wait_already() {
+    let config = AdaptiveLimitConfig::new().max_queued(9).max_wait(3_600 * SECOND);
+    let handle = AdaptiveLimitLayer::waiting(config.algorithm(MeasuresThree(false))).handle();
+    let _kept: Vec<_> = (0..3).map(|_| handle.try_acquire().unwrap()).collect();
+    while handle.snapshot().max_in_flight > 3 {
+        one_at_a_time(&handle, &Claim::new(), 5 * MS).await;
+    }
+    let call = || task::spawn(handle.run(std::future::ready(Ok::<_, Failure>(()))));
+    let mut first = call();
+    assert_pending!(first.poll());
+    advance(60 * SECOND).await;
+    assert!(!first.is_woken());
+    let _second = call();
+    assert!(first.is_woken());
+    assert!(assert_ready!(first.poll()).is_ok());
 }
 
 #[tokio::test(start_paused = true)]

@@ -348,3 +348,18 @@ async fn calls_whose_deadline_has_passed_do_not_make_less_time_enough() {
     }
     assert_eq!(too_little(), Reason::DeadlineExceeded);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waited_for_too_long_is_told_which_limit_came_first() {
+    let handle = BulkheadLayer::waiting(config(1).max_queued(1).max_wait(500 * MS)).handle();
+    let _held = handle.try_acquire().unwrap();
+    for (left, reason, limit) in [
+        (499, Reason::DeadlineExceeded, 499),
+        (500, Reason::BulkheadTimeout, 500),
+        (900, Reason::BulkheadTimeout, 500),
+    ] {
+        let claim = Claim::new().deadline(Deadline::after(left * MS));
+        let rejected = rejected(handle.run_for(&claim, pending::<Answer>()).await);
+        assert_eq!((rejected.reason(), rejected.limit()), (reason, Some(limit * MS)), "{left} ms are left");
+    }
+}

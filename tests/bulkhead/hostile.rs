@@ -199,17 +199,35 @@ async fn gauges_come_back_to_zero_whatever_becomes_of_calls() {
     assert_eq!(gauges.now(), [0, 0, 0]);
 }
 
+type Heard = Arc<Mutex<Vec<(&'static str, i64)>>>;
+
+fn hearing(config: BulkheadConfig) -> (BulkheadLayer<Wait>, Heard) {
+    let heard = Heard::default();
+    let hears = Arc::clone(&heard);
+    let layer = BulkheadLayer::waiting(config).observer(move |_: &Source, event: &Event<'_>| match event {
+        Event::Action { action, .. } => hears.lock().unwrap().push((action.as_str(), 0)),
+        Event::Load { what, change, .. } => hears.lock().unwrap().push((what.as_str(), *change)),
+        _ => {}
+    });
+    (layer, heard)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_for_which_there_is_room_once_it_is_made_is_not_told_to_have_waited() {
+    let (layer, heard) = hearing(config(1).max_queued(1));
+    let mut service = layer.layer(tower::service_fn(|request| ready(Answer::Ok(request))));
+    let held = layer.handle().try_acquire().unwrap();
+    assert_ready!(task::spawn(service.ready()).poll()).unwrap();
+    drop(held);
+    heard.lock().unwrap().clear();
+    assert_eq!(service.call(1).await, Ok(1));
+    assert_eq!(*heard.lock().unwrap(), [("in_flight", 1), ("in_flight", -1)]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_that_overtakes_is_not_told_to_have_waited() {
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let hears = Arc::clone(&heard);
-    let layer =
-        BulkheadLayer::waiting(config(2).max_queued(1).headroom(Headroom::NONE.default(0.5).sheddable(0.5)))
-            .observer(move |_: &Source, event: &Event<'_>| match event {
-                Event::Action { action, .. } => hears.lock().unwrap().push((action.as_str(), 0)),
-                Event::Load { what, change, .. } => hears.lock().unwrap().push((what.as_str(), *change)),
-                _ => {}
-            });
+    let (layer, heard) =
+        hearing(config(2).max_queued(1).headroom(Headroom::NONE.default(0.5).sheddable(0.5)));
     let handle = layer.handle();
     let _held = handle.try_acquire().unwrap();
     let mut waits = task::spawn(handle.run(ready(Answer::Ok(1))));

@@ -152,3 +152,10 @@ async fn a_measured_call_of_a_partition_leaves_it() {
         assert_eq!((handle.partitions()[0].in_flight, handle.snapshot().in_flight), (0, 0));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_measured_is_still_known_after_a_reconfiguration() {
+    let handle = used_to_40_ms(0.99).await;
+    handle.reconfigure(config(32).min_remaining(MinRemaining::Measured(0.99))).unwrap();
+    assert!(!is_enough(&handle, 39) && is_enough(&handle, 45));
+}

@@ -207,3 +207,44 @@ async fn services_that_wait_until_they_are_ready_are_told_as_queued() {
     drop(services);
     assert_eq!((queued.load(Ordering::Relaxed), handle.snapshot().queued), (0, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_is_dropped_unclaimed_gives_its_permit_back_once() {
+    let handle = waiting(BulkheadConfig::new().max_in_flight(1));
+    let held = handle.try_acquire().unwrap();
+    let granted = call(&handle, &Claim::new());
+    drop(held);
+    drop(granted);
+    let _held = handle.try_acquire().unwrap();
+    let mut next = call(&handle, &Claim::new());
+    advance(SECOND).await;
+    assert_pending!(next.poll());
+    let now = handle.snapshot();
+    assert_eq!((now.in_flight, now.queued), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_of_one_lane_that_slept_have_the_earliest_of_their_turns() {
+    let handle = waiting(BulkheadConfig::new().max_in_flight(1));
+    let held = handle.try_acquire().unwrap();
+    let of = |tenant: u64| Claim::new().tenant(Tenant::of(tenant));
+    // The second tenant's turn comes between those of the first.
+    let mut calls = [1, 1, 2].map(|tenant| Some(call(&handle, &of(tenant))));
+    drop(held);
+    for _ in 0..calls.len() {
+        advance(101 * MS).await;
+    }
+    let held = handle.try_acquire().unwrap();
+    for sleeper in calls.iter_mut().flatten() {
+        assert_pending!(sleeper.poll());
+    }
+    drop(held);
+    let mut order = Vec::new();
+    for _ in 0..calls.len() {
+        let is_woken = |call: &Option<Spawn<_>>| call.as_ref().is_some_and(Spawn::is_woken);
+        let next = calls.iter().position(is_woken).unwrap();
+        assert_ready_ok!(calls[next].take().unwrap().poll());
+        order.push(next);
+    }
+    assert_eq!(order, [0, 2, 1]);
+}

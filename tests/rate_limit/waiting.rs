@@ -43,6 +43,31 @@ fn waits_long(quota: Quota) -> RateLimitConfig {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_turn_that_came_while_the_service_failed_to_get_ready_is_given_back() {
+    #[derive(Clone)]
+    struct Fails;
+    impl Service<u32> for Fails {
+        type Response = u32;
+        type Error = Failure;
+        type Future = Ready<Result<u32, Failure>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+            Poll::Ready(Err(Error::Inner(Fault("closed"))))
+        }
+
+        fn call(&mut self, _: u32) -> Self::Future {
+            panic!("it is not ready")
+        }
+    }
+    let layer = RateLimitLayer::new(waits_long(Quota::per_second(1))).waits();
+    let (handle, mut service) = (layer.handle(), layer.layer(Fails));
+    assert!(handle.try_take(1).is_ok());
+    let waiting = service.call(1);
+    assert_eq!(waiting.await, Err(Error::Inner(Fault("closed"))));
+    assert_eq!(handle.available(), 1, "nothing was called");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_whose_waiting_calls_were_cancelled_makes_room_as_soon_as_it_is_idle() {
     for looks_between in [0, 1, 40] {
         let config = waits_long(Quota::per_second(1)).max_keys(1);

@@ -108,6 +108,8 @@ pub(crate) struct Request {
     pub(crate) once: bool,
     pub(crate) deadline: Option<Deadline>,
     pub(crate) attempt: Option<Attempt>,
+    /// What was left until the deadline when the request was last told of it.
+    pub(crate) left: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +118,10 @@ pub(crate) struct Protocol;
 impl Carry<Request> for Protocol {
     fn deadline(&self, request: &Request) -> Option<Deadline> {
         request.deadline
+    }
+
+    fn set_deadline(&self, request: &mut Request, deadline: Deadline) {
+        request.left = Some(deadline.remaining());
     }
 
     fn attempt(&self, request: &Request) -> Option<Attempt> {

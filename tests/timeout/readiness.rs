@@ -12,16 +12,16 @@ use super::*;
 
 /// Is ready if it was told to be, wakes who waits then, and objects to a call without readiness.
 #[derive(Clone, Debug, Default)]
-struct Door {
+pub(super) struct Door {
     is_open: Rc<Cell<bool>>,
-    waiting: Rc<RefCell<Option<std::task::Waker>>>,
-    calls: Rc<Cell<u32>>,
+    pub(super) waiting: Rc<RefCell<Option<std::task::Waker>>>,
+    pub(super) calls: Rc<Cell<u32>>,
     /// Of this instance.
     is_ready: bool,
 }
 
 impl Door {
-    fn set(&self, is_open: bool) {
+    pub(super) fn set(&self, is_open: bool) {
         self.is_open.set(is_open);
         if let Some(waker) = self.waiting.take().filter(|_| is_open) {
             waker.wake();
@@ -53,7 +53,7 @@ impl Service<Duration> for Door {
     }
 }
 
-fn including() -> TimeoutConfig {
+pub(super) fn including() -> TimeoutConfig {
     TimeoutConfig::new().limit(Limit::Fixed(SECOND)).includes_readiness(true)
 }
 
@@ -61,7 +61,7 @@ fn excluding() -> TimeoutConfig {
     TimeoutConfig::new().limit(Limit::Fixed(SECOND))
 }
 
-fn with_door() -> (TimeoutLayer, stanchion::Timeout<Door>, Door) {
+pub(super) fn with_door() -> (TimeoutLayer, stanchion::Timeout<Door>, Door) {
     let (layer, door) = (TimeoutLayer::new(including()).name("outer"), Door::default());
     let service = layer.layer(door.clone());
     (layer, service, door)

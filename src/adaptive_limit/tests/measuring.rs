@@ -168,6 +168,21 @@ fn failures_that_become_fewer_are_measured_until_they_do_not() {
 }
 
 #[test]
+fn a_window_with_too_many_failures_does_not_teach_that_failures_are_usual() {
+    let mut gradient = Gradient::new();
+    let quiet = |failures| window(10 * MS, 10, 200).failures(failures);
+    gradient.next(40.0, &quiet(0));
+    for failures in [60, 40, 40] {
+        assert_eq!(gradient.next(40.0, &quiet(failures)), Next::limit(36.0), "{failures} of 200");
+    }
+    // A tenth more than usual is borne, and what is borne is usual some time later.
+    for failures in [20, 24, 28] {
+        assert_eq!(gradient.next(40.0, &quiet(failures)), Next::limit(40.0), "{failures} of 200");
+    }
+    assert_eq!(gradient.next(40.0, &quiet(40)), Next::limit(36.0), "by three tenths of the way");
+}
+
+#[test]
 fn after_failures_the_limit_rises_step_by_step() {
     let mut gradient = Gradient::new();
     gradient.next(40.0, &window(10 * MS, 10, 200));

@@ -150,3 +150,25 @@ fn hints_in_a_circuit_that_observes_do_not_repeat_its_warning() {
     }
     assert_eq!(bench.notices().len(), 1);
 }
+
+#[test]
+fn a_slow_success_forgets_a_hint_too() {
+    let mut bench = Bench::new(config().slow_after(ms(100)).slow_ratio(1.0).min_calls(10));
+    bench.fail_with(ms(30_000));
+    let slow = bench.admitted();
+    bench.advance(ms(101));
+    bench.end(&slow, Verdict::Success);
+    bench.fail_until_open();
+    assert_eq!(bench.wait(), ms(5_000));
+}
+
+#[test]
+fn what_a_server_says_with_a_trial_call_that_succeeds_is_no_hint() {
+    let mut bench = Bench::new(config().probes(2).open_factor(1.0));
+    bench.order(Order::Trip(None));
+    bench.advance(ms(5_000));
+    let (good, bad) = (bench.admitted(), bench.admitted());
+    bench.circuit.settle(&good, Verdict::Success, Some(ms(30_000)), &Now::at(bench.now, 0));
+    bench.end(&bad, Verdict::Failure);
+    assert_eq!(bench.wait(), ms(5_000));
+}

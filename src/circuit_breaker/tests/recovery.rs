@@ -124,3 +124,37 @@ fn its_end_is_reported_and_its_window_goes_on() {
     assert!(bench.snapshot().calls > 1_000, "the calls of the recovery count");
     assert_eq!(bench.snapshot().openings, 0);
 }
+
+#[test]
+fn openings_are_counted_anew_once_calls_pass_again() {
+    for order in [Order::Close, Order::Disable, Order::Observe] {
+        let bench = Bench::new(config());
+        bench.order(Order::Trip(None));
+        bench.order(Order::ForceOpen(None));
+        assert_eq!(bench.snapshot().openings, 2);
+        bench.order(order);
+        assert_eq!(bench.snapshot().openings, 0, "{order:?}");
+    }
+}
+
+#[test]
+fn the_first_call_of_each_recovery_is_admitted() {
+    let mut bench = recovering(config());
+    bench.call(Verdict::Success);
+    bench.order(Order::Trip(None));
+    bench.advance(Duration::from_secs(2));
+    bench.call(Verdict::Success);
+    assert_eq!(bench.state(), State::Recovering);
+    bench.call(Verdict::Success);
+}
+
+#[test]
+fn a_circuit_that_observes_anew_warns_anew() {
+    let bench = Bench::new(config().min_calls(1));
+    for _ in 0..2 {
+        bench.order(Order::Observe);
+        bench.notices();
+        bench.calls(2, Verdict::Failure);
+        assert!(matches!(bench.notices()[..], [Notice::WouldOpen(_)]));
+    }
+}

@@ -1,9 +1,10 @@
 //! Slots of trial calls: never more than configured, whoever renews, loses or gives them back.
 
-use super::{Bench, ms};
+use super::{Bench, MS, ms};
 use crate::circuit_breaker::config::{CircuitBreakerConfig, Settings};
 use crate::circuit_breaker::orders::Order;
 use crate::circuit_breaker::pass::{Pass, Refusal, Verdict};
+use crate::circuit_breaker::snapshot::Saved;
 use crate::circuit_breaker::transition::State;
 use crate::circuit_breaker::trial::{Finding, Trial};
 use crate::clock::{Now, Timestamp};
@@ -181,6 +182,74 @@ fn no_call_beyond_the_probes_is_let_through_while_one_is_overdue() {
     bench.refused();
     bench.refused();
     assert_eq!(bench.state(), State::HalfOpen);
+}
+
+#[test]
+fn probing_again_lends_the_slots_of_trial_calls_that_have_ended_at_once() {
+    let mut bench = half_open(config());
+    let _hangs = bench.admitted();
+    bench.calls(2, Verdict::Success);
+    bench.refused();
+    bench.advance(ms(5));
+    bench.order(Order::Probe);
+    assert_eq!(bench.snapshot().since, ms(0));
+    let _others = [bench.admitted(), bench.admitted()];
+    bench.refused();
+}
+
+#[test]
+fn probing_again_forgets_the_run_of_failures_and_the_calls_that_were_excused() {
+    let bench = half_open(config().probes(5).without_failure_ratio().consecutive_failures(3));
+    bench.calls(2, Verdict::Failure);
+    let cut_off = bench.admitted();
+    let excused = || (0..6).filter(|_| bench.circuit.excuse(cut_off)).count();
+    assert_eq!(excused(), 5);
+    bench.order(Order::Probe);
+    assert_eq!(excused(), 5);
+    bench.call(Verdict::Failure);
+    assert_eq!(bench.state(), State::HalfOpen);
+}
+
+#[test]
+fn an_open_circuit_shows_the_trial_calls_that_opened_it_however_few() {
+    let bench = half_open(config().min_calls(20));
+    bench.calls(3, Verdict::Failure);
+    let snapshot = bench.snapshot();
+    assert_eq!((snapshot.state, snapshot.calls, snapshot.failure_ratio), (State::Open, 3, Some(1.0)));
+}
+
+#[test]
+fn a_half_open_circuit_that_is_restored_probes_anew() {
+    let before = half_open(config());
+    let _in_flight = before.admitted();
+    assert_eq!(before.state(), State::HalfOpen);
+    let bench = Bench::new(config());
+    bench.circuit.restore(&Saved::from(&before.snapshot()), bench.now);
+    assert_eq!(bench.state(), State::Open);
+    let _probes = [bench.admitted(), bench.admitted(), bench.admitted()];
+    bench.refused();
+}
+
+#[test]
+fn trial_calls_that_all_fail_open_it_although_a_longer_run_of_failures_is_allowed() {
+    let bench = half_open(config().probes(2).without_failure_ratio().consecutive_failures(5));
+    bench.calls(2, Verdict::Failure);
+    assert_eq!((bench.state(), bench.snapshot().openings), (State::Open, 2));
+}
+
+/// The gate, which no lock guards: it is what a service asks in `poll_ready`.
+#[test]
+fn the_last_slot_that_is_lent_shuts_the_gate_until_it_may_be_lost() {
+    let mut bench = half_open(config().probes(2).probe_timeout(ms(50)));
+    let refusal = |bench: &Bench| bench.circuit.refusal(&Now::at(bench.now, 0));
+    let _first = bench.admitted();
+    assert_eq!(refusal(&bench), None, "one slot is free");
+    bench.advance(ms(10));
+    let second = bench.admitted();
+    assert_eq!(refusal(&bench), Some(Refusal::Open { wait: 40 * MS }));
+    assert_eq!(bench.snapshot().retry_after, Some(ms(40)));
+    bench.end(&second, Verdict::Cancelled);
+    assert_eq!(refusal(&bench), None, "it is free again");
 }
 
 fn settings(config: &CircuitBreakerConfig) -> Settings {

@@ -194,6 +194,19 @@ fn a_closed_circuit_is_judged_by_a_stricter_configuration_at_once() {
 }
 
 #[test]
+fn good_calls_are_judged_anew_by_a_stricter_configuration() {
+    let bench = Bench::new(config().min_calls(10));
+    bench.calls(7, Success);
+    bench.calls(6, Failure);
+    bench.calls(7, Success);
+    bench.reconfigure(&config().min_calls(30).failure_ratio(0.2));
+    bench.calls(9, Success);
+    assert_eq!(bench.state(), State::Closed, "there are too few");
+    bench.call(Success);
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[test]
 fn a_closed_circuit_stays_closed_under_a_laxer_configuration() {
     let mut bench = Bench::new(config().min_calls(10).slow_after(ms(10)).consecutive_failures(9));
     for verdict in [Success, Success, Success, Success, Success, Success, Failure, Failure, Failure] {

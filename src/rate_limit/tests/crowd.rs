@@ -63,6 +63,60 @@ fn a_new_key_finds_the_one_that_is_idle_among_many_that_are_not() {
 }
 
 #[test]
+fn a_call_finds_room_even_if_the_last_key_that_it_looks_at_is_the_one_that_is_idle() {
+    const LOOKED_AT: u64 = 32;
+    let mut store = Store::new(RATE, 32);
+    for now in [0, 5] {
+        for key in 1..LOOKED_AT {
+            assert!(store.take(key, 1, now, 0).is_ok());
+        }
+    }
+    assert!(store.take(LOOKED_AT, 1, 5, 0).is_ok());
+    // At 15 what was noted of the others has passed, but they are not idle before 20.
+    assert!(store.take(LOOKED_AT + 1, 1, 15, 0).is_ok());
+    assert_eq!(store.len(), 32);
+}
+
+#[test]
+fn a_call_that_has_not_looked_at_all_keys_is_not_told_to_come_back_at_once() {
+    const KEYS: u64 = 33;
+    let mut store = Store::new(RATE, 33);
+    for now in [0, 5] {
+        for key in 1..KEYS {
+            assert!(store.take(key, 1, now, 0).is_ok());
+        }
+    }
+    for now in [5, 6] {
+        assert!(store.take(KEYS, 1, now, 0).is_ok());
+    }
+    // At 15 this one seems to be idle still, after the 32 others have been looked at.
+    let refused = store.take(KEYS + 1, 1, 15, 0);
+    assert!(matches!(refused, Err(Refusal::NoRoom(wait)) if wait > 0), "{refused:?}");
+}
+
+#[test]
+fn calls_of_new_keys_forget_more_keys_that_have_long_been_idle_than_they_add() {
+    let mut store = Store::new(RATE, 1_000);
+    for key in 0..100 {
+        assert!(store.take(key, 1, 0, 0).is_ok());
+    }
+    for key in 100..150 {
+        assert!(store.take(key, 1, 1_000, 0).is_ok());
+    }
+    assert_eq!(store.len(), 50);
+}
+
+#[test]
+fn only_the_last_turn_of_a_key_is_given_back() {
+    let mut store = Store::new(RATE, 10);
+    let [first, last] = [(); 2].map(|()| store.take(1, 1, 0, 0).unwrap());
+    store.give_back(1, &first);
+    assert_eq!(store.available(1, 0), 8);
+    store.give_back(1, &last);
+    assert_eq!(store.available(1, 0), 9);
+}
+
+#[test]
 fn less_room_is_made_little_by_little() {
     let mut store = moved_on(1_000);
     store.reconfigure(RATE, 10, 6);

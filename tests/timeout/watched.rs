@@ -1,0 +1,30 @@
+//! What follows an answer is put under watch, whether or not anything else has to be known of the call.
+
+use super::*;
+
+/// Answers whether there is a watch.
+#[derive(Clone, Copy, Debug)]
+struct Watching;
+
+impl Carry<Duration> for Watching {}
+
+impl<Res> Cover<Res> for Watching {
+    type Covered = bool;
+
+    fn cover(&self, _: Res, watch: Option<Watch>) -> bool {
+        watch.is_some()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_watched_if_that_is_all_that_is_configured() {
+    let config = TimeoutConfig::new().limit(Limit::Fixed(SECOND));
+    for (config, is_watched) in [
+        (config.clone(), false),
+        (config.clone().idle(SECOND), true),
+        (config.clone().covers(stanchion::timeout::Covers::Body), true),
+    ] {
+        let mut service = TimeoutLayer::new(config.clone()).protocol(Watching).layer(takes());
+        assert_eq!(call(&mut service, MS).await, Ok(is_watched), "{config:?}");
+    }
+}
