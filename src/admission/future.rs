@@ -71,9 +71,8 @@ where
             match this.stage.as_mut().project() {
                 StageProjection::Calling { inner, permit } => {
                     let protocol = &*this.protocol;
-                    let poll =
-                        || inner.poll(cx).map(|result| (outcome_of(protocol, result.as_ref()), result));
-                    let (outcome, result) = ready!(permit.over(poll));
+                    let result = ready!(permit.over(|| inner.poll(cx)));
+                    let outcome = permit.over(|| outcome_of(protocol, result.as_ref()));
                     // A permit that may be none would take more room.
                     let StageReplaced::Calling { permit, .. } =
                         this.stage.project_replace(Stage::Refused(None))

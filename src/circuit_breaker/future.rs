@@ -55,9 +55,9 @@ where
         };
         let permit = this.permit.as_mut().expect("a future is not polled after it was ready");
         let protocol = &*this.protocol;
+        let result = ready!(in_service(|| inner.poll(cx), || permit.fail()));
         // What the error or the classifier of a user does is a part of the call: it may panic.
-        let poll = || inner.poll(cx).map(|result| (outcome_of(protocol, result.as_ref()), result));
-        let (outcome, result) = ready!(in_service(poll, || permit.fail()));
+        let outcome = in_service(|| outcome_of(protocol, result.as_ref()), || permit.fail());
         let permit = this.permit.take().expect("it was there before the service was polled");
         Poll::Ready(settle(protocol, result, outcome, permit, HoldUntil::Outcome))
     }

@@ -26,6 +26,9 @@ where
     C: Classify<Res, E>,
     E: CarryRejected,
 {
-    let rejected = result.err().and_then(CarryRejected::rejected);
-    Outcome::asked(rejected, || classify.classify(result))
+    match result {
+        // By itself: there the outcome is often known when this is compiled.
+        Ok(_) => classify.classify(result),
+        Err(error) => Outcome::asked(error.rejected(), || classify.classify(result)),
+    }
 }

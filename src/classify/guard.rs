@@ -7,7 +7,7 @@ pub trait Guard {
     /// Reports the outcome, and ends the call.
     fn finish(self, outcome: Outcome);
 
-    /// Takes note that the headers of the response are there, before the guard is handed on with the response.
+    /// Takes note that the headers of the response are there. For a [`CarryGuard`] that keeps the guard beyond them.
     #[inline]
     fn answered(&mut self) {}
 }
@@ -17,8 +17,8 @@ pub trait CarryGuard<Res> {
     /// What the caller receives instead of `Res`; the same, if nothing follows the response.
     type Response<G: Guard>;
 
-    /// Hands `guard` on with the response, or ends the call with the outcome beside it if nothing follows. `None`: the
-    /// call has ended already.
+    /// Hands `guard` on with the response, [told](Guard::answered) that the headers are there, or ends the call with the
+    /// outcome beside it if nothing follows. `None`: the call has ended already.
     fn carry<G: Guard>(&self, response: Res, guard: Option<(G, Outcome)>) -> Self::Response<G>;
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn settle<P, Res, E, G>(
     protocol: &P,
     result: Result<Res, E>,
     outcome: Outcome,
-    mut guard: G,
+    guard: G,
     until: HoldUntil,
 ) -> Result<P::Response<G>, E>
 where
@@ -53,10 +53,7 @@ where
         HoldUntil::BodyEnd => true,
     };
     match result {
-        Ok(response) if is_carried => {
-            guard.answered();
-            Ok(protocol.carry(response, Some((guard, outcome))))
-        }
+        Ok(response) if is_carried => Ok(protocol.carry(response, Some((guard, outcome)))),
         Ok(response) => {
             guard.finish(outcome);
             Ok(protocol.carry(response, None))

@@ -180,8 +180,11 @@ where
     P: RetryPolicy<Req, Res, E>,
     E: CarryRejected,
 {
-    let rejected = result.as_ref().err().and_then(CarryRejected::rejected);
-    Outcome::asked(rejected, || policy.classify(kept, result))
+    match result {
+        // By itself: there the outcome is often known when this is compiled.
+        Ok(_) => policy.classify(kept, result),
+        Err(error) => Outcome::asked(error.rejected(), || policy.classify(kept, result)),
+    }
 }
 
 impl<Req, S, P> fmt::Debug for ResponseFuture<Req, S, P>

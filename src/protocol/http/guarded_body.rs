@@ -22,7 +22,8 @@ pub struct GuardedBody<B, G> {
 impl<B: Body, G: Guard> GuardedBody<B, G> {
     pub(super) fn new(inner: B, guard: Option<(G, Outcome)>) -> Self {
         match guard {
-            Some((guard, outcome)) if !inner.is_end_stream() => {
+            Some((mut guard, outcome)) if !inner.is_end_stream() => {
+                guard.answered();
                 Self { inner, guard: Some(guard), class: outcome.class, overload: outcome.overload }
             }
             // Nobody is going to read a body that has ended before it began.
