@@ -17,8 +17,8 @@
 use std::time::Duration;
 
 use crate::clock::{Now, Timestamp, nanos};
-use crate::macros::planted;
 use crate::numbered::{Found, Numbered};
+use crate::sync::planted;
 use crate::sync::{AtomicU64, Ordering, Striped};
 
 const COHORTS: usize = 8;

@@ -31,8 +31,8 @@ use std::time::Duration;
 
 use crate::buckets::{self, OCTAVES};
 use crate::clock::{Timestamp, nanos};
-use crate::macros::planted;
 use crate::numbered::Numbered;
+use crate::sync::planted;
 use crate::sync::{AtomicU64, Ordering};
 
 const SLICES: u64 = 3;

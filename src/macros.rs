@@ -53,14 +53,5 @@ macro_rules! layer_setters {
     };
 }
 
-/// Returns `true` if the bug of this name is planted: a wrong step that a model has to notice. One at a time is, by the
-/// environment variable `STANCHION_PLANTED_BUG`, and only in models.
-macro_rules! planted {
-    ($bug:literal) => {
-        cfg!(stanchion_loom) && crate::sync::is_planted($bug)
-    };
-}
-
 pub(crate) use inner_accessors;
 pub(crate) use layer_setters;
-pub(crate) use planted;

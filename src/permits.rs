@@ -40,7 +40,7 @@ use queue::Queue;
 use word::Word;
 
 use crate::clock::Timestamp;
-use crate::macros::planted;
+use crate::sync::planted;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 /// So many permits, some of them out, and who waits for one.

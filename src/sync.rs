@@ -39,7 +39,17 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Returns `true` if the planted bug of this name is switched on: see [`planted!`](crate::macros::planted).
+/// Returns `true` if the bug of this name is planted: a wrong step that a model has to notice. One at a time is, by the
+/// environment variable `STANCHION_PLANTED_BUG`, and only in models.
+macro_rules! planted {
+    ($bug:literal) => {
+        cfg!(stanchion_loom) && crate::sync::is_planted($bug)
+    };
+}
+
+pub(crate) use planted;
+
+/// Returns `true` if the bug of this name is planted: see [`planted!`].
 pub(crate) fn is_planted(bug: &str) -> bool {
     static PLANTED: OnceLock<Option<String>> = OnceLock::new();
     PLANTED.get_or_init(|| std::env::var("STANCHION_PLANTED_BUG").ok()).as_deref() == Some(bug)

@@ -57,7 +57,6 @@ const WITHIN: &[(&str, &str)] = &[
     ("buckets", "clock"),
     ("*", "error"),
     ("*", "config"),
-    ("*", "macros"),
     ("config", "error"),
     ("telemetry", "classify"),
     ("protocol", "classify"),

@@ -8,7 +8,7 @@ use crate::admission::{AdmissionConfig, Change, Ended, Full, Limit};
 use crate::clock::Timestamp;
 use crate::config::InvalidConfig;
 use crate::error::Reason;
-use crate::macros::planted;
+use crate::sync::planted;
 
 /// A [limit that finds itself](super), by what an algorithm makes of the calls.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::buckets::{Bucket, OCTAVES};
 use crate::clock::nanos;
-use crate::macros::planted;
+use crate::sync::planted;
 use crate::sync::{AtomicU64, Ordering};
 
 /// A median in the middle of its bucket is less than 6 % off, and that of a spread of latencies much less.

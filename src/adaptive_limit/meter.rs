@@ -28,7 +28,7 @@ use super::histogram::{Histogram, Seen};
 use crate::admission::{Ended, Full};
 use crate::classify::Class;
 use crate::clock::{Timestamp, nanos, times};
-use crate::macros::planted;
+use crate::sync::planted;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, lock};
 
 /// However long calls take, a window lasts no longer if it holds enough of them.

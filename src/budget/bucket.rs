@@ -15,7 +15,7 @@
 use super::Cost;
 use super::config::Settings;
 use crate::clock::Timestamp;
-use crate::macros::planted;
+use crate::sync::planted;
 use crate::sync::{AtomicU64, Ordering};
 
 #[derive(Debug)]

@@ -12,8 +12,8 @@ use super::transition::{Cause, State, Transition};
 use super::trial::{Finding, Slot, Trial};
 use super::word::Word;
 use crate::clock::{Now, Timestamp, nanos};
-use crate::macros::planted;
 use crate::sync::Ordering;
+use crate::sync::planted;
 use crate::window::Outcome;
 
 /// Something to tell the observers.

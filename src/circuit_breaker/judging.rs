@@ -13,7 +13,7 @@ use super::transition::{Cause, State};
 use super::verdict::Evidence;
 use super::word::{Word, update};
 use crate::clock::{Now, Timestamp};
-use crate::macros::planted;
+use crate::sync::planted;
 use crate::sync::{Ordering, fence};
 use crate::window::Outcome;
 

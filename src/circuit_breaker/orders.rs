@@ -11,8 +11,8 @@ use super::transition::{Cause, State};
 use super::verdict::Evidence;
 use super::word::Word;
 use crate::clock::{Now, Timestamp};
-use crate::macros::planted;
 use crate::sync::Ordering;
+use crate::sync::planted;
 
 /// What an operator can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -27,7 +27,7 @@ use super::trial::Slot;
 use super::word::Word;
 use crate::clock::{Now, Timestamp, nanos};
 use crate::config::Live;
-use crate::macros::planted;
+use crate::sync::planted;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, lock};
 use crate::window::Outcome;
 

@@ -9,7 +9,7 @@ use super::pass::Pass;
 use super::transition::Cause;
 use super::verdict::Evidence;
 use crate::clock::Timestamp;
-use crate::macros::planted;
+use crate::sync::planted;
 use crate::window::{Counts, Outcome};
 
 /// Trial calls in flight, and how the others ended. Lives under the circuit's lock.

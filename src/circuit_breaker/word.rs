@@ -2,7 +2,7 @@
 
 use super::pass::Pass;
 use super::transition::State;
-use crate::macros::planted;
+use crate::sync::planted;
 use crate::sync::{AtomicU64, Ordering};
 
 /// `[generation, of which 40 bits are used | state 3]`

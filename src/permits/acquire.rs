@@ -8,7 +8,7 @@ use super::parts::Part;
 use super::queue::{Ask, Queue, Shed, Stand, Ticket};
 use super::{Owner, Permit, Permits};
 use crate::clock::Timestamp;
-use crate::macros::planted;
+use crate::sync::planted;
 use crate::sync::{MutexGuard, lock};
 
 /// A place in the queue, or a permit that is already there. Dropping it gives up either. Who is

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::lane::Waiter;
 use super::queue::Ticket;
 use crate::clock::Timestamp;
-use crate::macros::planted;
+use crate::sync::planted;
 
 /// Permits that were granted to waiters and are not claimed yet, and the waiters that slept for too
 /// long to keep theirs.

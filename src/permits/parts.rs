@@ -33,7 +33,7 @@ pub(crate) use slot::{Fraction, Part};
 use super::queue::{Ask, Queue};
 use super::word::{Share, Word};
 use super::{Owner, Permits};
-use crate::macros::planted;
+use crate::sync::planted;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use slot::Slot;
 

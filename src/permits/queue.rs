@@ -8,7 +8,7 @@ use super::granted::{Granted, Sleeper};
 use super::lane::{Lane, Waiter};
 use super::parts::Part;
 use crate::clock::Timestamp;
-use crate::macros::planted;
+use crate::sync::planted;
 
 /// What somebody asks who wants a permit.
 #[derive(Clone, Copy, Debug)]

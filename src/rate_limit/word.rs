@@ -12,7 +12,7 @@
 #![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
 
 use super::state::{Rate, Refusal, Turn, Used};
-use crate::macros::planted;
+use crate::sync::planted;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 const BITS: u32 = 2;

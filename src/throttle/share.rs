@@ -14,7 +14,7 @@
 
 #![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
 
-use crate::macros::planted;
+use crate::sync::planted;
 use crate::sync::{AtomicU64, Ordering};
 
 const UNITS: u64 = (1 << 18) - 1;

@@ -16,7 +16,7 @@
 //! laps apart, and repeat only after 2,048 laps.
 
 use super::{Counts, Outcome};
-use crate::macros::planted;
+use crate::sync::planted;
 use crate::sync::{AtomicU64, Ordering};
 
 /// More calls than this are a time window's job; it also keeps each total within its 16 bits, with room for

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use super::{Counts, Outcome};
 use crate::clock::Timestamp;
-use crate::macros::planted;
 use crate::numbered::{Found, Numbered};
+use crate::sync::planted;
 use crate::sync::{AtomicU64, Ordering, Striped};
 
 /// Below this the scheduler decides which bucket a call falls into.
