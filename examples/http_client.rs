@@ -37,7 +37,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use stanchion::circuit_breaker::{CircuitBreakerHandle, State};
 use stanchion::fallback::Failure;
 use stanchion::hedge::HedgeDelay;
-use stanchion::protocol::http::Http;
+use stanchion::http::Http;
 use stanchion::{
     Backoff, Budget, BudgetConfig, CircuitBreakerConfig, CircuitBreakerLayer, FallbackLayer, HedgeConfig,
     HedgeLayer, Rejected, RetryConfig, RetryLayer, TimeoutLayer,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::clock::{instant, instant_after};
+use crate::base::clock::{instant, instant_after};
 
 /// The moment by which the caller wants an answer; later ones are of no use.
 ///

@@ -614,7 +614,7 @@ async fn no_call_allocates_whose_permit_is_in_the_body() {
     use http::{Response, StatusCode};
     use http_body::Body;
     use http_body_util::Full;
-    use stanchion::protocol::http::Http;
+    use stanchion::http::Http;
 
     let config = CircuitBreakerConfig::new().without_failure_ratio().consecutive_failures(u32::MAX);
     let layer = CircuitBreakerLayer::new(config).protocol(Http::new());
@@ -651,7 +651,7 @@ mod replay {
     use bytes::Bytes;
     use http_body::{Body, Frame};
     use http_body_util::{Empty, Full};
-    use stanchion::replay_body::ReplayBody;
+    use stanchion::http::replay_body::ReplayBody;
 
     use super::{ALLOCATIONS, Context, Poll, Waker, black_box, pin};
 
@@ -812,7 +812,7 @@ mod timeout {
     #[tokio::test(start_paused = true)]
     async fn the_deadline_in_a_request_is_put_there_once() {
         use http::Request;
-        use stanchion::protocol::http::Http;
+        use stanchion::http::Http;
 
         let backend = tower::service_fn(|_: Request<()>| {
             ready(Ok::<_, Error<Fault>>(http::Response::new(http_body_util::Empty::<bytes::Bytes>::new())))
@@ -843,7 +843,7 @@ mod timeout {
         use bytes::Bytes;
         use http::{Request, Response};
         use http_body::{Body, Frame};
-        use stanchion::protocol::http::Http;
+        use stanchion::http::Http;
         use stanchion::timeout::Covers;
 
         /// Ready at every second poll.

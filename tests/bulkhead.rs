@@ -479,7 +479,7 @@ mod http {
     use ::http::{Request, Response};
     use bytes::Bytes;
     use http_body_util::{BodyExt, Full};
-    use stanchion::protocol::http::Http;
+    use stanchion::http::Http;
     use tower::service_fn;
 
     use super::*;

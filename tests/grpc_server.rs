@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use http::uri::PathAndQuery;
-use stanchion::protocol::http::{Http, Idempotent};
+use stanchion::http::{Http, Idempotent};
 use stanchion::rate_limit::Quota;
 use stanchion::respond::grpc_response;
 use stanchion::{

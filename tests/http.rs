@@ -21,7 +21,7 @@ use http_body_util::{BodyExt, Empty};
 use httpdate::HttpDate;
 use stanchion::circuit_breaker::{Cause, Permit, State};
 use stanchion::classify::{CarryGuard, Class, Classify, Guard, Outcome};
-use stanchion::protocol::http::{GuardedBody, Http};
+use stanchion::http::{GuardedBody, Http};
 use stanchion::{CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, Window};
 use tokio::time::advance;
 use tokio_test::{assert_pending, assert_ready, task};

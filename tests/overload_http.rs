@@ -28,7 +28,7 @@ use http::{Request, Response, StatusCode};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
-use stanchion::protocol::http::Http;
+use stanchion::http::Http;
 use stanchion::rate_limit::Quota;
 use stanchion::respond::http_response;
 use stanchion::{

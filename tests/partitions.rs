@@ -247,8 +247,8 @@ fn the_largest_limit_has_partitions_too() {
 #[cfg(feature = "http")]
 #[test]
 fn requests_of_http_say_it_in_their_extensions() {
+    use stanchion::http::Http;
     use stanchion::protocol::Claims;
-    use stanchion::protocol::http::Http;
 
     let mut request = http::Request::new(());
     assert_eq!(Http::new().claim(&request).partition, None);

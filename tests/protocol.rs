@@ -21,8 +21,8 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::TokioExecutor;
 use stanchion::classify::{Classify, Retryable};
-use stanchion::protocol::http::{ByChain, Http, Idempotent, Unprocessed, is_unprocessed};
-use stanchion::replay_body::ReplayBody;
+use stanchion::http::replay_body::ReplayBody;
+use stanchion::http::{ByChain, Http, Idempotent, Unprocessed, is_unprocessed};
 use stanchion::{Backoff, Error, RetryConfig, RetryLayer};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 

@@ -388,7 +388,7 @@ fn a_chain_of_sources_without_an_end_is_given_up() {
     assert!(BoxError::from(Cyclic).rejected().is_none());
     assert!(Rejected::find(&Cyclic).is_none());
     #[cfg(feature = "http")]
-    assert!(!stanchion::protocol::http::is_unprocessed(&Cyclic));
+    assert!(!stanchion::http::is_unprocessed(&Cyclic));
 }
 
 /// An error that panics when it is asked for its source.

@@ -23,7 +23,7 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Empty, Full};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use stanchion::replay_body::{Replay, ReplayBody, Replayable};
+use stanchion::http::replay_body::{Replay, ReplayBody, Replayable};
 use tokio_test::{assert_pending, assert_ready, task};
 
 use replayed::{End, Plan, Step as Do, follow};

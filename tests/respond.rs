@@ -254,7 +254,7 @@ mod under_axum {
     #[tokio::test(start_paused = true)]
     async fn a_router_may_carry_the_permit_in_its_bodies() {
         use stanchion::circuit_breaker::Permit;
-        use stanchion::protocol::http::{GuardedBody, Http};
+        use stanchion::http::{GuardedBody, Http};
 
         type Guarded = http::Response<GuardedBody<Body, Permit>>;
 

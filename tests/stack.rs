@@ -22,7 +22,7 @@ use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
 use stanchion::circuit_breaker::State;
 use stanchion::hedge::HedgeDelay;
-use stanchion::protocol::http::Idempotent;
+use stanchion::http::Idempotent;
 use stanchion::telemetry::Action;
 use stanchion::timeout::Limit;
 use stanchion::{Backoff, CircuitBreakerConfig, HedgeConfig, Reason, Rejected, RetryConfig};

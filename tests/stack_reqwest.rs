@@ -14,7 +14,7 @@ use http_body_util::Full;
 use reqwest::{Body, Client, Method, Request, Response, Url};
 use stanchion::circuit_breaker::State;
 use stanchion::classify::{Class, Classify, Outcome};
-use stanchion::protocol::http::{Http, is_unprocessed};
+use stanchion::http::{Http, is_unprocessed};
 use stanchion::protocol::{Carry, Cover, Replay, Timeouts, Watch};
 use stanchion::{
     Backoff, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, Reason, Rejected,

@@ -20,7 +20,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::TokioExecutor;
 use stanchion::circuit_breaker::State;
-use stanchion::protocol::http::{Http, TimedBody, is_unprocessed};
+use stanchion::http::{Http, TimedBody, is_unprocessed};
 use stanchion::{
     AdaptiveLimitConfig, AdaptiveLimitLayer, Backoff, CircuitBreakerConfig, CircuitBreakerHandle,
     CircuitBreakerLayer, Error, HedgeConfig, HedgeLayer, Reason, Rejected, RetryConfig, RetryLayer,

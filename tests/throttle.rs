@@ -281,7 +281,7 @@ async fn its_parts_can_be_printed() {
 #[cfg(feature = "http")]
 mod http {
     use ::http::{Response, StatusCode};
-    use stanchion::protocol::http::Http;
+    use stanchion::http::Http;
 
     use super::{Error, Fault, ThrottleLayer, call, config, counts, service_fn};
     use tower::Layer;

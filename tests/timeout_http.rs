@@ -20,9 +20,9 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
+use stanchion::http::replay_body::ReplayBody;
+use stanchion::http::{Http, TimedBody};
 use stanchion::protocol::Timeouts;
-use stanchion::protocol::http::{Http, TimedBody};
-use stanchion::replay_body::ReplayBody;
 use stanchion::telemetry::{Event, Source};
 use stanchion::timeout::{Covers, Limit};
 use stanchion::{
@@ -173,7 +173,7 @@ async fn each_attempt_is_told_what_is_left_of_what_the_grpc_caller_waits() {
         .service(backend::<ReplayBody<Full<Bytes>>>(SECOND, &seen));
     let began = Instant::now();
     let mut request = grpc("30S");
-    request.extensions_mut().insert(stanchion::protocol::http::Idempotent(true));
+    request.extensions_mut().insert(stanchion::http::Idempotent(true));
     let _ = call(&mut service, request).await;
     let seen = taken(&seen);
     assert_eq!(seen.len(), 3);

@@ -42,7 +42,7 @@ use http_body_util::Empty;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use stanchion::protocol::http::Http;
+use stanchion::http::Http;
 use stanchion::{CircuitBreakerConfig, CircuitBreakerLayer, Window};
 use tower::ServiceBuilder;
 use tower::timeout::TimeoutLayer;

@@ -6,7 +6,7 @@
 //!
 //! The layers that look at outcomes (circuit breaker, retry, hedge, fallback, throttle, bulkhead, adaptive limit) take it in two
 //! ways. `.protocol(..)` sets all that is known of requests and responses, such as
-//! `protocol::http::Http`; `.classify(..)` sets the outcome alone, by a closure:
+//! `http::Http`; `.classify(..)` sets the outcome alone, by a closure:
 //!
 //! ```
 //! use stanchion::classify::{Class, Outcome};

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::clock::nanos;
+use crate::base::clock::nanos;
 use crate::error::{Reason, Rejected};
 
 /// What the end of a call says about the service.

@@ -54,7 +54,7 @@ pub trait CarryRejected: Sized {
 
     /// Returns the first error of the chain that can be looked at: this one or its [source](StdError::source).
     ///
-    /// [`Http`](crate::protocol::http::Http) looks there for what says that a request was not processed. `None` by default,
+    /// [`Http`](crate::http::Http) looks there for what says that a request was not processed. `None` by default,
     /// which means that nothing is known.
     #[inline]
     fn as_cause(&self) -> Option<&(dyn StdError + 'static)> {

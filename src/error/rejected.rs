@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Reason;
 use super::chain::chain;
-use crate::clock::{Rounded, nanos};
+use crate::base::clock::{Rounded, nanos};
 
 /// A call that a layer of this crate rejected, or gave up waiting for.
 ///

@@ -37,8 +37,6 @@
 //! ```
 
 mod claim;
-#[cfg(feature = "http")]
-pub mod http;
 mod plain;
 mod watch;
 mod with;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::clock::{BoxedTimer, instant, instant_after, nanos};
+use crate::base::clock::{BoxedTimer, instant, instant_after, nanos};
 use crate::error::{Reason, Rejected};
 use crate::telemetry::{Event, Telemetry};
 

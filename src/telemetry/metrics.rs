@@ -6,9 +6,9 @@ use metrics::{
 };
 
 use super::{Action, CallOutcome, Event, Load, Observer, Source, Vocabulary};
-use crate::budget::Budget;
+use crate::base::sync::{AtomicU64, Ordering};
 use crate::error::Reason;
-use crate::sync::{AtomicU64, Ordering};
+use crate::primitives::budget::Budget;
 
 /// Handles by what they stand for. There are few, so looking through all is the fastest way.
 type By<K, H> = Box<[(K, H)]>;

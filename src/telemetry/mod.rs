@@ -49,10 +49,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::budget::Budget;
+use crate::base::sync::{AtomicU64, Ordering};
 use crate::classify::Class;
 use crate::error::{Reason, Rejected};
-use crate::sync::{AtomicU64, Ordering};
+use crate::primitives::budget::Budget;
 
 /// Where an event comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use ::http::{Request, Response};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use stanchion::protocol::http::Http;
+use stanchion::http::Http;
 use tower::service_fn;
 
 use super::*;

@@ -284,7 +284,7 @@ mod http {
     use std::convert::Infallible;
 
     use ::http::Request;
-    use stanchion::protocol::http::Http;
+    use stanchion::http::Http;
     use tower::service_fn;
 
     use super::*;

@@ -142,7 +142,7 @@ mod with_bodies {
     use bytes::Bytes;
     use http_body::{Body, Frame};
     use stanchion::Error;
-    use stanchion::protocol::http::Http;
+    use stanchion::http::Http;
     use tokio::time::Sleep;
     use tower::{Layer, ServiceExt, service_fn};
 

@@ -157,7 +157,7 @@ async fn a_turn_that_another_call_has_taken_meanwhile_is_not_blamed_on_the_deadl
 #[cfg(feature = "http")]
 #[tokio::test(start_paused = true)]
 async fn http_requests_bring_their_deadline_along() {
-    use stanchion::protocol::http::Http;
+    use stanchion::http::Http;
 
     let request = |left: Duration| {
         let mut request = http::Request::new(());

@@ -8,10 +8,10 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Empty, Full};
 use proptest::prelude::*;
 use stanchion::Deadline;
-use stanchion::headers::{grpc_timeout, retry_after};
+use stanchion::http::headers::{grpc_timeout, retry_after};
+use stanchion::http::replay_body::ReplayBody;
+use stanchion::http::{Http, Idempotent};
 use stanchion::protocol::Attempt;
-use stanchion::protocol::http::{Http, Idempotent};
-use stanchion::replay_body::ReplayBody;
 use tokio_test::assert_ready;
 use tower::BoxError;
 

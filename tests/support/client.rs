@@ -11,8 +11,8 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use stanchion::fallback::{Failure, Why};
-use stanchion::protocol::http::Http;
-use stanchion::replay_body::ReplayBody;
+use stanchion::http::Http;
+use stanchion::http::replay_body::ReplayBody;
 use stanchion::telemetry::{Action, Event, Source};
 use stanchion::timeout::{Limit, Scope};
 use stanchion::{

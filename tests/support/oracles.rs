@@ -8,7 +8,7 @@ pub(crate) mod replayed;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue};
-use stanchion::headers::{self, Pushback};
+use stanchion::http::headers::{self, Pushback};
 
 use replayed::{End, Plan, Step};
 

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
-use stanchion::replay_body::{Replay, ReplayBody, Replayable};
+use stanchion::http::replay_body::{Replay, ReplayBody, Replayable};
 
 /// The body, as a list of what it does.
 #[derive(Clone, Debug)]

@@ -49,11 +49,6 @@ impl Source {
         reader.read();
         reader.source
     }
-
-    /// The top-level module it belongs to; `None` for `lib.rs`.
-    pub(crate) fn top(&self) -> Option<&str> {
-        self.module.first().map(String::as_str)
-    }
 }
 
 fn module(file: &str) -> Vec<String> {

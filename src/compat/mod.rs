@@ -1,0 +1,9 @@
+//! What other crates need to know of these layers: tower's load balancer and tower's retry.
+
+#[cfg(feature = "balance")]
+mod balance;
+#[cfg(feature = "tower-retry")]
+mod tower_policy;
+
+#[cfg(feature = "tower-retry")]
+pub use tower_policy::TowerPolicy;

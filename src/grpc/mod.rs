@@ -1,0 +1,5 @@
+//! gRPC: responses to rejections.
+
+mod respond;
+
+pub use respond::{grpc_response, grpc_status};

@@ -1,0 +1,113 @@
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Wake, Waker};
+use std::time::Duration;
+
+use super::limit::Limit;
+use super::shared::Shared;
+use crate::base::clock::{BoxedTimer, Clock, Timestamp, instant, instant_after};
+use crate::base::sync::{Mutex, lock};
+use crate::primitives::semaphore::Permits;
+
+/// The timer of a layer that looks for permits which were granted to a call and not claimed, while
+/// another call waits.
+///
+/// It needs no task: when it fires it does not wake one, but has the permits granted to others. So
+/// calls that wait have no such timer themselves, and it does not matter which of them are polled.
+pub(super) struct Lookout {
+    alarm: Waker,
+    watch: Mutex<Watch>,
+}
+
+#[derive(Debug)]
+struct Watch {
+    /// When the timer fires; [`Timestamp::NEVER`] if it does not run.
+    at: Timestamp,
+    timer: BoxedTimer,
+}
+
+/// What the timer wakes.
+struct Alarm<L: Limit>(Weak<Shared<L>>);
+
+impl Lookout {
+    pub(super) fn new<L: Limit>(shared: Weak<Shared<L>>) -> Self {
+        let watch = Watch { at: Timestamp::NEVER, timer: BoxedTimer::new() };
+        Self { alarm: Waker::from(Arc::new(Alarm(shared))), watch: Mutex::new(watch) }
+    }
+
+    /// Makes the timer one of the runtime in which a call begins to wait: permits may come back
+    /// outside of any.
+    pub(super) fn prepare(&self, now: Timestamp) {
+        let lost = {
+            let mut watch = lock(&self.watch);
+            if watch.runs(now) {
+                return;
+            }
+            watch.prepare()
+        };
+        drop(lost);
+    }
+
+    /// Looks at this time, or sooner.
+    pub(super) fn look_at(&self, at: Timestamp, clock: &Clock) {
+        let now = clock.now();
+        let mut watch = lock(&self.watch);
+        if watch.at == Timestamp::NEVER {
+            watch.run_until(at.max(now.after(Watch::SOON)), &self.alarm, clock);
+        }
+    }
+
+    fn fires(&self) {
+        lock(&self.watch).at = Timestamp::NEVER;
+    }
+}
+
+impl Watch {
+    /// A timer that is later than this does not run any more: its runtime is gone, or stands still.
+    const LATE: Duration = Duration::from_secs(1);
+    /// The least time that a timer is set to, so that it is never over at once.
+    const SOON: Duration = Duration::from_millis(1);
+
+    fn runs(&self, now: Timestamp) -> bool {
+        self.at != Timestamp::NEVER && now < self.at.after(Self::LATE)
+    }
+
+    /// Returns the timer that there was, which is not dropped under the lock.
+    fn prepare(&mut self) -> Option<BoxedTimer> {
+        let was_lost = self.at != Timestamp::NEVER;
+        // One that is set still would wake the alarm if it was set anew, which waits for the lock.
+        let lost = was_lost.then(|| std::mem::replace(&mut self.timer, BoxedTimer::new()));
+        self.at = Timestamp::NEVER;
+        // Outside of a runtime there are no timers.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.timer.prepare()));
+        lost
+    }
+
+    fn run_until(&mut self, at: Timestamp, alarm: &Waker, clock: &Clock) {
+        let mut cx = Context::from_waker(alarm);
+        let mut until = clock.instant(at);
+        // The runtime may just be shutting down, and then has no timers any more. The next call that
+        // waits brings another.
+        let runs = catch_unwind(AssertUnwindSafe(|| {
+            while self.timer.poll(&mut cx, until).is_ready() {
+                until = instant_after(instant(), Self::SOON);
+            }
+        }));
+        self.at = if runs.is_ok() { at } else { Timestamp::NEVER };
+    }
+}
+
+impl<L: Limit> Wake for Alarm<L> {
+    fn wake(self: Arc<Self>) {
+        let Some(shared) = self.0.upgrade() else { return };
+        shared.lookout.fires();
+        Permits::grant(&*shared);
+    }
+}
+
+impl fmt::Debug for Lookout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lookout").finish_non_exhaustive()
+    }
+}

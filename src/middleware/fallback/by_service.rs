@@ -1,0 +1,158 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use pin_project::pin_project;
+use tower_service::Service;
+
+use super::answer::{Answer, Reply};
+use super::failure::Failure;
+use crate::base::clock::{BoxedTimer, instant, instant_after};
+use crate::base::sync::{Mutex, lock};
+
+/// Answers with what another service answers; made by [`FallbackLayer::service`](super::FallbackLayer::service).
+pub struct ByService<T> {
+    service: Arc<Template<T>>,
+    ready_within: Duration,
+}
+
+impl<T> ByService<T> {
+    pub(super) fn new(service: T) -> Self {
+        Self { service: Arc::new(Template::new(service)), ready_within: Duration::from_secs(1) }
+    }
+
+    pub(super) fn ready_within(&self, wait: Duration) -> Self {
+        Self { service: Arc::clone(&self.service), ready_within: wait }
+    }
+}
+
+impl<T, Kept, E> Answer<Kept, T::Response, E> for ByService<T>
+where
+    T: Service<Kept> + Clone,
+{
+    type Future = Serving<T, Kept>;
+
+    fn answer(&self, kept: Kept, failure: Failure<T::Response, E>) -> Reply<T::Response, E, Self::Future> {
+        let serving = Serving {
+            call: None,
+            request: Some(kept),
+            source: Source::Template(Arc::clone(&self.service)),
+            patience: self.ready_within,
+            timer: BoxedTimer::new(),
+        };
+        Reply::Later(serving, failure)
+    }
+}
+
+/// What the service of each call is cloned from, when a call has failed and not before, so that a good one does not pay for it.
+/// Behind a lock, so that a service need not be `Sync`. It is taken out of the lock to be cloned, since that is foreign code, and may
+/// need the fallback itself.
+struct Template<T>(Mutex<Option<T>>);
+
+impl<T> Template<T> {
+    fn new(service: T) -> Self {
+        Self(Mutex::new(Some(service)))
+    }
+}
+
+impl<T: Clone> Template<T> {
+    /// A clone; pending while another call makes one.
+    fn poll_clone(&self, cx: &Context<'_>) -> Poll<T> {
+        let taken = lock(&self.0).take();
+        let Some(service) = taken else {
+            // As long as a clone takes: not worth a list of those who wait.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        };
+        let borrowed = Borrowed { service: Some(service), from: self };
+        borrowed.service.clone().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+/// Goes back where it was taken from, also if its clone panics.
+struct Borrowed<'a, T> {
+    service: Option<T>,
+    from: &'a Template<T>,
+}
+
+impl<T> Drop for Borrowed<'_, T> {
+    fn drop(&mut self) {
+        *lock(&self.from.0) = self.service.take();
+    }
+}
+
+enum Source<T> {
+    Template(Arc<Template<T>>),
+    Own(T),
+}
+
+impl<T: Clone> Source<T> {
+    fn poll_own(&mut self, cx: &Context<'_>) -> Poll<&mut T> {
+        if let Self::Template(template) = self {
+            let own = ready!(template.poll_clone(cx));
+            *self = Self::Own(own);
+        }
+        match self {
+            Self::Own(service) => Poll::Ready(service),
+            Self::Template(_) => Poll::Pending,
+        }
+    }
+}
+
+/// A call of the service that is the fallback.
+#[pin_project]
+#[must_use = "futures do nothing unless polled"]
+pub struct Serving<T: Service<Kept>, Kept> {
+    #[pin]
+    call: Option<T::Future>,
+    /// Until it is called with it.
+    request: Option<Kept>,
+    source: Source<T>,
+    patience: Duration,
+    /// Ends the wait for its readiness, if it comes to that.
+    timer: BoxedTimer,
+}
+
+impl<T: Service<Kept> + Clone, Kept> Future for Serving<T, Kept> {
+    type Output = Option<T::Response>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if this.request.is_some() {
+            let service = ready!(this.source.poll_own(cx));
+            match service.poll_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(None),
+                Poll::Pending if this.patience.is_zero() => return Poll::Ready(None),
+                Poll::Pending => {
+                    let patience = *this.patience;
+                    ready!(this.timer.poll_once(cx, || instant_after(instant(), patience)));
+                    return Poll::Ready(None);
+                }
+            }
+            this.timer.stop();
+            let request = this.request.take().expect("it was there a moment ago");
+            this.call.set(Some(service.call(request)));
+        }
+        let call = this.call.as_pin_mut().expect("a future is not polled after it was ready");
+        call.poll(cx).map(Result::ok)
+    }
+}
+
+impl<T> fmt::Debug for ByService<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByService")
+            .field("service", &std::any::type_name::<T>())
+            .field("ready_within", &self.ready_within)
+            .finish()
+    }
+}
+
+impl<T: Service<Kept>, Kept> fmt::Debug for Serving<T, Kept> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serving").field("is_called", &self.call.is_some()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,66 @@
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tower_service::Service;
+
+use super::answer::Answer;
+use super::future::ResponseFuture;
+use super::keep::{Keep, Nothing};
+use super::shared::Shared;
+use crate::classify::{Asking, Classify};
+use crate::protocol::Plain;
+
+/// A service whose failed calls are [answered otherwise](super).
+pub struct Fallback<S, A, K = Nothing, P = Asking<Plain>> {
+    inner: S,
+    shared: Arc<Shared<A, K, P>>,
+}
+
+impl<S, A, K, P> Fallback<S, A, K, P> {
+    pub(super) const fn new(inner: S, shared: Arc<Shared<A, K, P>>) -> Self {
+        Self { inner, shared }
+    }
+
+    crate::middleware::macros::inner_accessors!();
+}
+
+impl<S, A, K, P, Req> Service<Req> for Fallback<S, A, K, P>
+where
+    S: Service<Req>,
+    K: Keep<Req>,
+    A: Answer<K::Kept, S::Response, S::Error>,
+    P: Classify<S::Response, S::Error>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<Req, S, A, K, P>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    #[inline]
+    fn call(&mut self, request: Req) -> Self::Future {
+        let kept = self.shared.keep.keep(&request);
+        ResponseFuture::new(self.inner.call(request), kept, Arc::clone(&self.shared))
+    }
+}
+
+impl<S: Clone, A, K, P> Clone for Fallback<S, A, K, P> {
+    /// A clone has the same fallback. It is not ready, even if this service is.
+    fn clone(&self) -> Self {
+        Self::new(self.inner.clone(), Arc::clone(&self.shared))
+    }
+}
+
+impl<S: fmt::Debug, A, K, P> fmt::Debug for Fallback<S, A, K, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fallback")
+            .field("inner", &self.inner)
+            .field("name", &self.shared.telemetry.name())
+            .field("answer", &std::any::type_name::<A>())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,14 @@
+//! The layers. They never import one another, and [`admission`] is what bulkhead and adaptive limit share.
+
+pub mod adaptive_limit;
+pub mod admission;
+pub mod bulkhead;
+pub mod circuit_breaker;
+pub mod fallback;
+pub mod hedge;
+pub(crate) mod macros;
+pub mod rate_limit;
+pub mod respond;
+pub mod retry;
+pub mod throttle;
+pub mod timeout;

@@ -1,0 +1,139 @@
+//! What all services, clones, handles and calls of one layer share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::RetryConfig;
+use super::pause::Limits;
+use super::policy::Facts;
+use super::state::{Ended, Means, Progress};
+use crate::base::clock::instant;
+use crate::base::sync::{AtomicU64, Mutex, Ordering, lock};
+use crate::classify::Class;
+use crate::config::{InvalidConfig, Live};
+use crate::deadline::Deadline;
+use crate::error::{Reason, Rejected};
+use crate::primitives::budget::{Budget, Cost};
+use crate::telemetry::{Action, Event, Telemetry};
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    config: Live<RetryConfig>,
+    /// Apart from the rest of the configuration, since every call asks for it.
+    max_attempts: AtomicU64,
+    /// So that these two are changed together.
+    changing: Mutex<()>,
+    pub(super) budget: Budget,
+    pub(super) telemetry: Telemetry,
+}
+
+impl Shared {
+    pub(super) fn new(config: &Arc<RetryConfig>, budget: Budget, telemetry: Telemetry) -> Self {
+        Self {
+            max_attempts: AtomicU64::new(u64::from(config.max_attempts)),
+            config: Live::new(Arc::clone(config)),
+            changing: Mutex::new(()),
+            budget,
+            telemetry,
+        }
+    }
+
+    pub(super) fn config(&self) -> RetryConfig {
+        (**self.config.read()).clone()
+    }
+
+    pub(super) fn reconfigure(&self, config: RetryConfig) -> Result<(), InvalidConfig> {
+        config.validate()?;
+        let _changing = lock(&self.changing);
+        self.max_attempts.store(u64::from(config.max_attempts), Ordering::Relaxed);
+        self.config.swap(Arc::new(config));
+        Ok(())
+    }
+
+    /// How long a call with such a deadline may wait for its next attempt.
+    pub(super) fn limits(&self, deadline: Option<Deadline>) -> Limits {
+        let config = self.config.read();
+        let latest = deadline.map(|deadline| {
+            let deadline = deadline.instant();
+            deadline.checked_sub(config.min_remaining).unwrap_or_else(instant)
+        });
+        Limits { ready_within: config.ready_within, latest }
+    }
+
+    /// Takes note of a call that begins; tells whether it may be tried again at all.
+    #[inline]
+    pub(super) fn begin(&self) -> bool {
+        self.budget.deposit();
+        self.max_attempts.load(Ordering::Relaxed) > 1
+    }
+
+    /// Takes note of an attempt that has ended.
+    #[inline]
+    pub(super) fn ended(&self, number: u32, class: Class) {
+        if self.telemetry.wants_calls() {
+            self.telemetry.emit(&Event::Attempt { number, outcome: class.into() });
+        }
+    }
+
+    /// The wait before the next attempt, if there is to be one; `replay` makes its request.
+    #[cold]
+    pub(super) fn next(
+        &self,
+        progress: &mut Progress,
+        ended: Ended,
+        facts: Facts,
+        replay: impl FnMut(u32) -> bool,
+    ) -> Option<Duration> {
+        let number = progress.attempts().saturating_add(1);
+        let mut means = Layer { shared: self, facts, replay, number: number.saturating_add(1) };
+        let next = progress.next(&self.config.read(), ended, &mut means);
+        match next {
+            Ok(wait) => {
+                if facts.is_nested {
+                    self.telemetry.act(Action::Nested, number, wait);
+                }
+                self.telemetry.act(Action::Retried, number, wait);
+                Some(wait)
+            }
+            Err(action) => {
+                if let Some(action) = action {
+                    self.telemetry.act(action, number, Duration::ZERO);
+                }
+                None
+            }
+        }
+    }
+
+    /// The end of a call whose last attempt left nothing to hand out.
+    #[cold]
+    pub(super) fn give_up(&self) -> Rejected {
+        let rejected = Rejected::new(Reason::NotReady, self.telemetry.name());
+        self.telemetry.emit(&Event::Rejected(&rejected));
+        rejected
+    }
+}
+
+/// What a layer has to make another attempt with.
+struct Layer<'a, R> {
+    shared: &'a Shared,
+    facts: Facts,
+    replay: R,
+    number: u32,
+}
+
+impl<R: FnMut(u32) -> bool> Means for Layer<'_, R> {
+    fn remaining(&mut self) -> Option<Duration> {
+        self.facts.deadline.map(|deadline| deadline.remaining_at(instant()))
+    }
+
+    fn can_replay(&mut self) -> bool {
+        (self.replay)(self.number)
+    }
+
+    fn pay(&mut self, cost: Cost) -> bool {
+        let Shared { budget, telemetry, .. } = self.shared;
+        let is_paid = budget.withdraw_for(cost);
+        telemetry.tell(budget);
+        is_paid
+    }
+}

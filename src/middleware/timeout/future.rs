@@ -1,0 +1,200 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use pin_project::pin_project;
+use tokio::time::Instant;
+
+use super::config::Covers;
+use super::shared::Shared;
+use super::state::Bound;
+use crate::base::clock::{Timer, instant, instant_after};
+use crate::error::{CarryRejected, Reason, Rejected};
+use crate::protocol::{Cover, Watch};
+
+/// The future of a call that ends by a [timeout](super), if not before.
+///
+/// Dropped before it is ready, it cancels the call. That is no timeout.
+#[pin_project]
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture<F, P> {
+    /// The service at work; none if the call was not made, or is over.
+    #[pin]
+    inner: Option<F>,
+    protocol: P,
+    /// None if the call is neither limited nor measured.
+    call: Option<Call>,
+    #[pin]
+    timer: Timer,
+    /// Where the end of the call is of interest.
+    shared: Option<Arc<Shared>>,
+    name: &'static str,
+}
+
+/// A call that is limited or measured: when it has to end, and why then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call {
+    end: Instant,
+    /// The limit, in nanoseconds. The call began so long before its end.
+    limit: u64,
+    reason: Reason,
+    /// Whether that is the layer's own, and neither the deadline nor a timeout of the request.
+    pub(super) has_own_limit: bool,
+}
+
+impl Call {
+    /// A call that is made at `now`.
+    #[inline]
+    pub(super) fn new(now: Instant, bound: Bound) -> Self {
+        let end = instant_after(now, Duration::from_nanos(bound.within));
+        let has_own_limit = !matches!(bound.reason, Reason::DeadlineExceeded);
+        Self { end, limit: bound.limit, reason: bound.reason, has_own_limit }
+    }
+
+    /// A call that is only measured.
+    pub(super) fn unlimited(now: Instant) -> Self {
+        Self::new(now, Bound::new(Reason::DeadlineExceeded, Self::FOR_EVER))
+    }
+
+    const FOR_EVER: u64 = u64::MAX;
+
+    /// When it has to end, if ever.
+    #[inline]
+    pub(super) fn end(&self) -> Option<Instant> {
+        (self.limit != Self::FOR_EVER).then_some(self.end)
+    }
+
+    pub(super) const fn rejected(&self, name: &'static str, reached_service: bool) -> Rejected {
+        Rejected::timeout(self.reason, name, self.limit, reached_service)
+    }
+
+    /// How long it has taken at `now`.
+    fn taken(&self, now: Instant) -> Duration {
+        let limit = Duration::from_nanos(self.limit);
+        instant_after(now, limit).saturating_duration_since(self.end)
+    }
+}
+
+impl<F, P> ResponseFuture<F, P> {
+    /// Of a call that `inner` makes, or that is not made.
+    #[inline]
+    pub(super) const fn new(
+        inner: Option<F>,
+        protocol: P,
+        call: Option<Call>,
+        shared: Option<Arc<Shared>>,
+        name: &'static str,
+    ) -> Self {
+        Self { inner, protocol, call, timer: Timer::new(), shared, name }
+    }
+}
+
+impl<F, P, Res, E> Future for ResponseFuture<F, P>
+where
+    F: Future<Output = Result<Res, E>>,
+    P: Cover<Res>,
+    E: CarryRejected,
+{
+    type Output = Result<P::Covered, E>;
+
+    // Always, as `call` is.
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.as_mut().project();
+        if let Some(inner) = this.inner.as_mut().as_pin_mut() {
+            // The service first: an answer that is there is not too late.
+            match inner.poll(cx) {
+                Poll::Ready(Ok(answer)) => {
+                    // Each by itself: a watch is large, and is not even looked at where it is known that there is none.
+                    return Poll::Ready(Ok(match this.shared {
+                        Some(shared) if shared.plain().is_none() => {
+                            this.protocol.cover(answer, shared.answered(this.call.as_ref()))
+                        }
+                        _ => this.protocol.cover(answer, None),
+                    }));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.named(error))),
+                Poll::Pending => {}
+            }
+        }
+        self.poll_rejected(cx).map(|rejected| Err(E::from_rejected(rejected)))
+    }
+}
+
+impl<F, P> ResponseFuture<F, P> {
+    /// The error of a layer further in that gave up at the end of this one's limit, which it knew as a deadline, is this
+    /// one's: the limit that was set says more than what was left of it in there.
+    #[cold]
+    fn named<E: CarryRejected>(self: Pin<&mut Self>, error: E) -> E {
+        let this = self.project();
+        let limit = this.call.filter(|call| call.reason != Reason::DeadlineExceeded);
+        match limit.filter(|_| error.rejected().is_some_and(is_past_deadline)) {
+            Some(call) if instant() >= call.end => {
+                let rejected = call.rejected(this.name, true);
+                if let Some(shared) = this.shared {
+                    shared.given_up(&call, &rejected);
+                }
+                E::from_rejected(rejected)
+            }
+            _ => error,
+        }
+    }
+
+    /// Ready when the call is over without an answer.
+    #[inline(never)]
+    fn poll_rejected(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Rejected> {
+        let mut this = self.project();
+        let reached_service = this.inner.is_some();
+        if reached_service {
+            let Some(call) = this.call else { return Poll::Pending };
+            ready!(this.timer.as_mut().poll(cx, call.end));
+            // What the service holds is free before the caller goes on.
+            this.inner.set(None);
+        }
+        let call = this.call.take().expect("a future is not polled after it was ready");
+        let rejected = call.rejected(this.name, reached_service);
+        if let Some(shared) = this.shared.as_ref().filter(|_| reached_service) {
+            shared.given_up(&call, &rejected);
+        }
+        Poll::Ready(rejected)
+    }
+}
+
+/// Whether a layer gave up a call because its deadline had passed.
+fn is_past_deadline(rejected: Rejected) -> bool {
+    rejected.reason() == Reason::DeadlineExceeded && rejected.reached_service()
+}
+
+impl Shared {
+    /// Takes note of how long a call took, or was waited for if it has no answer.
+    fn ended(&self, call: &Call, is_answered: bool) {
+        let settings = self.settings();
+        if settings.measures() {
+            let now = instant();
+            self.record(&settings, call.taken(now), now, is_answered || call.has_own_limit);
+        }
+    }
+
+    /// Takes note of a call that has no answer.
+    fn given_up(&self, call: &Call, rejected: &Rejected) {
+        self.ended(call, false);
+        self.rejected(rejected);
+    }
+
+    /// Takes note of a call that has an answer, and puts what follows that under watch.
+    #[cold]
+    fn answered(self: &Arc<Self>, call: Option<&Call>) -> Option<Watch> {
+        if let Some(call) = call {
+            self.ended(call, true);
+        }
+        let settings = self.settings();
+        let end = call
+            .filter(|_| settings.config.covers == Covers::Body)
+            .and_then(|call| call.end().map(|end| (end, call.reason, call.limit)));
+        let idle = settings.config.idle;
+        (end.is_some() || idle.is_some()).then(|| Watch::new(Arc::clone(&self.telemetry), end, idle))
+    }
+}

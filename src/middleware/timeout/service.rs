@@ -1,0 +1,211 @@
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tower_service::Service;
+
+use super::config::Scope;
+use super::future::{Call, ResponseFuture};
+use super::shared::{Settings, Shared};
+use super::state::{Bound, bind};
+use super::wait::{By, Wait, Waited};
+use crate::base::clock::{instant, nanos};
+use crate::deadline::Deadline;
+use crate::error::CarryRejected;
+use crate::protocol::{Carry, Cover, Plain, Timeouts};
+
+/// A service whose calls end by a [timeout](super), if not before.
+pub struct Timeout<S, P = Plain> {
+    inner: S,
+    protocol: P,
+    shared: Arc<Shared>,
+    /// How long `inner` takes to become ready, if it was not at once and that counts. In a box, since few services get there:
+    /// a service is copied for each call that a layer around it may repeat.
+    wait: Option<Box<Wait>>,
+}
+
+impl<S, P> Timeout<S, P> {
+    pub(super) const fn new(inner: S, protocol: P, shared: Arc<Shared>) -> Self {
+        Self { inner, protocol, shared, wait: None }
+    }
+
+    crate::middleware::macros::inner_accessors!();
+
+    /// Polls a service that is waited for, or was just found not ready.
+    #[cold]
+    fn poll_slowly<Req>(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>>
+    where
+        S: Service<Req>,
+    {
+        let now = instant();
+        let by = self.wait.as_mut().map(|wait| wait.by(cx.waker(), now));
+        if by == Some(By::Same) && self.shared.settings().config.includes_readiness {
+            return self.poll_wait(cx, now);
+        }
+        if self.wait.take().is_some() {
+            let is_ready = self.inner.poll_ready(cx);
+            if is_ready.is_ready() {
+                return is_ready;
+            }
+        }
+        self.wait = self.begin_to_wait(now);
+        if let Some(wait) = self.wait.as_mut().filter(|_| by == Some(By::Late)) {
+            wait.second();
+        }
+        self.poll_wait(cx, now)
+    }
+
+    fn poll_wait<Req>(&mut self, cx: &Context<'_>, now: Instant) -> Poll<Result<(), S::Error>>
+    where
+        S: Service<Req>,
+    {
+        let Some(wait) = &mut self.wait else { return Poll::Pending };
+        let is_ready = wait.poll(cx, now, |cx| self.inner.poll_ready(cx));
+        if let Poll::Ready(Err(_)) = is_ready {
+            self.wait = None;
+        }
+        is_ready
+    }
+
+    fn begin_to_wait(&self, now: Instant) -> Option<Box<Wait>> {
+        let settings = self.shared.settings();
+        let limit = self.shared.limit(&settings, now).filter(|_| settings.config.includes_readiness)?;
+        Some(Wait::begin(now, settings.config.scope.reason(), limit))
+    }
+
+    /// What ends a call of `request` that is not made before `now`, by a limit that is all there is to the settings.
+    #[inline]
+    fn bind_plainly<Req>(&self, request: &Req, scope: Scope, limit: u64, now: Instant) -> Result<Bound, Bound>
+    where
+        P: Carry<Req>,
+    {
+        let own = self.protocol.timeouts(request).of(scope).map_or(limit, nanos);
+        let left = self.protocol.deadline(request).map(|deadline| nanos(deadline.remaining_at(now)));
+        let bound = Bound::new(scope.reason(), own);
+        bind(scope, Some(own), 0, left, 0).map(|earlier| earlier.unwrap_or(bound))
+    }
+
+    /// The same in every other case; `None` if nothing ends the call.
+    fn bind<Req>(&mut self, settings: &Settings, request: &Req, now: Instant) -> Result<Option<Call>, Bound>
+    where
+        P: Carry<Req>,
+    {
+        let scope = settings.config.scope;
+        let used = match self.wait.take().map(|wait| wait.ended()) {
+            // Whatever the settings are by now: it is not ready.
+            Some(Waited::Over(bound)) => return Err(bound),
+            Some(Waited::Took(waited)) if settings.config.includes_readiness => nanos(waited),
+            _ => 0,
+        };
+        let asked = self.protocol.timeouts(request).of(scope);
+        let own = asked.or_else(|| self.shared.limit(settings, now)).map(nanos);
+        let left = self.protocol.deadline(request).map(|deadline| nanos(deadline.remaining_at(now)));
+        let bound = bind(scope, own, used, left, self.shared.needed(settings, now))?;
+        Ok(bound.map(|bound| {
+            let mut call = Call::new(now, bound);
+            call.has_own_limit &= asked.is_none();
+            call
+        }))
+    }
+
+    /// What limits and measures a call that is made now, and whether its end is of interest; or why it is not made.
+    #[inline(never)]
+    fn begin_slowly<Req>(&mut self, request: &Req) -> (Result<Option<Call>, Bound>, bool)
+    where
+        P: Carry<Req>,
+    {
+        let settings = self.shared.settings();
+        let now = instant();
+        let begun = self
+            .bind(&settings, request, now)
+            .map(|call| call.or_else(|| settings.measures().then(|| Call::unlimited(now))));
+        (begun, self.shared.wants_ends(&settings))
+    }
+
+    /// The end of a call that is not made.
+    #[cold]
+    fn refuse(&self, bound: Bound) -> Call {
+        let call = Call::new(instant(), bound);
+        self.shared.rejected(&call.rejected(self.shared.telemetry.name(), false));
+        call
+    }
+}
+
+impl<S, P, Req> Service<Req> for Timeout<S, P>
+where
+    S: Service<Req>,
+    S::Error: CarryRejected,
+    P: Carry<Req> + Cover<S::Response> + Clone,
+{
+    type Response = P::Covered;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, P>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        if self.wait.is_none() {
+            if let Poll::Ready(is_ready) = self.inner.poll_ready(cx) {
+                return Poll::Ready(is_ready);
+            }
+        }
+        self.poll_slowly(cx)
+    }
+
+    // Always, since the compiler takes it for too large, and copies the future then; it is half of what the layer costs.
+    #[inline(always)]
+    fn call(&mut self, mut request: Req) -> Self::Future {
+        let name = self.shared.telemetry.name();
+        let (begun, wants_end) = match self.shared.plain() {
+            Some((scope, limit)) if self.wait.is_none() => {
+                let now = instant();
+                let bound = self.bind_plainly(&request, scope, limit, now);
+                (bound.map(|bound| Some(Call::new(now, bound))), self.shared.telemetry.is_observed())
+            }
+            _ => self.begin_slowly(&request),
+        };
+        let shared = if wants_end { Some(Arc::clone(&self.shared)) } else { None };
+        // Each way makes the future in its place: it is large, and copying it would cost more than all the rest.
+        match begun {
+            Ok(call) => {
+                // Also if it is the request's own: what a header says counts from when it is read, and is read once.
+                if let Some(end) = call.as_ref().and_then(Call::end) {
+                    self.protocol.set_deadline(&mut request, Deadline::at(end));
+                }
+                let inner = self.inner.call(request);
+                ResponseFuture::new(Some(inner), self.protocol.clone(), call, shared, name)
+            }
+            Err(bound) => {
+                let call = self.refuse(bound);
+                ResponseFuture::new(None, self.protocol.clone(), Some(call), shared, name)
+            }
+        }
+    }
+}
+
+impl Timeouts {
+    const fn of(self, scope: Scope) -> Option<Duration> {
+        match scope {
+            Scope::Total => self.total,
+            Scope::Attempt => self.attempt,
+        }
+    }
+}
+
+impl<S: Clone, P: Clone> Clone for Timeout<S, P> {
+    /// A clone shares the configuration and what is measured. It is not ready, even if this service is.
+    fn clone(&self) -> Self {
+        Self::new(self.inner.clone(), self.protocol.clone(), Arc::clone(&self.shared))
+    }
+}
+
+impl<S: fmt::Debug, P> fmt::Debug for Timeout<S, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timeout")
+            .field("inner", &self.inner)
+            .field("name", &self.shared.telemetry.name())
+            .field("config", &self.shared.settings().config)
+            .finish_non_exhaustive()
+    }
+}
