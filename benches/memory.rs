@@ -3,7 +3,7 @@
 //!     cargo bench --bench memory                a million breakers of each kind; a few seconds, 1 GB
 //!     cargo bench --bench memory -- --test      10,000 of each kind
 //!
-//! Made by `CircuitBreakerLayer::fresh`, so they share what is no state, and kept as handles. There is no runtime here
+//! Made by `CircuitBreakerLayer::with_new_state`, so they share what is no state, and kept as handles. There is no runtime here
 //! for a breaker to start a task or arm a timer on, and the threads are counted before and after.
 
 #![allow(unsafe_code, reason = "there is no other way to write an allocator")]
@@ -110,13 +110,13 @@ fn main() {
 fn measure(name: &str, layer: &CircuitBreakerLayer, breakers: usize) {
     assert!(tokio::runtime::Handle::try_current().is_err(), "this is to work without a runtime");
     // What all of them share is there already.
-    drop(layer.fresh().handle());
+    drop(layer.with_new_state().handle());
     let mut kept: Vec<CircuitBreakerHandle> = Vec::with_capacity(breakers);
     // Touched, so that the list is resident before the breakers are.
     kept.resize(breakers, layer.handle());
     kept.clear();
     let before = Reading::now();
-    kept.extend(std::iter::repeat_with(|| layer.fresh().handle()).take(breakers));
+    kept.extend(std::iter::repeat_with(|| layer.with_new_state().handle()).take(breakers));
     let after = Reading::now();
     assert_eq!(before.threads, after.threads, "{name}: a breaker starts no thread");
     black_box(&mut kept).clear();

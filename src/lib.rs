@@ -25,7 +25,7 @@ pub use middleware::{
 pub use primitives::{backoff, budget};
 
 pub use adaptive_limit::{AdaptiveLimit, AdaptiveLimitConfig, AdaptiveLimitHandle, AdaptiveLimitLayer};
-pub use admission::{AdmissionConfig, Discipline, Headroom, PartitionConfig};
+pub use admission::{AdmissionConfig, PartitionConfig, PriorityShares, QueueDiscipline};
 pub use backoff::{Backoff, Jitter};
 pub use budget::{Budget, BudgetConfig};
 pub use bulkhead::{Bulkhead, BulkheadConfig, BulkheadHandle, BulkheadLayer};
@@ -41,7 +41,7 @@ pub use fallback::{Fallback, FallbackLayer, StaleConfig, StaleHandle};
 pub use hedge::{Hedge, HedgeConfig, HedgeHandle, HedgeLayer};
 pub use middleware::respond::{Respond, RespondLayer, respond};
 pub use primitives::window::Window;
-pub use protocol::{Claim, Criticality, Partition, Tenant};
+pub use protocol::{CallAttributes, Criticality, Partition, Tenant};
 pub use rate_limit::{RateLimit, RateLimitConfig, RateLimitHandle, RateLimitLayer};
 pub use retry::{Retry, RetryConfig, RetryHandle, RetryLayer};
 pub use throttle::{Throttle, ThrottleConfig, ThrottleHandle, ThrottleLayer};

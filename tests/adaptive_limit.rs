@@ -34,8 +34,8 @@ use crate::fault::Fault;
 use stanchion::adaptive_limit::{Aimd, Algorithm, Gradient, Gradient2, Next, Sample, Vegas};
 use stanchion::classify::Class;
 use stanchion::{
-    AdaptiveLimit, AdaptiveLimitConfig, AdaptiveLimitHandle, AdaptiveLimitLayer, Error, Headroom, Reason,
-    TimeoutLayer,
+    AdaptiveLimit, AdaptiveLimitConfig, AdaptiveLimitHandle, AdaptiveLimitLayer, Error, PriorityShares,
+    Reason, TimeoutLayer,
 };
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -340,7 +340,10 @@ fn a_configuration_that_makes_no_sense_is_an_error_that_names_the_field() {
     assert_eq!(found(config.clone().min_calls(0)), "min_calls");
     assert_eq!(found(config.clone().min_calls(u32::MAX)), "min_calls");
     assert_eq!(found(config.clone().max_wait(Duration::ZERO)), "max_wait");
-    assert_eq!(found(config.clone().headroom(Headroom::USUAL.default(f64::NAN))), "headroom.default");
+    assert_eq!(
+        found(config.clone().headroom(PriorityShares::RECOMMENDED.default(f64::NAN))),
+        "headroom.default"
+    );
     for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, f64::MAX] {
         assert_eq!(found(config.clone().algorithm(Gradient::new().tolerance(value))), "tolerance");
         let bad = config.clone().algorithm(Aimd::new().max_failure_ratio(value));

@@ -25,7 +25,7 @@ use stanchion::circuit_breaker::{Permit, State};
 use stanchion::classify::Class;
 use stanchion::fallback::Failure;
 use stanchion::hedge::HedgeDelay;
-use stanchion::telemetry::{Event, Source};
+use stanchion::telemetry::{Event, LayerId};
 use stanchion::{
     AdaptiveLimit, AdaptiveLimitConfig, AdaptiveLimitLayer, Budget, BudgetConfig, BulkheadConfig,
     BulkheadLayer, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, FallbackLayer,
@@ -250,7 +250,7 @@ async fn no_call_allocates_under_an_observer() {
     let heard = Arc::new(AtomicU64::new(0));
     assert_no_rule_allocates(|layer| {
         let heard = Arc::clone(&heard);
-        layer.observer(move |_: &Source, _: &Event<'_>| {
+        layer.observer(move |_: &LayerId, _: &Event<'_>| {
             heard.fetch_add(1, Ordering::Relaxed);
         })
     })
@@ -280,7 +280,7 @@ async fn no_call_allocates_while_the_circuit_recovers() {
 
 #[tokio::test(start_paused = true)]
 async fn no_throttled_call_allocates() {
-    let layer = ThrottleLayer::new(ThrottleConfig::new()).observer(|_: &Source, _: &Event<'_>| {});
+    let layer = ThrottleLayer::new(ThrottleConfig::new()).observer(|_: &LayerId, _: &Event<'_>| {});
     let mut service = layer.layer(Backend);
     let none = |allocations: u64, kind: &str| assert_eq!(allocations, 0, "{kind}");
     none(allocations(|| assert!(call(&mut service, Some(true)).is_ready())).await, "success");
@@ -324,7 +324,7 @@ async fn no_call_with_a_fallback_allocates() {
     assert_no_fallback_allocates("a service that is not waited for", service.layer(Backend)).await;
     let last = FallbackLayer::stale(StaleConfig::new(), key);
     assert_no_fallback_allocates("the last answer", last.layer(Backend)).await;
-    let listens = |_: &Source, _: &Event<'_>| {};
+    let listens = |_: &LayerId, _: &Event<'_>| {};
     let observed = FallbackLayer::stale(StaleConfig::new(), key).observer(listens);
     assert_no_fallback_allocates("the last answer, observed", observed.layer(Backend)).await;
 }
@@ -359,7 +359,7 @@ async fn no_call_behind_a_bulkhead_allocates() {
     assert_no_bulkhead_allocates("waits", &BulkheadLayer::waiting(config.clone())).await;
     let parted = config.clone().partitions([PartitionConfig::new("batch", 0.5).lends(1.0)]);
     assert_no_bulkhead_allocates("partitions", &BulkheadLayer::new(parted)).await;
-    let observed = BulkheadLayer::new(config).observer(|_: &Source, _: &Event<'_>| {});
+    let observed = BulkheadLayer::new(config).observer(|_: &LayerId, _: &Event<'_>| {});
     assert_no_bulkhead_allocates("observed", &observed).await;
 }
 
@@ -403,7 +403,7 @@ async fn no_call_behind_an_adaptive_limit_allocates_also_not_the_last_one_of_a_w
             assert_no_limit_allocates("partitions", &AdaptiveLimitLayer::new(parted)).await;
             let heard = Arc::new(AtomicU64::new(0));
             let hears = Arc::clone(&heard);
-            let observed = AdaptiveLimitLayer::new(config).observer(move |_: &Source, _: &Event<'_>| {
+            let observed = AdaptiveLimitLayer::new(config).observer(move |_: &LayerId, _: &Event<'_>| {
                 hears.fetch_add(1, Ordering::Relaxed);
             });
             assert_no_limit_allocates("observed", &observed).await;
@@ -465,7 +465,7 @@ async fn no_call_allocates_that_is_not_repeated() {
         let layer = RetryLayer::new(RetryConfig::new()).budget(spent);
         let seen = Arc::clone(&heard);
         let layer = if is_observed {
-            layer.observer(move |_: &Source, _: &Event<'_>| {
+            layer.observer(move |_: &LayerId, _: &Event<'_>| {
                 seen.fetch_add(1, Ordering::Relaxed);
             })
         } else {
@@ -671,7 +671,7 @@ mod replay {
         let before = ALLOCATIONS.get();
         let (first, replay) = ReplayBody::new(Empty::<Bytes>::new(), 65_536);
         read(first);
-        read(replay.again().unwrap());
+        read(replay.replay().unwrap());
         assert_eq!(ALLOCATIONS.get() - before, 0);
     }
 
@@ -681,7 +681,7 @@ mod replay {
         let before = ALLOCATIONS.get();
         let (first, replay) = ReplayBody::new(Full::new(long), 9_999);
         read(first);
-        assert!(replay.again().is_none());
+        assert!(replay.replay().is_none());
         assert_eq!(ALLOCATIONS.get() - before, 0);
     }
 
@@ -708,13 +708,13 @@ mod replay {
         let made = read(first);
         assert!(made < 25, "{made} allocations");
         // The first to share it makes its count of owners.
-        assert!(read(replay.again().unwrap()) <= 1);
-        assert_eq!(read(replay.again().unwrap()), 0);
+        assert!(read(replay.replay().unwrap()) <= 1);
+        assert_eq!(read(replay.replay().unwrap()), 0);
     }
 }
 
 mod timeout {
-    use stanchion::protocol::{Carry, Cover, Watch};
+    use stanchion::protocol::{BodyTimer, RequestContext, WrapBody};
     use stanchion::timeout::{Limit, MinRemaining};
     use stanchion::{Deadline, Reason, TimeoutConfig, TimeoutLayer};
 
@@ -726,16 +726,16 @@ mod timeout {
     #[derive(Clone, Copy, Debug)]
     struct TooLate(Deadline);
 
-    impl<Req> Carry<Req> for TooLate {
+    impl<Req> RequestContext<Req> for TooLate {
         fn deadline(&self, _: &Req) -> Option<Deadline> {
             Some(self.0)
         }
     }
 
-    impl<Res> Cover<Res> for TooLate {
-        type Covered = Res;
+    impl<Res> WrapBody<Res> for TooLate {
+        type Wrapped = Res;
 
-        fn cover(&self, answer: Res, _: Option<Watch>) -> Res {
+        fn wrap_body(&self, answer: Res, _: Option<BodyTimer>) -> Res {
             answer
         }
     }
@@ -792,7 +792,7 @@ mod timeout {
     async fn no_limited_call_allocates_under_an_observer() {
         let heard = Arc::new(AtomicU64::new(0));
         let events = Arc::clone(&heard);
-        let layer = TimeoutLayer::after(SECOND).observer(move |_: &Source, _: &Event<'_>| {
+        let layer = TimeoutLayer::after(SECOND).observer(move |_: &LayerId, _: &Event<'_>| {
             events.fetch_add(1, Ordering::Relaxed);
         });
         assert_nothing_allocates(layer).await;
@@ -886,8 +886,8 @@ mod timeout {
 }
 
 mod rate_limits {
-    use stanchion::protocol::Carry;
-    use stanchion::rate_limit::{Cost, Key, Quota};
+    use stanchion::protocol::RequestContext;
+    use stanchion::rate_limit::{KeyExtractor, Quota, RequestCost};
     use stanchion::{Deadline, RateLimitConfig, RateLimitLayer, Reason};
 
     use super::*;
@@ -901,8 +901,8 @@ mod rate_limits {
 
     async fn assert_nothing_allocates<K, C>(layer: RateLimitLayer<K, C>)
     where
-        K: Key<Ask> + Clone,
-        C: Cost<Ask> + Clone,
+        K: KeyExtractor<Ask> + Clone,
+        C: RequestCost<Ask> + Clone,
     {
         let handle = layer.handle();
         let mut service = layer.layer(Backend);
@@ -935,7 +935,7 @@ mod rate_limits {
     #[derive(Clone, Debug)]
     struct Due(Deadline);
 
-    impl Carry<Ask> for Due {
+    impl RequestContext<Ask> for Due {
         fn deadline(&self, _: &Ask) -> Option<Deadline> {
             Some(self.0)
         }

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use crate::fault::Fault;
 use stanchion::bulkhead::Wait;
-use stanchion::telemetry::{Action, Event, Load, Source};
+use stanchion::telemetry::{Action, ConcurrencyGauge, Event, LayerId};
 use stanchion::{Bulkhead, BulkheadConfig, BulkheadHandle, BulkheadLayer, Error, Reason, Rejected};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, advance, sleep};
@@ -438,15 +438,15 @@ async fn what_is_no_service_is_limited_as_well() {
 async fn observers_hear_of_waits_and_refusals() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hears = Arc::clone(&heard);
-    let observer = move |source: &Source, event: &Event<'_>| {
+    let observer = move |source: &LayerId, event: &Event<'_>| {
         assert_eq!((source.module, source.name), ("bulkhead", "orders"));
         hears.lock().unwrap().push(match event {
             Event::Action { action: Action::Queued, .. } => "queued",
             Event::Rejected(rejected) => rejected.reason().as_str(),
-            Event::Load { what, change: 1, .. } => what.as_str(),
-            Event::Load { what: Load::InFlight, change: -1, .. } => "done",
-            Event::Load { what: Load::Queued, change: -1, .. } => "left",
-            Event::Load { what: Load::Limit, change: -1, .. } => "gone",
+            Event::Concurrency { what, change: 1, .. } => what.as_str(),
+            Event::Concurrency { what: ConcurrencyGauge::InFlight, change: -1, .. } => "done",
+            Event::Concurrency { what: ConcurrencyGauge::Queued, change: -1, .. } => "left",
+            Event::Concurrency { what: ConcurrencyGauge::Limit, change: -1, .. } => "gone",
             _ => "something else",
         });
     };

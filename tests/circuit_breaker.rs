@@ -63,7 +63,7 @@ async fn all_services_of_a_layer_and_its_clones_share_one_circuit() {
     }
     let refused = services[2].ready().await.unwrap().call(true).await;
     assert!(matches!(refused, Err(Error::Rejected(_))));
-    assert_eq!(layer.fresh().handle().state(), State::Closed, "this one has its own");
+    assert_eq!(layer.with_new_state().handle().state(), State::Closed, "this one has its own");
 }
 
 /// Elsewhere a refusal is a unit, and `retry_after` always none.

@@ -15,9 +15,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use stanchion::classify::Class;
-use stanchion::protocol::{Classified, Plain};
+use stanchion::protocol::{AnyRequest, Classified};
 use stanchion::retry::Standard;
-use stanchion::telemetry::{Action, CallOutcome, Event, Source};
+use stanchion::telemetry::{Action, CallOutcome, Event, LayerId};
 use stanchion::{Backoff, Budget, Error, Jitter, RetryConfig, RetryLayer};
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt, service_fn};
@@ -315,7 +315,7 @@ fn classify(retry_on_bad_result: bool) -> impl Fn(Result<&End, &Error<End>>) -> 
 fn policy(
     settings: &Settings,
     told: &Arc<Mutex<Told>>,
-) -> RetryLayer<Standard<Classified<Plain, impl Fn(Result<&End, &Error<End>>) -> Class + Clone>>> {
+) -> RetryLayer<Standard<Classified<AnyRequest, impl Fn(Result<&End, &Error<End>>) -> Class + Clone>>> {
     let config = RetryConfig::new()
         .max_attempts(settings.max_attempts)
         .backoff(settings.growth.from(settings.growth.initial_ms));
@@ -323,7 +323,7 @@ fn policy(
     RetryLayer::new(config)
         .budget(Budget::unlimited())
         .classify(classify(settings.retry_on_bad_result))
-        .observer(move |_: &Source, event: &Event<'_>| told.lock().expect("it does not panic").hear(event))
+        .observer(move |_: &LayerId, event: &Event<'_>| told.lock().expect("it does not panic").hear(event))
 }
 
 /// What was counted in one execution, and what the recorded answer would have been here.

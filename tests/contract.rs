@@ -16,8 +16,8 @@ use stanchion::circuit_breaker::{Permit, Readiness};
 use stanchion::classify::Asking;
 use stanchion::fallback::{Answer, Failure, Reply};
 use stanchion::hedge::HedgeDelay;
-use stanchion::protocol::{Copied, copied};
-use stanchion::rate_limit::{One, Quota, Together, Waits};
+use stanchion::protocol::{CloneWith, clone_with};
+use stanchion::rate_limit::{Quota, SharedQuota, UnitCost, Waits};
 use stanchion::retry::Standard;
 use stanchion::timeout::{Covers, Limit, MinRemaining, Scope};
 use stanchion::{
@@ -167,12 +167,12 @@ contract!(clones retry_that_repeats, retrying(|request| Some(request.again())));
 type CopyRequest = fn(&Request) -> Option<Request>;
 
 /// What is called for a request is counted: so no copy is made of it.
-fn hedging(config: HedgeConfig) -> HedgeLayer<Asking<Copied<CopyRequest>>> {
-    HedgeLayer::new(config).protocol(copied(|_| None))
+fn hedging(config: HedgeConfig) -> HedgeLayer<Asking<CloneWith<CopyRequest>>> {
+    HedgeLayer::new(config).protocol(clone_with(|_| None))
 }
 
-fn retrying(copy: CopyRequest) -> RetryLayer<Standard<Copied<CopyRequest>>> {
-    RetryLayer::new(RetryConfig::new()).protocol(copied(copy))
+fn retrying(copy: CopyRequest) -> RetryLayer<Standard<CloneWith<CopyRequest>>> {
+    RetryLayer::new(RetryConfig::new()).protocol(clone_with(copy))
 }
 
 contract!(fallback, FallbackLayer::new(Declines));
@@ -194,10 +194,10 @@ type Answered = Failure<u32, Error<promises::Failed>>;
 #[derive(Clone, Copy, Debug)]
 struct Declines;
 
-impl<Kept, Res, E> Answer<Kept, Res, E> for Declines {
+impl<Saved, Res, E> Answer<Saved, Res, E> for Declines {
     type Future = Pending<Option<Res>>;
 
-    fn answer(&self, _: Kept, failure: Failure<Res, E>) -> Reply<Res, E, Self::Future> {
+    fn answer(&self, _: Saved, failure: Failure<Res, E>) -> Reply<Res, E, Self::Future> {
         Reply::Declined(failure)
     }
 }
@@ -215,7 +215,7 @@ fn plenty() -> RateLimitConfig {
     RateLimitConfig::new(Quota::per_second(1_000_000_000))
 }
 
-fn all_wait() -> RateLimitLayer<Together, One, Waits> {
+fn all_wait() -> RateLimitLayer<SharedQuota, UnitCost, Waits> {
     let config = RateLimitConfig::new(Quota::per_second(1_000).burst(1)).max_wait(Duration::MAX);
     let layer = RateLimitLayer::new(config).waits();
     assert!(layer.handle().try_take(1).is_ok());

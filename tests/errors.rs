@@ -428,7 +428,7 @@ struct Endpoints {
 impl Endpoints {
     fn new() -> Self {
         let first = layer("endpoints").readiness(Readiness::Pending);
-        let layers = [first.fresh(), first.fresh(), first.fresh()];
+        let layers = [first.with_new_state(), first.with_new_state(), first.with_new_state()];
         Self { layers, hits: Default::default(), is_first_sick: Arc::new(AtomicBool::new(true)) }
     }
 

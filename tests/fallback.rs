@@ -23,7 +23,7 @@ use crate::fault::Fault;
 use stanchion::circuit_breaker::State;
 use stanchion::classify::Class;
 use stanchion::fallback::{Failure, Stale, Why};
-use stanchion::telemetry::{Event, Source};
+use stanchion::telemetry::{Event, LayerId};
 use stanchion::{
     Backoff, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, FallbackLayer, Reason,
     RetryConfig, RetryLayer, StaleConfig,
@@ -617,7 +617,7 @@ fn a_setting_that_was_read_gives_an_error() {
 struct Heard(Arc<Mutex<Vec<String>>>);
 
 impl Heard {
-    fn observer(&self) -> impl Fn(&Source, &Event<'_>) + Send + Sync + 'static + use<> {
+    fn observer(&self) -> impl Fn(&LayerId, &Event<'_>) + Send + Sync + 'static + use<> {
         let Self(heard) = self.clone();
         move |source, event| heard.lock().unwrap().push(format!("{}: {event:?}", source.name))
     }

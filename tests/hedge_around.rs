@@ -23,8 +23,8 @@ use script::{
 };
 use stanchion::classify::{Asking, Class};
 use stanchion::hedge::HedgeDelay;
-use stanchion::protocol::copied;
-use stanchion::telemetry::{Event, Source};
+use stanchion::protocol::clone_with;
+use stanchion::telemetry::{Event, LayerId};
 use stanchion::{
     Budget, CircuitBreakerConfig, CircuitBreakerLayer, Deadline, Error, HedgeConfig, HedgeLayer, RetryConfig,
     RetryLayer,
@@ -371,7 +371,7 @@ fn has_place(limit: &mut ConcurrencyLimit<Script>) -> bool {
 async fn a_copy_that_cannot_be_made_leaves_its_place_in_the_service() {
     let mut limit = ConcurrencyLimit::new(Script::new([after(LONG, Ok("a"))]), 2);
     let copies = Cell::new(0);
-    let layer = HedgeLayer::new(config()).protocol(copied(|request: &Request| {
+    let layer = HedgeLayer::new(config()).protocol(clone_with(|request: &Request| {
         copies.set(copies.get() + 1);
         (copies.get() == 1).then_some(*request)
     }));
@@ -602,7 +602,7 @@ async fn what_is_called_may_borrow_and_stay_on_its_thread() {
 fn heard(layer: HedgeLayer<Asking<Protocol>>) -> (HedgeLayer<Asking<Protocol>>, Arc<Mutex<Vec<String>>>) {
     let heard = Arc::new(Mutex::new(vec![]));
     let lines = Arc::clone(&heard);
-    let layer = layer.name("inventory").observer(move |source: &Source, event: &Event<'_>| {
+    let layer = layer.name("inventory").observer(move |source: &LayerId, event: &Event<'_>| {
         assert_eq!((source.module, source.name), ("hedge", "inventory"));
         lines.lock().unwrap().push(match event {
             Event::Attempt { number, outcome, .. } => format!("{number} {}", outcome.as_str()),

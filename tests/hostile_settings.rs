@@ -14,9 +14,9 @@ use stanchion::rate_limit::Quota;
 use stanchion::timeout::{Limit, Scope};
 use stanchion::{
     AdaptiveLimitConfig, AdaptiveLimitLayer, Backoff, Budget, BudgetConfig, BulkheadConfig, BulkheadLayer,
-    CircuitBreakerConfig, CircuitBreakerLayer, Discipline, FallbackLayer, Headroom, HedgeConfig, HedgeLayer,
-    InvalidConfig, PartitionConfig, RateLimitConfig, RateLimitLayer, RetryConfig, RetryLayer, StaleConfig,
-    ThrottleConfig, ThrottleLayer, TimeoutConfig, TimeoutLayer, Window,
+    CircuitBreakerConfig, CircuitBreakerLayer, FallbackLayer, HedgeConfig, HedgeLayer, InvalidConfig,
+    PartitionConfig, PriorityShares, QueueDiscipline, RateLimitConfig, RateLimitLayer, RetryConfig,
+    RetryLayer, StaleConfig, ThrottleConfig, ThrottleLayer, TimeoutConfig, TimeoutLayer, Window,
 };
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
@@ -256,16 +256,16 @@ proptest! {
         steps in steps(),
     ) {
         let discipline = match kind {
-            0 => Discipline::OldestFirst,
-            1 => Discipline::AdaptiveLifo { target, interval },
-            _ => Discipline::ControlledDelay { target, interval },
+            0 => QueueDiscipline::OldestFirst,
+            1 => QueueDiscipline::AdaptiveLifo { target, interval },
+            _ => QueueDiscipline::ControlledDelay { target, interval },
         };
         let config = BulkheadConfig::new()
             .max_in_flight(limit)
             .max_queued(queued)
             .max_wait(wait)
             .discipline(discipline)
-            .headroom(Headroom::NONE.default(normal).sheddable(sheddable))
+            .headroom(PriorityShares::NONE.default(normal).sheddable(sheddable))
             .partitions([PartitionConfig::new("part", share).lends(lends)])
             .min_remaining(min_remaining);
         take(BulkheadLayer::try_new(config.clone()), &steps);

@@ -24,8 +24,8 @@ use stanchion::circuit_breaker::State;
 use stanchion::classify::Class;
 use stanchion::{
     AdaptiveLimitConfig, AdaptiveLimitLayer, Budget, BudgetConfig, BulkheadConfig, BulkheadLayer,
-    CircuitBreakerConfig, CircuitBreakerLayer, Claim, Deadline, Error, RateLimitConfig, RateLimitLayer,
-    RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer, Window,
+    CallAttributes, CircuitBreakerConfig, CircuitBreakerLayer, Deadline, Error, RateLimitConfig,
+    RateLimitLayer, RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer, Window,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -336,7 +336,7 @@ async fn the_gauge_follows_every_state_that_an_operator_can_order() {
 #[tokio::test(start_paused = true)]
 async fn circuits_under_one_name_count_together() {
     let first = layer("together");
-    for layer in [&first, &first.fresh(), &first.fresh()] {
+    for layer in [&first, &first.with_new_state(), &first.with_new_state()] {
         layer.handle().try_acquire().unwrap().finish(Class::Success);
     }
     let series = series("together").await;
@@ -346,7 +346,7 @@ async fn circuits_under_one_name_count_together() {
 #[tokio::test(start_paused = true)]
 async fn the_gauge_counts_the_circuits_of_a_name_for_as_long_as_they_exist() {
     let first = layer("gone");
-    let second = first.fresh();
+    let second = first.with_new_state();
     first.handle().force_open();
     let shown = |state| async move {
         series("gone").await[&format!("stanchion_circuit_breaker_state state={state}")]
@@ -521,7 +521,7 @@ async fn a_bulkhead_shows_its_load_and_counts_waits_and_refusals_by_their_reason
     waits.await.unwrap_err();
     handle.resize(7).unwrap();
     assert_eq!(series("narrow").await, expected([1.0, 1.0, 7.0, 0.0, 1.0, 1.0, 0.0]));
-    let late = Claim::new().deadline(Deadline::after(Duration::ZERO));
+    let late = CallAttributes::new().deadline(Deadline::after(Duration::ZERO));
     assert!(handle.try_acquire_for(&late).is_err());
     drop((held, layer, handle));
     assert_eq!(series("narrow").await, expected([1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]));
@@ -571,7 +571,7 @@ async fn an_adaptive_limit_shows_its_load_and_counts_waits_and_refusals_by_their
     assert_pending!(task::spawn(&mut waits).poll());
     assert_eq!(series("tidal").await, expected([1.0, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0]));
     waits.await.unwrap_err();
-    let late = Claim::new().deadline(Deadline::after(Duration::ZERO));
+    let late = CallAttributes::new().deadline(Deadline::after(Duration::ZERO));
     assert!(handle.try_acquire_for(&late).is_err());
     handle.reconfigure(config.clone().min_limit(3)).unwrap();
     assert_eq!(series("tidal").await, expected([1.0, 1.0, 3.0, 0.0, 1.0, 1.0, 1.0]));

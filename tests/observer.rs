@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::fault::Fault;
 use stanchion::circuit_breaker::{Cause, Readiness, State, Transition};
 use stanchion::classify::Class;
-use stanchion::telemetry::{CallOutcome, Event, Source};
+use stanchion::telemetry::{CallOutcome, Event, LayerId};
 use stanchion::{
     CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, Reason, RetryConfig, RetryHandle,
     RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer, Window,
@@ -49,9 +49,9 @@ struct Heard(Arc<Mutex<Vec<String>>>);
 impl Heard {
     fn by(&self, layer: CircuitBreakerLayer) -> CircuitBreakerLayer {
         let heard = self.clone();
-        layer.observer(move |_: &Source, event: &Event<'_>| {
+        layer.observer(move |_: &LayerId, event: &Event<'_>| {
             // Where a circuit comes from and goes to has a test of its own.
-            if !matches!(event, Event::Began { .. } | Event::Ended { .. }) {
+            if !matches!(event, Event::StateCreated { .. } | Event::StateDropped { .. }) {
                 heard.0.lock().unwrap().push(line(event));
             }
         })
@@ -99,7 +99,7 @@ fn fail(handle: &CircuitBreakerHandle, times: usize) {
 async fn an_event_says_which_layer_it_comes_from() {
     let sources = Arc::new(Mutex::new(vec![]));
     let seen = Arc::clone(&sources);
-    let layer = layer().observer(move |source: &Source, _: &Event<'_>| seen.lock().unwrap().push(*source));
+    let layer = layer().observer(move |source: &LayerId, _: &Event<'_>| seen.lock().unwrap().push(*source));
     layer.handle().force_open();
     let _ = service(&layer).oneshot(Some(true)).await;
     let sources = sources.lock().unwrap();
@@ -143,7 +143,7 @@ async fn a_call_tells_how_long_it_took_and_whether_it_was_slow() {
     let calls = Arc::new(Mutex::new(vec![]));
     let seen = Arc::clone(&calls);
     let layer = CircuitBreakerLayer::new(config().slow_after(SECOND)).observer(
-        move |_: &Source, event: &Event<'_>| {
+        move |_: &LayerId, event: &Event<'_>| {
             if let Event::Call { outcome, slow, latency, .. } = event {
                 seen.lock().unwrap().push((*outcome, *slow, *latency));
             }
@@ -355,7 +355,7 @@ async fn transitions_arrive_with_their_causes_in_the_order_in_which_they_happen(
     let causes = Arc::new(Mutex::new(vec![]));
     let seen = Arc::clone(&causes);
     let layer =
-        CircuitBreakerLayer::new(config().ramp(SECOND)).observer(move |_: &Source, event: &Event<'_>| {
+        CircuitBreakerLayer::new(config().ramp(SECOND)).observer(move |_: &LayerId, event: &Event<'_>| {
             if let Event::StateChanged { from, to, refuses, cause, .. } = event {
                 seen.lock().unwrap().push(format!("{from} -> {to}: {cause}"));
                 assert_eq!(*refuses, *to == "open");
@@ -411,7 +411,7 @@ async fn calls_and_transitions_arrive_in_the_order_in_which_they_happen() {
 fn transitions_of_two_threads_arrive_as_one_unbroken_chain() {
     let chain = Arc::new(Mutex::new(vec![]));
     let seen = Arc::clone(&chain);
-    let layer = layer().observer(move |_: &Source, event: &Event<'_>| {
+    let layer = layer().observer(move |_: &LayerId, event: &Event<'_>| {
         if let Event::StateChanged { from, to, .. } = event {
             seen.lock().unwrap().push((*from, *to));
         }
@@ -460,7 +460,7 @@ async fn a_circuit_that_only_observes_says_what_it_would_do() {
 #[tokio::test(start_paused = true)]
 async fn an_observer_that_panics_harms_no_call_and_no_other_observer() {
     let heard = Heard::default();
-    let panics = layer().observer(|_: &Source, _: &Event<'_>| panic!("observer"));
+    let panics = layer().observer(|_: &LayerId, _: &Event<'_>| panic!("observer"));
     let layer = heard.by(panics);
     let handle = layer.handle();
     let mut service = service(&layer);
@@ -480,7 +480,7 @@ async fn an_observer_that_panics_harms_no_call_and_no_other_observer() {
 
 #[tokio::test(start_paused = true)]
 async fn an_observer_that_panics_while_a_call_panics_does_not_abort() {
-    let layer = layer().observer(|_: &Source, _: &Event<'_>| panic!("observer"));
+    let layer = layer().observer(|_: &LayerId, _: &Event<'_>| panic!("observer"));
     let handle = layer.handle();
     let mut service = layer
         .layer(service_fn(|(): ()| async { if true { panic!("service") } else { Ok::<_, Failure>(()) } }));
@@ -496,7 +496,7 @@ async fn an_observer_may_give_orders_while_it_is_told() {
     let heard = Heard::default();
     let handle = Arc::new(OnceLock::<CircuitBreakerHandle>::new());
     let operator = Arc::clone(&handle);
-    let orders = layer().observer(move |_: &Source, event: &Event<'_>| {
+    let orders = layer().observer(move |_: &LayerId, event: &Event<'_>| {
         if let Event::StateChanged { to: "open", .. } = event {
             operator.get().unwrap().force_open();
         }
@@ -516,7 +516,7 @@ async fn an_observer_may_look_at_the_circuit_and_change_its_settings_while_it_is
     let states = Arc::clone(&seen);
     let handle = Arc::new(OnceLock::<CircuitBreakerHandle>::new());
     let operator = Arc::clone(&handle);
-    let layer = layer().observer(move |_: &Source, event: &Event<'_>| {
+    let layer = layer().observer(move |_: &LayerId, event: &Event<'_>| {
         if let Event::StateChanged { .. } = event {
             let handle = operator.get().unwrap();
             let snapshot = handle.snapshot();
@@ -541,7 +541,7 @@ fn an_observer_that_blocks_holds_up_only_the_thread_it_is_called_on() {
     let (go_on, wait_to_go_on) = channel::<()>();
     let wait_to_go_on = Mutex::new(wait_to_go_on);
     let heard = Heard::default();
-    let blocks = layer().observer(move |_: &Source, event: &Event<'_>| {
+    let blocks = layer().observer(move |_: &LayerId, event: &Event<'_>| {
         if let Event::StateChanged { to: "open", .. } = event {
             told.send(()).unwrap();
             wait_to_go_on.lock().unwrap().recv().unwrap();
@@ -645,14 +645,14 @@ async fn subscribers_end_with_the_circuit() {
 async fn a_circuit_says_when_it_begins_and_when_it_ends() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hearing = Arc::clone(&heard);
-    let layer = layer().observer(move |_: &Source, event: &Event<'_>| match event {
-        Event::Began { state, .. } => hearing.lock().unwrap().push(("began", *state)),
-        Event::Ended { state, .. } => hearing.lock().unwrap().push(("ended", *state)),
+    let layer = layer().observer(move |_: &LayerId, event: &Event<'_>| match event {
+        Event::StateCreated { state, .. } => hearing.lock().unwrap().push(("began", *state)),
+        Event::StateDropped { state, .. } => hearing.lock().unwrap().push(("ended", *state)),
         _ => {}
     });
     assert_eq!(*heard.lock().unwrap(), [], "a layer that nobody uses has no circuit");
     let handle = layer.handle();
-    let fresh = layer.fresh();
+    let fresh = layer.with_new_state();
     handle.force_open();
     drop((layer, handle));
     drop(fresh);
@@ -668,7 +668,7 @@ async fn a_retry_layer_tells_what_it_does_in_the_order_in_which_it_does_it() {
     let told = Arc::new(Mutex::new(vec![]));
     let seen = Arc::clone(&told);
     let layer = RetryLayer::new(RetryConfig::new().max_attempts(2)).name("payments").observer(
-        move |source: &Source, event: &Event<'_>| {
+        move |source: &LayerId, event: &Event<'_>| {
             assert_eq!((source.module, source.name), ("retry", "payments"));
             let event = format!("{event:?}");
             seen.lock().unwrap().push(event.split([' ', ',']).take(4).collect::<Vec<_>>().join(" "));
@@ -695,7 +695,7 @@ async fn an_observer_of_retries_may_call_back_and_may_panic() {
     let handle = Arc::new(OnceLock::<RetryHandle<_>>::new());
     let called = Arc::clone(&handle);
     let layer =
-        RetryLayer::new(RetryConfig::new().max_attempts(9)).observer(move |_: &Source, _: &Event<'_>| {
+        RetryLayer::new(RetryConfig::new().max_attempts(9)).observer(move |_: &LayerId, _: &Event<'_>| {
             let handle = called.get().unwrap();
             handle.reconfigure(handle.config().max_attempts(2)).unwrap();
             panic!("in an observer");
@@ -715,10 +715,11 @@ async fn an_observer_of_retries_may_call_back_and_may_panic() {
 async fn a_call_that_is_given_up_is_one_event_and_any_other_none() {
     let heard: Arc<Mutex<Vec<String>>> = Arc::default();
     let events = Arc::clone(&heard);
-    let layer =
-        TimeoutLayer::per_attempt(SECOND).name("slow").observer(move |source: &Source, event: &Event<'_>| {
+    let layer = TimeoutLayer::per_attempt(SECOND).name("slow").observer(
+        move |source: &LayerId, event: &Event<'_>| {
             events.lock().unwrap().push(format!("{}/{}: {}", source.module, source.name, line(event)));
-        });
+        },
+    );
     let handle = layer.handle();
     handle.run(async { Ok::<_, Failure>(()) }).await.unwrap();
     handle.run(async { Err::<(), Failure>(Failure::Inner(Fault("broken"))) }).await.unwrap_err();
@@ -730,7 +731,7 @@ async fn a_call_that_is_given_up_is_one_event_and_any_other_none() {
 
 #[tokio::test(start_paused = true)]
 async fn an_observer_that_panics_harms_no_call_that_is_given_up() {
-    let layer = TimeoutLayer::after(SECOND).observer(|_: &Source, _: &Event<'_>| panic!("an observer"));
+    let layer = TimeoutLayer::after(SECOND).observer(|_: &LayerId, _: &Event<'_>| panic!("an observer"));
     let given_up = layer.handle().run(std::future::pending::<Result<(), Failure>>()).await.unwrap_err();
     assert_eq!(given_up.rejected().map(|rejected| rejected.reason()), Some(Reason::TotalTimeout));
 }
@@ -740,7 +741,7 @@ async fn a_throttled_call_is_one_event_and_any_other_none() {
     let heard: Arc<Mutex<Vec<String>>> = Arc::default();
     let events = Arc::clone(&heard);
     let layer = ThrottleLayer::new(ThrottleConfig::new()).name("thrifty").observer(
-        move |source: &Source, event: &Event<'_>| {
+        move |source: &LayerId, event: &Event<'_>| {
             events.lock().unwrap().push(format!("{}/{}: {}", source.module, source.name, line(event)));
         },
     );
@@ -758,8 +759,8 @@ async fn a_throttled_call_is_one_event_and_any_other_none() {
 
 #[tokio::test(start_paused = true)]
 async fn an_observer_that_panics_harms_no_throttle() {
-    let layer =
-        ThrottleLayer::new(ThrottleConfig::new()).observer(|_: &Source, _: &Event<'_>| panic!("an observer"));
+    let layer = ThrottleLayer::new(ThrottleConfig::new())
+        .observer(|_: &LayerId, _: &Event<'_>| panic!("an observer"));
     let mut service =
         layer.layer(service_fn(|()| std::future::ready(Err::<(), _>(Failure::Inner(Fault("broken"))))));
     while layer.handle().snapshot().refused == 0 {

@@ -14,8 +14,8 @@ use std::pin::Pin;
 use crate::fault::Fault;
 use stanchion::bulkhead::Permit;
 use stanchion::{
-    BulkheadConfig, BulkheadHandle, BulkheadLayer, Claim, Criticality, Error, Headroom, Partition,
-    PartitionConfig, Reason,
+    BulkheadConfig, BulkheadHandle, BulkheadLayer, CallAttributes, Criticality, Error, Partition,
+    PartitionConfig, PriorityShares, Reason,
 };
 use tokio_test::task::{self, Spawn};
 use tokio_test::{assert_pending, assert_ready};
@@ -41,12 +41,12 @@ fn handle(max_in_flight: u32, partitions: impl Into<Vec<PartitionConfig>>) -> Bu
 }
 
 /// As many as there is room for.
-fn fill(handle: &BulkheadHandle, claim: Claim) -> Vec<Permit> {
+fn fill(handle: &BulkheadHandle, claim: CallAttributes) -> Vec<Permit> {
     std::iter::from_fn(|| handle.try_acquire_for(&claim).ok()).collect()
 }
 
-fn of(partition: Partition) -> Claim {
-    Claim::new().partition(partition)
+fn of(partition: Partition) -> CallAttributes {
+    CallAttributes::new().partition(partition)
 }
 
 /// Of each partition: the calls under way, its share, and what is kept for it.
@@ -55,7 +55,7 @@ fn counts(handle: &BulkheadHandle) -> Vec<(u32, u32, u32)> {
 }
 
 /// Calls of batches are those above 100; 13 panics, and from 200 on they never end.
-fn claim(request: &u32) -> Claim {
+fn claim(request: &u32) -> CallAttributes {
     of(if *request > 100 { BATCH } else { LIVE })
 }
 
@@ -99,10 +99,10 @@ fn what_lends_nothing_is_a_wall_and_what_lends_all_is_none() {
 #[test]
 fn calls_of_no_partition_and_of_one_that_is_unknown_have_what_is_kept_for_nobody() {
     let handle = handle(10, [PartitionConfig::new("batch", 0.3).lends(0.0)]);
-    for claim in [Claim::new(), of(Partition::named("unknown"))] {
+    for claim in [CallAttributes::new(), of(Partition::named("unknown"))] {
         assert_eq!(fill(&handle, claim).len(), 7);
     }
-    let unknown = fill(&handle, Claim::new());
+    let unknown = fill(&handle, CallAttributes::new());
     assert_eq!(fill(&handle, of(BATCH)).len(), 3);
     drop(unknown);
     assert_eq!(fill(&handle, of(BATCH)).len(), 10);
@@ -140,7 +140,7 @@ fn shares_change_while_calls_are_under_way() {
 
 #[test]
 fn a_call_that_ends_panics_or_is_dropped_gives_its_room_back_to_its_partition() {
-    let layer = BulkheadLayer::new(config(10, lending(0.0, 0.0))).claims(claim);
+    let layer = BulkheadLayer::new(config(10, lending(0.0, 0.0))).attributes(claim);
     let mut service = layer.layer(service_fn(|request: u32| serve(request)));
     for request in [1, 101, 200, 201, 202] {
         let mut call = begin(&mut service, request);
@@ -158,7 +158,7 @@ fn a_call_that_ends_panics_or_is_dropped_gives_its_room_back_to_its_partition() 
 
 #[tokio::test(start_paused = true)]
 async fn a_partition_that_waits_keeps_no_other_waiting() {
-    let layer = BulkheadLayer::waiting(config(10, lending(0.0, 0.0)).max_queued(4)).claims(claim);
+    let layer = BulkheadLayer::waiting(config(10, lending(0.0, 0.0)).max_queued(4)).attributes(claim);
     let mut service = layer.layer(service_fn(|request: u32| serve(request)));
     let mut stuck: Vec<_> = (200..203).map(|request| begin(&mut service, request)).collect();
     let mut waits = begin(&mut service, 103);
@@ -175,7 +175,7 @@ async fn a_partition_that_waits_keeps_no_other_waiting() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_is_served_when_its_share_grows() {
-    let layer = BulkheadLayer::waiting(config(10, lending(0.0, 0.0)).max_queued(4)).claims(claim);
+    let layer = BulkheadLayer::waiting(config(10, lending(0.0, 0.0)).max_queued(4)).attributes(claim);
     let mut service = layer.layer(service_fn(|request: u32| serve(request)));
     let _stuck: Vec<_> = (200..203).map(|request| begin(&mut service, request)).collect();
     let mut waits = begin(&mut service, 103);
@@ -188,8 +188,8 @@ async fn who_waits_is_served_when_its_share_grows() {
 
 #[test]
 fn within_a_partition_too_there_is_headroom_for_what_matters() {
-    let layer = BulkheadLayer::new(config(20, lending(0.0, 0.0)).headroom(Headroom::USUAL));
-    let room = |claim: Claim| fill(&layer.handle(), claim).len();
+    let layer = BulkheadLayer::new(config(20, lending(0.0, 0.0)).headroom(PriorityShares::RECOMMENDED));
+    let room = |claim: CallAttributes| fill(&layer.handle(), claim).len();
     let levels = [Criticality::SHEDDABLE, Criticality::DEFAULT, Criticality::CRITICAL];
     assert_eq!(levels.map(|level| room(of(LIVE).criticality(level))), [7, 12, 14]);
     assert_eq!(levels.map(|level| room(of(BATCH).criticality(level))), [3, 5, 6]);
@@ -248,10 +248,10 @@ fn the_largest_limit_has_partitions_too() {
 #[test]
 fn requests_of_http_say_it_in_their_extensions() {
     use stanchion::http::Http;
-    use stanchion::protocol::Claims;
+    use stanchion::protocol::RequestContext;
 
     let mut request = http::Request::new(());
-    assert_eq!(Http::new().claim(&request).partition, None);
+    assert_eq!(Http::new().attributes(&request).partition, None);
     request.extensions_mut().insert(BATCH);
-    assert_eq!(Http::new().claim(&request).partition, Some(BATCH));
+    assert_eq!(Http::new().attributes(&request).partition, Some(BATCH));
 }

@@ -22,7 +22,7 @@ use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::TokioExecutor;
 use stanchion::classify::{Classify, Retryable};
 use stanchion::http::replay_body::ReplayBody;
-use stanchion::http::{ByChain, Http, Idempotent, Unprocessed, is_unprocessed};
+use stanchion::http::{Http, Idempotent, SourceChain, Unprocessed, is_unprocessed};
 use stanchion::{Backoff, Error, RetryConfig, RetryLayer};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 
@@ -52,7 +52,7 @@ fn assert_judged<E: StdError + Send + Sync + 'static>(error: E, is_lost: bool) {
     let expected = if is_lost { Retryable::Always } else { Retryable::IfIdempotent };
 
     let error = Error::Inner(error);
-    assert_eq!(ByChain.is_unprocessed(&error), is_lost);
+    assert_eq!(SourceChain.is_unprocessed(&error), is_lost);
     let of_type = |error: &Error<E>| error.inner().is_some_and(|error| is_unprocessed(error));
     assert_eq!(retryable(&Http::new().unprocessed(of_type), &error), expected);
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::fault::Fault;
 use stanchion::rate_limit::{Quota, Waits};
-use stanchion::telemetry::{Action, Event, Source};
+use stanchion::telemetry::{Action, Event, LayerId};
 use stanchion::{
     CircuitBreakerConfig, CircuitBreakerLayer, Error, RateLimit, RateLimitConfig, RateLimitLayer, Reason,
     Rejected,
@@ -153,7 +153,8 @@ struct Served(Arc<Mutex<Vec<(u32, Duration)>>>);
 impl Served {
     fn waiting(
         config: RateLimitConfig,
-    ) -> (RateLimit<Probe, stanchion::rate_limit::Together, stanchion::rate_limit::One, Waits>, Self) {
+    ) -> (RateLimit<Probe, stanchion::rate_limit::SharedQuota, stanchion::rate_limit::UnitCost, Waits>, Self)
+    {
         let served = Self::default();
         let probe = Probe { served: served.clone(), start: Instant::now() };
         (RateLimitLayer::new(config).waits().layer(probe), served)
@@ -417,7 +418,7 @@ async fn observers_hear_of_refusals_waits_and_keys() {
     let layer = by_caller(RateLimitConfig::new(ten_per_second(1)).max_wait(100 * MS).max_keys(2))
         .waits()
         .name("api")
-        .observer(move |source: &Source, event: &Event<'_>| {
+        .observer(move |source: &LayerId, event: &Event<'_>| {
             assert_eq!((source.module, source.name), ("rate_limit", "api"));
             if let Event::Keys { change, .. } = event {
                 count.fetch_add(*change, Ordering::Relaxed);

@@ -52,7 +52,7 @@ async fn a_body_that_was_read_is_there_again_as_often_as_wanted() {
     assert_eq!(text(first).await, "hello");
     for _ in 0..3 {
         assert_eq!(replay.replayable(), Replayable::Yes);
-        assert_eq!(text(replay.again().unwrap()).await, "hello");
+        assert_eq!(text(replay.replay().unwrap()).await, "hello");
     }
 }
 
@@ -60,7 +60,7 @@ async fn a_body_that_was_read_is_there_again_as_often_as_wanted() {
 async fn a_body_that_nobody_read_is_there_for_the_next() {
     let (first, replay) = ReplayBody::new(hello(), CAP);
     drop(first);
-    assert_eq!(text(replay.again().unwrap()).await, "hello");
+    assert_eq!(text(replay.replay().unwrap()).await, "hello");
 }
 
 #[tokio::test]
@@ -68,10 +68,10 @@ async fn an_attempt_takes_up_where_the_last_one_was_dropped() {
     let (mut body, replay) = ReplayBody::new(hello(), CAP);
     for _ in 0..3 {
         assert_eq!(frame(&mut body).await.unwrap().unwrap().into_data().unwrap(), "hel");
-        assert!(replay.again().is_none(), "two attempts read one body");
+        assert!(replay.replay().is_none(), "two attempts read one body");
         assert_eq!(replay.replayable(), Replayable::Sending);
         drop(body);
-        body = replay.again().unwrap();
+        body = replay.replay().unwrap();
     }
     assert_eq!(text(body).await, "hello");
 }
@@ -84,7 +84,7 @@ async fn an_attempt_is_not_over_before_it_has_yielded_what_was_kept() {
     assert!(assert_ready!(reader.enter(|cx, first| first.poll_frame(cx))).is_some());
     assert_pending!(reader.enter(|cx, first| first.poll_frame(cx)));
     drop(reader);
-    let again = replay.again().unwrap();
+    let again = replay.replay().unwrap();
     assert!(!again.is_end_stream());
     assert_eq!(text(again).await, "hello");
 }
@@ -93,7 +93,7 @@ async fn an_attempt_is_not_over_before_it_has_yielded_what_was_kept() {
 async fn attempts_go_on_side_by_side_once_one_has_read_to_the_end() {
     let (mut first, replay) = ReplayBody::new(hello(), CAP);
     while frame(&mut first).await.is_some() {}
-    let (mut second, third) = (replay.again().unwrap(), replay.again().unwrap());
+    let (mut second, third) = (replay.replay().unwrap(), replay.replay().unwrap());
     frame(&mut second).await.unwrap().unwrap();
     assert_eq!(text(third).await, "hello");
     assert!(frame(&mut second).await.is_none(), "what is short comes in one piece");
@@ -111,20 +111,20 @@ async fn a_body_of_known_length_is_complete_with_its_last_byte_and_any_other_wit
             frame(&mut first).await.unwrap().unwrap();
         }
         assert_eq!((first.is_end_stream(), replay.replayable()), (true, Replayable::Yes));
-        assert_eq!(text(replay.again().unwrap()).await, "hello");
+        assert_eq!(text(replay.replay().unwrap()).await, "hello");
     }
 }
 
 #[tokio::test]
 async fn trailers_come_again() {
     let (first, replay) = ReplayBody::new(Script::new([Step::Data("hello"), Step::Trailers]), CAP);
-    for attempt in [Some(first), replay.again(), replay.again()].into_iter().flatten() {
+    for attempt in [Some(first), replay.replay(), replay.replay()].into_iter().flatten() {
         let (data, trailers) = read(attempt).await;
         assert_eq!((&data[..], &trailers.unwrap()[header::ETAG]), (&b"hello"[..], &"1".parse().unwrap()));
     }
     let (first, replay) = ReplayBody::new(Script::new([Step::Trailers]), CAP);
     drop(read(first).await);
-    let again = replay.again().unwrap();
+    let again = replay.replay().unwrap();
     assert_eq!((again.is_end_stream(), again.size_hint().exact()), (false, None));
     assert!(read(again).await.1.is_some());
 }
@@ -140,7 +140,7 @@ async fn a_body_up_to_the_cap_can_be_sent_again_and_none_longer() {
             let known = sized && then == Replayable::TooLong;
             assert_eq!(replay.replayable(), if known { Replayable::TooLong } else { Replayable::Sending });
             assert_eq!(text(first).await, "hello", "the attempt itself goes on");
-            assert_eq!((replay.replayable(), replay.again().is_some()), (then, then == Replayable::Yes));
+            assert_eq!((replay.replayable(), replay.replay().is_some()), (then, then == Replayable::Yes));
         }
     }
 }
@@ -150,7 +150,7 @@ async fn a_later_attempt_may_go_over_the_cap_too() {
     let (mut first, replay) = ReplayBody::new(hello(), 4);
     frame(&mut first).await.unwrap().unwrap();
     drop(first);
-    assert_eq!(text(replay.again().unwrap()).await, "hello");
+    assert_eq!(text(replay.replay().unwrap()).await, "hello");
     assert_eq!(replay.replayable(), Replayable::TooLong);
 }
 
@@ -161,7 +161,7 @@ async fn a_body_that_breaks_cannot_be_sent_again() {
     assert_eq!(frame(&mut first).await.unwrap().unwrap_err().to_string(), "body broke off");
     for _ in 0..2 {
         assert_eq!(replay.replayable(), Replayable::Broken);
-        assert!(replay.again().is_none());
+        assert!(replay.replay().is_none());
     }
     assert!(frame(&mut first).await.is_none());
 }
@@ -179,7 +179,7 @@ async fn a_body_that_panics_cannot_be_sent_again() {
 #[test]
 fn an_empty_body_can_be_sent_again_at_any_time() {
     let (first, replay) = ReplayBody::new(Empty::<Bytes>::new(), 0);
-    for attempt in [&first, &replay.again().unwrap(), &replay.again().unwrap()] {
+    for attempt in [&first, &replay.replay().unwrap(), &replay.replay().unwrap()] {
         assert_eq!((attempt.is_end_stream(), attempt.size_hint().exact()), (true, Some(0)));
     }
     assert_eq!(replay.replayable(), Replayable::Yes);
@@ -189,7 +189,7 @@ fn an_empty_body_can_be_sent_again_at_any_time() {
 async fn a_body_without_data_is_kept_with_a_cap_of_nothing() {
     let (first, replay) = ReplayBody::new(Script::new([Step::Data("")]), 0);
     assert!(text(first).await.is_empty());
-    let again = replay.again().unwrap();
+    let again = replay.replay().unwrap();
     assert_eq!((again.is_end_stream(), again.size_hint().exact()), (true, Some(0)));
 }
 
@@ -200,17 +200,17 @@ async fn an_attempt_knows_its_length_if_the_body_does_or_is_over() {
     frame(&mut body).await.unwrap().unwrap();
     assert_eq!(body.size_hint().exact(), Some(2));
     drop(body);
-    let body = replay.again().unwrap();
+    let body = replay.replay().unwrap();
     assert_eq!(body.size_hint().exact(), Some(5));
     text(body).await;
 
     let (mut body, replay) = ReplayBody::new(hello(), CAP);
     frame(&mut body).await.unwrap().unwrap();
     drop(body);
-    let body = replay.again().unwrap();
+    let body = replay.replay().unwrap();
     assert_eq!((body.size_hint().lower(), body.size_hint().upper()), (3, None));
     text(body).await;
-    assert_eq!(replay.again().unwrap().size_hint().exact(), Some(5));
+    assert_eq!(replay.replay().unwrap().size_hint().exact(), Some(5));
 }
 
 #[tokio::test]
@@ -228,7 +228,7 @@ async fn what_is_long_is_not_copied() {
     let long = Bytes::from(vec![7; 2_000]);
     let (mut first, replay) = ReplayBody::new(Full::new(long.clone()), CAP);
     let sent = frame(&mut first).await.unwrap().unwrap().into_data().unwrap();
-    let mut second = replay.again().unwrap();
+    let mut second = replay.replay().unwrap();
     let again = frame(&mut second).await.unwrap().unwrap().into_data().unwrap();
     assert_eq!([sent.as_ptr(), again.as_ptr()], [long.as_ptr(); 2]);
 }
@@ -238,7 +238,7 @@ async fn data_of_any_type_becomes_bytes() {
     let body = Full::new((&b"hel"[..]).chain(&b"lo"[..]));
     let (first, replay) = ReplayBody::new(body, CAP);
     assert_eq!(text(first).await, "hello");
-    assert_eq!(text(replay.again().unwrap()).await, "hello");
+    assert_eq!(text(replay.replay().unwrap()).await, "hello");
 }
 
 #[tokio::test]
@@ -322,7 +322,7 @@ async fn no_more_is_kept_than_the_cap_and_nothing_beyond_it() {
 async fn a_cap_without_bound_is_one() {
     let (first, replay) = ReplayBody::new(hello(), usize::MAX);
     assert_eq!(text(first).await, "hello");
-    assert_eq!(text(replay.again().unwrap()).await, "hello");
+    assert_eq!(text(replay.replay().unwrap()).await, "hello");
 }
 
 #[tokio::test]
@@ -338,7 +338,7 @@ async fn nothing_is_kept_for_nobody() {
 fn plan() -> impl Strategy<Value = Plan> {
     let length = prop_oneof![3 => 0..40_usize, 2 => 1_000..1_050_usize, 1 => 0..9_000_usize];
     let frames = vec(proptest::option::weighted(0.9, length), 0..8);
-    let end = prop_oneof![Just(End::Plain), Just(End::Trailers), Just(End::Error)];
+    let end = prop_oneof![Just(End::AnyRequest), Just(End::Trailers), Just(End::Error)];
     let near = prop_oneof![Just(0_i64), Just(-1), Just(1), -9_000..9_000_i64];
     (frames, end, any::<bool>(), near).prop_map(|(frames, end, is_sized, near)| {
         let length: usize = frames.iter().flatten().sum();
@@ -437,7 +437,7 @@ mod over_sockets {
             assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
             refused.into_body().collect().await.unwrap();
             assert_eq!(replay.replayable(), Replayable::Yes);
-            let served = client.request(post(address, replay.again().unwrap())).await.unwrap();
+            let served = client.request(post(address, replay.replay().unwrap())).await.unwrap();
             assert_eq!(served.status(), StatusCode::OK);
             server.abort();
             let received = received.lock().unwrap().clone();
@@ -488,7 +488,7 @@ mod over_sockets {
         while replay.replayable() == Replayable::Sending {
             yield_now().await;
         }
-        let second = replay.again().unwrap();
+        let second = replay.replay().unwrap();
         pipe.send(b"lo").unwrap();
         drop(pipe);
         client.request(post(address, second)).await.unwrap();

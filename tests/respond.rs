@@ -154,7 +154,7 @@ mod under_axum {
     use hyper_util::client::legacy::Client;
     use hyper_util::rt::TokioExecutor;
     use stanchion::classify::Class;
-    use stanchion::protocol::{Classified, Plain};
+    use stanchion::protocol::{AnyRequest, Classified};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -187,7 +187,7 @@ mod under_axum {
             .fallback(|| async { (StatusCode::NOT_FOUND, "nothing here") })
     }
 
-    type Classifier = Classified<Plain, fn(Result<&Response, &Error<Infallible>>) -> Class>;
+    type Classifier = Classified<AnyRequest, fn(Result<&Response, &Error<Infallible>>) -> Class>;
 
     fn layer() -> CircuitBreakerLayer<Classifier> {
         breaker().classify(classify as fn(Result<&Response, &Error<Infallible>>) -> Class)

@@ -29,7 +29,7 @@ use std::time::Duration;
 use crate::fault::Fault;
 use stanchion::circuit_breaker::State;
 use stanchion::classify::{Class, Outcome};
-use stanchion::telemetry::{Event, Source};
+use stanchion::telemetry::{Event, LayerId};
 use stanchion::{
     Backoff, Budget, BudgetConfig, CircuitBreakerConfig, CircuitBreakerLayer, Error, Jitter, Reason,
     RetryConfig, RetryLayer, TimeoutLayer,
@@ -116,7 +116,7 @@ struct Heard(Arc<Mutex<Vec<String>>>);
 impl Heard {
     fn by<P>(&self, layer: RetryLayer<P>) -> RetryLayer<P> {
         let Self(lines) = self.clone();
-        layer.observer(move |_: &Source, event: &Event<'_>| {
+        layer.observer(move |_: &LayerId, event: &Event<'_>| {
             let line = match event {
                 Event::Attempt { number, outcome, .. } => format!("{number} {}", outcome.as_str()),
                 Event::Action { action, attempt, wait, .. } if wait.is_zero() => {

@@ -109,7 +109,7 @@ fn of_a_thousand_callers_at_the_end_of_the_wait_only_the_probes_pass() {
 #[tokio::test(start_paused = true)]
 async fn a_million_idle_breakers_need_no_task_and_no_timer() {
     let layer = CircuitBreakerLayer::new(config().window(Window::calls(100)));
-    let breakers: Vec<_> = (0..1_000_000).map(|_| layer.fresh()).collect();
+    let breakers: Vec<_> = (0..1_000_000).map(|_| layer.with_new_state()).collect();
     let handles = breakers.iter().map(CircuitBreakerLayer::handle);
     assert!(handles.step_by(100_000).all(|handle| handle.state() == State::Closed));
     assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);

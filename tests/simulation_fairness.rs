@@ -22,7 +22,8 @@ use std::time::Duration;
 use overload::{CAPACITY, Callers, Outcome, behind, deadline};
 use stanchion::admission::MinRemaining;
 use stanchion::{
-    AdaptiveLimitConfig, AdaptiveLimitLayer, BulkheadConfig, Claim, Criticality, Discipline, Headroom, Tenant,
+    AdaptiveLimitConfig, AdaptiveLimitLayer, BulkheadConfig, CallAttributes, Criticality, PriorityShares,
+    QueueDiscipline, Tenant,
 };
 use tokio::task::spawn_local;
 use tower::{Layer, Service};
@@ -58,12 +59,12 @@ fn goodput(outcomes: &[Outcome]) -> f64 {
     in_time as f64 / (f64::from(CAPACITY) * 15.0)
 }
 
-fn criticality(request: &Request) -> Claim {
+fn criticality(request: &Request) -> CallAttributes {
     let levels = [Criticality::CRITICAL, Criticality::DEFAULT, Criticality::SHEDDABLE];
     deadline(request).criticality(*levels.get(usize::from(request.kind)).unwrap())
 }
 
-fn tenant(request: &Request) -> Claim {
+fn tenant(request: &Request) -> CallAttributes {
     deadline(request).tenant(Tenant::of(request.kind))
 }
 
@@ -78,7 +79,7 @@ const MIXES: [[u32; 3]; 2] = [[300, 700, 1_000], [300, 700, 9_000]];
 #[test]
 fn critical_calls_are_served_whatever_comes() {
     for mix in MIXES {
-        let config = queue().discipline(Discipline::controlled_delay());
+        let config = queue().discipline(QueueDiscipline::controlled_delay());
         let outcomes = outcomes(&mix, behind(config, criticality));
         let success: Vec<f64> = outcomes.iter().map(Outcome::success).collect();
         println!("priorities {mix:?}: {success:.3?}, goodput {:.3} (seed {})", goodput(&outcomes), seed());
@@ -92,8 +93,8 @@ fn critical_calls_are_served_whatever_comes() {
 #[test]
 fn headroom_is_kept_for_critical_calls() {
     for mix in MIXES {
-        let config = AdaptiveLimitConfig::new().headroom(Headroom::USUAL);
-        let layer = AdaptiveLimitLayer::new(config).claims(criticality);
+        let config = AdaptiveLimitConfig::new().headroom(PriorityShares::RECOMMENDED);
+        let layer = AdaptiveLimitLayer::new(config).attributes(criticality);
         let outcomes = outcomes(&mix, |server| layer.layer(server));
         let success: Vec<f64> = outcomes.iter().map(Outcome::success).collect();
         println!("headroom {mix:?}: {success:.3?}, goodput {:.3} (seed {})", goodput(&outcomes), seed());
@@ -107,7 +108,7 @@ fn headroom_is_kept_for_critical_calls() {
 #[test]
 fn without_a_criticality_critical_calls_fare_like_all() {
     let [_, mix] = MIXES;
-    let config = queue().discipline(Discipline::controlled_delay());
+    let config = queue().discipline(QueueDiscipline::controlled_delay());
     let outcomes = outcomes(&mix, behind(config, deadline));
     assert!(outcomes[0].success() < 0.6, "{outcomes:?}");
 }
@@ -141,7 +142,7 @@ fn a_tenant_cannot_take_what_others_need() {
 /// switch it on for the others.
 #[test]
 fn a_tenant_that_floods_its_lane_does_not_have_the_calls_of_others_dropped() {
-    for discipline in [Discipline::adaptive_lifo(), Discipline::controlled_delay()] {
+    for discipline in [QueueDiscipline::adaptive_lifo(), QueueDiscipline::controlled_delay()] {
         let config = queue().max_queued(10_000).discipline(discipline);
         let outcomes = outcomes(&TENANTS, behind(config, tenant));
         let success: Vec<f64> = outcomes.iter().map(Outcome::success).collect();
@@ -157,14 +158,14 @@ fn a_tenant_that_floods_its_lane_does_not_have_the_calls_of_others_dropped() {
 }
 
 /// Two hundred tenants who make 600 calls per second together, and one that makes 2,000.
-fn many_tenants(request: &Request) -> Claim {
+fn many_tenants(request: &Request) -> CallAttributes {
     let tenant = if request.kind == 0 { request.id % 200 } else { 1_000 };
     deadline(request).tenant(Tenant::of(tenant))
 }
 
 #[test]
 fn a_tenant_that_floods_its_lane_does_not_have_the_calls_of_many_others_dropped() {
-    for discipline in [Discipline::adaptive_lifo(), Discipline::controlled_delay()] {
+    for discipline in [QueueDiscipline::adaptive_lifo(), QueueDiscipline::controlled_delay()] {
         let config = queue().max_queued(10_000).discipline(discipline);
         let outcomes = outcomes(&[600, 2_000], behind(config, many_tenants));
         let (polite, goodput) = (outcomes[0].success(), goodput(&outcomes));

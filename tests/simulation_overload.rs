@@ -22,7 +22,7 @@ mod virtual_server;
 use crate::fault::Fault;
 use overload::{BrownOut, Figures, behind, deadline};
 use stanchion::admission::MinRemaining;
-use stanchion::{AdaptiveLimitConfig, AdaptiveLimitLayer, BulkheadConfig, Discipline, Error};
+use stanchion::{AdaptiveLimitConfig, AdaptiveLimitLayer, BulkheadConfig, Error, QueueDiscipline};
 use tower::{BoxError, Layer, Service, ServiceBuilder};
 use virtual_server::{Answer, Failed, MILLISECOND, Request, Server, seed};
 
@@ -95,13 +95,13 @@ fn what_cannot_finish_is_dropped() {
 
 #[test]
 fn the_newest_come_first_while_all_are_late() {
-    let config = queue().discipline(Discipline::adaptive_lifo());
+    let config = queue().discipline(QueueDiscipline::adaptive_lifo());
     assert_eq!(misses("adaptive lifo", behind(config, deadline)), [""; 0]);
 }
 
 #[test]
 fn delay_is_controlled() {
-    let config = queue().discipline(Discipline::controlled_delay());
+    let config = queue().discipline(QueueDiscipline::controlled_delay());
     assert_eq!(misses("controlled delay", behind(config, deadline)), [""; 0]);
 }
 

@@ -12,21 +12,21 @@ mod overload;
 mod virtual_server;
 
 use overload::{Figures, behind, deadline, seconds};
-use stanchion::{BulkheadConfig, Claim, Discipline, Tenant};
+use stanchion::{BulkheadConfig, CallAttributes, QueueDiscipline, Tenant};
 use virtual_server::{Request, seed};
 
 /// A claim for a call of one of `N` tenants, who make their calls in turn.
-fn of_many<const N: u64>(request: &Request) -> Claim {
-    Claim::new().tenant(Tenant::of(request.id % N))
+fn of_many<const N: u64>(request: &Request) -> CallAttributes {
+    CallAttributes::new().tenant(Tenant::of(request.id % N))
 }
 
-fn of_many_with_deadline<const N: u64>(request: &Request) -> Claim {
+fn of_many_with_deadline<const N: u64>(request: &Request) -> CallAttributes {
     deadline(request).tenant(Tenant::of(request.id % N))
 }
 
-type Claims = fn(&Request) -> Claim;
+type RequestContext = fn(&Request) -> CallAttributes;
 
-const WITH_DEADLINE: [(u32, Claims); 5] = [
+const WITH_DEADLINE: [(u32, RequestContext); 5] = [
     (1, of_many_with_deadline::<1>),
     (10, of_many_with_deadline::<10>),
     (100, of_many_with_deadline::<100>),
@@ -34,7 +34,7 @@ const WITH_DEADLINE: [(u32, Claims); 5] = [
     (10_000, of_many_with_deadline::<10_000>),
 ];
 
-const WITHOUT_DEADLINE: [(u32, Claims); 5] = [
+const WITHOUT_DEADLINE: [(u32, RequestContext); 5] = [
     (1, of_many::<1>),
     (10, of_many::<10>),
     (100, of_many::<100>),
@@ -44,7 +44,7 @@ const WITHOUT_DEADLINE: [(u32, Claims); 5] = [
 
 /// Serves calls of each number of tenants at twice and ten times the capacity.
 #[track_caller]
-fn assert_goodput(name: &str, discipline: Discipline, tenants: [(u32, Claims); 5]) {
+fn assert_goodput(name: &str, discipline: QueueDiscipline, tenants: [(u32, RequestContext); 5]) {
     let queue = BulkheadConfig::new().max_in_flight(12).max_queued(10_000).discipline(discipline);
     let mut misses = Vec::new();
     for (count, claims) in tenants {
@@ -61,15 +61,15 @@ fn assert_goodput(name: &str, discipline: Discipline, tenants: [(u32, Claims); 5
 
 #[test]
 fn adaptive_lifo_works_for_any_number_of_tenants() {
-    assert_goodput("adaptive lifo", Discipline::adaptive_lifo(), WITH_DEADLINE);
+    assert_goodput("adaptive lifo", QueueDiscipline::adaptive_lifo(), WITH_DEADLINE);
 }
 
 #[test]
 fn controlled_delay_works_for_any_number_of_tenants() {
-    assert_goodput("controlled delay", Discipline::controlled_delay(), WITH_DEADLINE);
+    assert_goodput("controlled delay", QueueDiscipline::controlled_delay(), WITH_DEADLINE);
 }
 
 #[test]
 fn controlled_delay_works_for_any_number_of_tenants_without_deadlines() {
-    assert_goodput("controlled delay, no deadlines", Discipline::controlled_delay(), WITHOUT_DEADLINE);
+    assert_goodput("controlled delay, no deadlines", QueueDiscipline::controlled_delay(), WITHOUT_DEADLINE);
 }

@@ -15,7 +15,7 @@ use reqwest::{Body, Client, Method, Request, Response, Url};
 use stanchion::circuit_breaker::State;
 use stanchion::classify::{Class, Classify, Outcome};
 use stanchion::http::{Http, is_unprocessed};
-use stanchion::protocol::{Carry, Cover, Replay, Timeouts, Watch};
+use stanchion::protocol::{BodyTimer, Replay, RequestContext, Timeouts, WrapBody};
 use stanchion::{
     Backoff, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, Reason, Rejected,
     RetryConfig, RetryLayer, TimeoutLayer,
@@ -28,7 +28,7 @@ use server::{Mode, Server};
 struct OverReqwest;
 
 /// A request has no place for a deadline and the number of the attempt.
-impl Carry<Request> for OverReqwest {
+impl RequestContext<Request> for OverReqwest {
     fn timeouts(&self, request: &Request) -> Timeouts {
         Timeouts::new().total(request.timeout().copied())
     }
@@ -41,14 +41,14 @@ impl Carry<Request> for OverReqwest {
 /// A body that is a stream is sent once.
 impl Replay<Request> for OverReqwest {
     type Request = Request;
-    type Kept = Request;
+    type Saved = Request;
 
-    fn keep(&self, request: Request, is_wanted: bool) -> (Request, Option<Request>) {
+    fn save(&self, request: Request, is_wanted: bool) -> (Request, Option<Request>) {
         let kept = if is_wanted { request.try_clone() } else { None };
         (request, kept)
     }
 
-    fn again(&self, kept: &mut Request) -> Option<Request> {
+    fn replay(&self, kept: &mut Request) -> Option<Request> {
         kept.try_clone()
     }
 }
@@ -69,10 +69,10 @@ impl Classify<Response, Error<reqwest::Error>> for OverReqwest {
 }
 
 /// There are no limits on bodies.
-impl Cover<Response> for OverReqwest {
-    type Covered = Response;
+impl WrapBody<Response> for OverReqwest {
+    type Wrapped = Response;
 
-    fn cover(&self, answer: Response, _: Option<Watch>) -> Response {
+    fn wrap_body(&self, answer: Response, _: Option<BodyTimer>) -> Response {
         answer
     }
 }

@@ -26,8 +26,8 @@ use std::time::Duration;
 
 use crate::fault::Fault;
 use stanchion::circuit_breaker::State;
-use stanchion::protocol::{Carry, Cover, Timeouts, Watch};
-use stanchion::telemetry::{Event, Source};
+use stanchion::protocol::{BodyTimer, RequestContext, Timeouts, WrapBody};
+use stanchion::telemetry::{Event, LayerId};
 use stanchion::timeout::{Limit, MinRemaining, Scope};
 use stanchion::{
     Budget, BudgetConfig, CircuitBreakerConfig, CircuitBreakerLayer, Deadline, Error, Reason, Rejected,
@@ -75,7 +75,7 @@ impl Query {
 #[derive(Clone, Copy, Debug)]
 struct Queries;
 
-impl Carry<Query> for Queries {
+impl RequestContext<Query> for Queries {
     fn deadline(&self, query: &Query) -> Option<Deadline> {
         query.deadline
     }
@@ -89,10 +89,10 @@ impl Carry<Query> for Queries {
     }
 }
 
-impl<Res> Cover<Res> for Queries {
-    type Covered = Res;
+impl<Res> WrapBody<Res> for Queries {
+    type Wrapped = Res;
 
-    fn cover(&self, answer: Res, _: Option<Watch>) -> Res {
+    fn wrap_body(&self, answer: Res, _: Option<BodyTimer>) -> Res {
         answer
     }
 }
@@ -259,7 +259,7 @@ async fn observers_hear_of_it_when_the_service_is_dropped() {
     let backend = Backend::default();
     let at_event = Arc::new(AtomicU32::new(0));
     let (alive, seen) = (Arc::clone(&backend.alive), Arc::clone(&at_event));
-    let layer = after(SECOND).observer(move |_: &Source, _: &Event<'_>| {
+    let layer = after(SECOND).observer(move |_: &LayerId, _: &Event<'_>| {
         seen.store(u32::try_from(Arc::strong_count(&alive)).unwrap(), Ordering::Relaxed);
     });
     let mut service = layer.protocol(Queries).layer(backend.clone());
@@ -350,7 +350,7 @@ async fn a_clock_that_jumps_a_year_ahead_ends_what_was_under_way_and_nothing_els
 async fn a_caller_that_goes_away_is_no_timeout() {
     let events = Arc::new(AtomicU32::new(0));
     let heard = Arc::clone(&events);
-    let layer = after(SECOND).observer(move |_: &Source, _: &Event<'_>| {
+    let layer = after(SECOND).observer(move |_: &LayerId, _: &Event<'_>| {
         heard.fetch_add(1, Ordering::Relaxed);
     });
     let mut service = layer.layer(takes());
@@ -397,7 +397,7 @@ async fn of_two_that_fire_at_once_the_inner_one_speaks_and_is_heard_once() {
     let events = Arc::new(AtomicU32::new(0));
     let count = || {
         let heard = Arc::clone(&events);
-        move |_: &Source, _: &Event<'_>| {
+        move |_: &LayerId, _: &Event<'_>| {
             heard.fetch_add(1, Ordering::Relaxed);
         }
     };
@@ -961,7 +961,7 @@ fn a_layer_that_has_been_used_is_not_renamed_or_observed_any_more() {
     for layer in [used.clone(), used] {
         let renamed = layer.clone();
         assert!(catch_unwind(AssertUnwindSafe(|| renamed.name("fast"))).is_err());
-        assert!(catch_unwind(AssertUnwindSafe(|| layer.observer(|_: &Source, _: &Event<'_>| {}))).is_err());
+        assert!(catch_unwind(AssertUnwindSafe(|| layer.observer(|_: &LayerId, _: &Event<'_>| {}))).is_err());
     }
 }
 
@@ -1087,12 +1087,13 @@ async fn an_attempt_that_times_out_is_a_failure_for_the_breaker_and_tried_again_
     let (breaker, slow_once) = (breaker(2), Arc::new(AtomicBool::new(true)));
     let seen = Arc::new(Mutex::new(Vec::new()));
     let events = Arc::clone(&seen);
-    let retry =
-        RetryLayer::new(RetryConfig::new().max_attempts(3)).observer(move |_: &Source, event: &Event<'_>| {
+    let retry = RetryLayer::new(RetryConfig::new().max_attempts(3)).observer(
+        move |_: &LayerId, event: &Event<'_>| {
             if let Event::Attempt { number, outcome, .. } = event {
                 events.lock().unwrap().push((*number, outcome.as_str()));
             }
-        });
+        },
+    );
     let mut service = ServiceBuilder::new().layer(retry).layer(&breaker).layer(per_attempt(SECOND)).service(
         service_fn(|slow: Arc<AtomicBool>| async move {
             if slow.swap(false, Ordering::Relaxed) {
@@ -1176,7 +1177,7 @@ fn many_threads_under_two_limits_of_one_layer_lose_no_call() {
     let layer = TimeoutLayer::new(adaptive(2.0).min_remaining(MinRemaining::Measured(0.5)));
     let over = Arc::new(AtomicU32::new(0));
     let heard = Arc::clone(&over);
-    let layer = layer.observer(move |_: &Source, _: &Event<'_>| {
+    let layer = layer.observer(move |_: &LayerId, _: &Event<'_>| {
         heard.fetch_add(1, Ordering::Relaxed);
     });
     let late: u32 = std::thread::scope(|scope| {

@@ -23,7 +23,7 @@ use http_body_util::{BodyExt, Full};
 use stanchion::http::replay_body::ReplayBody;
 use stanchion::http::{Http, TimedBody};
 use stanchion::protocol::Timeouts;
-use stanchion::telemetry::{Event, Source};
+use stanchion::telemetry::{Event, LayerId};
 use stanchion::timeout::{Covers, Limit};
 use stanchion::{
     CircuitBreakerConfig, CircuitBreakerLayer, Deadline, Error, Reason, Rejected, RetryConfig, RetryLayer,
@@ -528,7 +528,7 @@ async fn a_body_that_is_dropped_half_read_is_no_timeout_and_one_that_is_given_up
     let heard = Arc::new(Mutex::new(Vec::new()));
     let events = Arc::clone(&heard);
     let layer =
-        TimeoutLayer::new(idle()).protocol(Http::new()).observer(move |_: &Source, event: &Event<'_>| {
+        TimeoutLayer::new(idle()).protocol(Http::new()).observer(move |_: &LayerId, event: &Event<'_>| {
             if let Event::Rejected(rejected) = event {
                 events.lock().unwrap().push(rejected.reason());
             }

@@ -19,11 +19,11 @@ use std::time::Duration;
 use crate::fault::Fault;
 use stanchion::classify::{Class, Classify, Outcome};
 use stanchion::hedge::HedgeDelay;
-use stanchion::protocol::{Attempt, Carry, Replay};
+use stanchion::protocol::{Attempt, Replay, RequestContext};
 use stanchion::{
-    AdaptiveLimitConfig, AdaptiveLimitLayer, Backoff, CircuitBreakerConfig, CircuitBreakerHandle,
-    CircuitBreakerLayer, Claim, Deadline, Error, HedgeConfig, HedgeLayer, RateLimitConfig, RateLimitLayer,
-    RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer, Window,
+    AdaptiveLimitConfig, AdaptiveLimitLayer, Backoff, CallAttributes, CircuitBreakerConfig,
+    CircuitBreakerHandle, CircuitBreakerLayer, Deadline, Error, HedgeConfig, HedgeLayer, RateLimitConfig,
+    RateLimitLayer, RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer, Window,
 };
 use tokio::time::advance;
 use tower::{Layer as _, ServiceBuilder, ServiceExt, service_fn};
@@ -291,7 +291,7 @@ struct Letter {
 #[derive(Clone, Copy, Debug)]
 struct Letters;
 
-impl Carry<Letter> for Letters {
+impl RequestContext<Letter> for Letters {
     fn attempt(&self, letter: &Letter) -> Option<Attempt> {
         letter.number
     }
@@ -303,13 +303,13 @@ impl Carry<Letter> for Letters {
 
 impl Replay<Letter> for Letters {
     type Request = Letter;
-    type Kept = Letter;
+    type Saved = Letter;
 
-    fn keep(&self, letter: Letter, _: bool) -> (Letter, Option<Letter>) {
+    fn save(&self, letter: Letter, _: bool) -> (Letter, Option<Letter>) {
         (letter.clone(), Some(letter))
     }
 
-    fn again(&self, kept: &mut Letter) -> Option<Letter> {
+    fn replay(&self, kept: &mut Letter) -> Option<Letter> {
         (!kept.is_long).then(|| kept.clone())
     }
 }
@@ -476,7 +476,7 @@ async fn waits_and_refusals_of_an_adaptive_limit_are_below_the_usual_level() {
     let handle = AdaptiveLimitLayer::waiting(config).name("search").handle();
     let (log, _guard) = Log::start();
     let run = |deadline| {
-        let claim = Claim::new().deadline(Deadline::after(deadline));
+        let claim = CallAttributes::new().deadline(Deadline::after(deadline));
         handle.run_for(&claim, pending::<Result<(), Error<Fault>>>())
     };
     let _held = handle.try_acquire().unwrap();

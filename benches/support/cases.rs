@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stanchion::telemetry::{Event, Observer, Source};
+use stanchion::telemetry::{Event, LayerId, Observer};
 use stanchion::{CircuitBreakerConfig, CircuitBreakerLayer, Window};
 use tower::{Layer, service_fn};
 
@@ -102,7 +102,7 @@ pub(crate) struct Listening {
 }
 
 impl Observer for Listening {
-    fn on_event(&self, source: &Source, event: &Event<'_>) {
+    fn on_event(&self, source: &LayerId, event: &Event<'_>) {
         black_box((source, event));
     }
 

@@ -11,13 +11,13 @@ use std::task::Poll;
 use std::time::Duration;
 
 use stanchion::hedge::HedgeDelay;
-use stanchion::protocol::{Carry, Cover, Watch};
+use stanchion::protocol::{BodyTimer, RequestContext, WrapBody};
 use stanchion::rate_limit::Quota;
 use stanchion::{
     AdaptiveLimitConfig, AdaptiveLimitLayer, Budget, BudgetConfig, BulkheadConfig, BulkheadLayer,
-    CircuitBreakerConfig, CircuitBreakerLayer, Claim, Deadline, FallbackLayer, HedgeConfig, HedgeLayer,
-    Partition, PartitionConfig, RateLimitLayer, RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer,
-    TimeoutLayer,
+    CallAttributes, CircuitBreakerConfig, CircuitBreakerLayer, Deadline, FallbackLayer, HedgeConfig,
+    HedgeLayer, Partition, PartitionConfig, RateLimitLayer, RetryConfig, RetryLayer, ThrottleConfig,
+    ThrottleLayer, TimeoutLayer,
 };
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 
@@ -96,9 +96,9 @@ fn bulkheads() -> Vec<Case> {
     let waiting = BulkheadLayer::waiting(config.clone().max_queued(64));
     let full = BulkheadLayer::new(config.clone().max_in_flight(1));
     let kept = [PartitionConfig::new("batch", 0.5).lends(0.0)];
-    let parted = BulkheadLayer::new(config.clone().partitions(kept)).claims(|_: &u64| {
+    let parted = BulkheadLayer::new(config.clone().partitions(kept)).attributes(|_: &u64| {
         const BATCH: Partition = Partition::named("batch");
-        Claim::new().partition(BATCH)
+        CallAttributes::new().partition(BATCH)
     });
     // For good.
     std::mem::forget(full.handle().try_acquire());
@@ -252,16 +252,16 @@ async fn fail(_: u64) -> Result<u64, Error> {
 #[derive(Clone)]
 struct Due(Deadline);
 
-impl Carry<u64> for Due {
+impl RequestContext<u64> for Due {
     fn deadline(&self, _: &u64) -> Option<Deadline> {
         Some(self.0)
     }
 }
 
-impl<Res> Cover<Res> for Due {
-    type Covered = Res;
+impl<Res> WrapBody<Res> for Due {
+    type Wrapped = Res;
 
-    fn cover(&self, answer: Res, _: Option<Watch>) -> Res {
+    fn wrap_body(&self, answer: Res, _: Option<BodyTimer>) -> Res {
         answer
     }
 }

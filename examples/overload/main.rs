@@ -37,7 +37,8 @@ use std::sync::Mutex;
 use std::thread;
 
 use stanchion::{
-    AdaptiveLimitConfig, AdaptiveLimitLayer, BulkheadConfig, BulkheadLayer, Discipline, Error, TimeoutLayer,
+    AdaptiveLimitConfig, AdaptiveLimitLayer, BulkheadConfig, BulkheadLayer, Error, QueueDiscipline,
+    TimeoutLayer,
 };
 use tower::{BoxError, Layer, ServiceBuilder};
 
@@ -122,7 +123,7 @@ impl Contestant {
             Self::NewestFirst => scenario.run(|server| {
                 // However many may wait: nobody does for longer than 5 ms while more come than can be served.
                 let config = twice.max_in_flight(WORKERS + 2).max_queued(10_000);
-                let layer = BulkheadLayer::waiting(config.discipline(Discipline::adaptive_lifo()));
+                let layer = BulkheadLayer::waiting(config.discipline(QueueDiscipline::adaptive_lifo()));
                 let handle = layer.handle();
                 Guarded::new(layer.layer(server)).limit(move || handle.snapshot().max_in_flight)
             }),

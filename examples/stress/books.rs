@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use stanchion::telemetry::{Event, Load, Observer, Source};
+use stanchion::telemetry::{ConcurrencyGauge, Event, LayerId, Observer};
 
 /// The sums of what a subject's layers have told.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
-    /// In the order of [`Load::ALL`].
+    /// In the order of [`ConcurrencyGauge::ALL`].
     loads: [AtomicI64; 3],
     /// Calls that ended, whichever way.
     pub(crate) calls: AtomicU64,
@@ -20,10 +20,10 @@ pub(crate) struct Told {
 pub(crate) struct Listener(pub(crate) Arc<Told>);
 
 impl Observer for Listener {
-    fn on_event(&self, _: &Source, event: &Event<'_>) {
+    fn on_event(&self, _: &LayerId, event: &Event<'_>) {
         match event {
-            Event::Load { what, change, .. } => {
-                let place = Load::ALL.iter().position(|other| other == what);
+            Event::Concurrency { what, change, .. } => {
+                let place = ConcurrencyGauge::ALL.iter().position(|other| other == what);
                 if let Some(sum) = place.and_then(|place| self.0.loads.get(place)) {
                     sum.fetch_add(*change, Ordering::SeqCst);
                 }

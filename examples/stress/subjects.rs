@@ -12,10 +12,10 @@ use stanchion::hedge::HedgeDelay;
 use stanchion::rate_limit::Quota;
 use stanchion::{
     AdaptiveLimitConfig, AdaptiveLimitLayer, Backoff, Budget, BudgetConfig, BulkheadConfig, BulkheadLayer,
-    CircuitBreakerConfig, CircuitBreakerLayer, Claim, Criticality, Deadline, Discipline, FallbackLayer,
-    Headroom, HedgeConfig, HedgeLayer, Partition, PartitionConfig, RateLimitConfig, RateLimitLayer,
-    RetryConfig, RetryLayer, StaleConfig, Tenant, ThrottleConfig, ThrottleLayer, TimeoutConfig, TimeoutLayer,
-    Window,
+    CallAttributes, CircuitBreakerConfig, CircuitBreakerLayer, Criticality, Deadline, FallbackLayer,
+    HedgeConfig, HedgeLayer, Partition, PartitionConfig, PriorityShares, QueueDiscipline, RateLimitConfig,
+    RateLimitLayer, RetryConfig, RetryLayer, StaleConfig, Tenant, ThrottleConfig, ThrottleLayer,
+    TimeoutConfig, TimeoutLayer, Window,
 };
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
@@ -216,7 +216,7 @@ fn no_permit_is_missing<L: Limit>(handle: &AdmissionHandle<L>) -> Vec<String> {
     if (in_flight, queued) != (0, 0) {
         wrong.push(format!("{in_flight} in flight and {queued} queued at rest"));
     }
-    let critical = Claim::new().criticality(Criticality::CRITICAL);
+    let critical = CallAttributes::new().criticality(Criticality::CRITICAL);
     let permits: Vec<_> =
         (0..2 * max_in_flight).map_while(|_| handle.try_acquire_for(&critical).ok()).collect();
     if permits.len() != max_in_flight as usize {
@@ -239,9 +239,10 @@ fn bulkhead(name: &'static str) -> Subject {
         .checked(move || no_permit_is_missing(&handle))
 }
 
-fn claim(request: &u32) -> Claim {
-    let claim =
-        Claim::new().criticality(Criticality::level((request % 101) as u8)).tenant(Tenant::of(request % 7));
+fn claim(request: &u32) -> CallAttributes {
+    let claim = CallAttributes::new()
+        .criticality(Criticality::level((request % 101) as u8))
+        .tenant(Tenant::of(request % 7));
     match request % 5 {
         0 => claim.deadline(Deadline::after(request % 2_000 * US)),
         1 => claim.partition(Partition::named("batch")),
@@ -251,13 +252,13 @@ fn claim(request: &u32) -> Claim {
 
 fn admission(random: &mut fastrand::Rng, config: BulkheadConfig) -> BulkheadConfig {
     let discipline = match random.u8(..3) {
-        0 => Discipline::OldestFirst,
-        1 => Discipline::AdaptiveLifo { target: US * 500, interval: 2 * MS },
-        _ => Discipline::ControlledDelay { target: US * 500, interval: 2 * MS },
+        0 => QueueDiscipline::OldestFirst,
+        1 => QueueDiscipline::AdaptiveLifo { target: US * 500, interval: 2 * MS },
+        _ => QueueDiscipline::ControlledDelay { target: US * 500, interval: 2 * MS },
     };
     let config =
         config.max_queued(random.usize(0..20)).max_wait(random.u32(0..5_000) * US).discipline(discipline);
-    let config = if random.bool() { config.headroom(Headroom::USUAL) } else { config };
+    let config = if random.bool() { config.headroom(PriorityShares::RECOMMENDED) } else { config };
     if random.bool() { config.min_remaining(MinRemaining::Measured(0.5)) } else { config }
 }
 
@@ -266,7 +267,7 @@ fn waiting_bulkhead(name: &'static str) -> Subject {
     let parts = || [PartitionConfig::new("batch", 0.3)];
     let subject = Subject::new(name, |listener| {
         let config = BulkheadConfig::new().max_in_flight(4).max_queued(8).max_wait(MS).partitions(parts());
-        let layer = BulkheadLayer::waiting(config).claims(claim).observer(listener);
+        let layer = BulkheadLayer::waiting(config).attributes(claim).observer(listener);
         handle = Some(layer.handle());
         layer
     });
@@ -318,8 +319,9 @@ fn adaptive(name: &'static str) -> Subject {
             .max_queued(random.usize(0..9))
     };
     let subject = Subject::new(name, |listener| {
-        let layer =
-            AdaptiveLimitLayer::waiting(config(&mut fastrand::Rng::new())).claims(claim).observer(listener);
+        let layer = AdaptiveLimitLayer::waiting(config(&mut fastrand::Rng::new()))
+            .attributes(claim)
+            .observer(listener);
         handle = Some(layer.handle());
         layer
     });

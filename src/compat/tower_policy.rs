@@ -57,7 +57,7 @@ impl<T, Res, E> TowerPolicy<T, Res, E> {
 }
 
 /// What is kept of a call.
-pub struct Kept<T, Req, W> {
+pub struct Saved<T, Req, W> {
     policy: T,
     /// Of the next attempt.
     request: Option<Req>,
@@ -69,15 +69,15 @@ where
     T: Policy<Req, Res, E> + Clone,
 {
     type Request = Req;
-    type Kept = Kept<T, Req, T::Future>;
+    type Saved = Saved<T, Req, T::Future>;
 
-    fn begin(&self, request: Req, is_repeatable: bool) -> (Req, Self::Kept) {
+    fn begin(&self, request: Req, is_repeatable: bool) -> (Req, Self::Saved) {
         let mut policy = self.policy.clone();
         let next = if is_repeatable { policy.clone_request(&request) } else { None };
-        (request, Kept { policy, request: next, wait: None })
+        (request, Saved { policy, request: next, wait: None })
     }
 
-    fn again(&self, kept: &mut Self::Kept, _: u32) -> Option<Req> {
+    fn replay(&self, kept: &mut Self::Saved, _: u32) -> Option<Req> {
         let request = kept.request.take()?;
         kept.request = kept.policy.clone_request(&request);
         Some(request)
@@ -90,7 +90,7 @@ where
 {
     type Wait = T::Future;
 
-    fn classify(&self, kept: &mut Self::Kept, result: &mut Result<Res, E>) -> Outcome {
+    fn classify(&self, kept: &mut Self::Saved, result: &mut Result<Res, E>) -> Outcome {
         let wait = kept.request.as_mut().map(|request| kept.policy.retry(request, result));
         match (wait, result.is_ok()) {
             // Without another request the policy is not asked. Whether it would try again is not known then.
@@ -104,7 +104,7 @@ where
         }
     }
 
-    fn wait(&self, kept: &mut Self::Kept) -> Option<T::Future> {
+    fn wait(&self, kept: &mut Self::Saved) -> Option<T::Future> {
         kept.wait.take()
     }
 }
@@ -121,8 +121,8 @@ impl<T: fmt::Debug, Res, E> fmt::Debug for TowerPolicy<T, Res, E> {
     }
 }
 
-impl<T, Req, W> fmt::Debug for Kept<T, Req, W> {
+impl<T, Req, W> fmt::Debug for Saved<T, Req, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kept").field("can_repeat", &self.request.is_some()).finish_non_exhaustive()
+        f.debug_struct("Saved").field("can_repeat", &self.request.is_some()).finish_non_exhaustive()
     }
 }

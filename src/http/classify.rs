@@ -5,7 +5,7 @@ use super::{GuardedBody, Http, TimedBody, Unprocessed};
 use crate::base::clock;
 use crate::classify::{CarryGuard, Class, Classify, Guard, Outcome, RetryHint, Retryable};
 use crate::http::headers::{Pushback, grpc_retry_pushback, retry_after_by};
-use crate::protocol::{Cover, Watch};
+use crate::protocol::{BodyTimer, WrapBody};
 
 impl<F, B, E> Classify<Response<B>, E> for Http<F>
 where
@@ -90,10 +90,10 @@ impl<F, B: Body> CarryGuard<Response<B>> for Http<F> {
     }
 }
 
-impl<F, B: Body> Cover<Response<B>> for Http<F> {
-    type Covered = Response<TimedBody<B>>;
+impl<F, B: Body> WrapBody<Response<B>> for Http<F> {
+    type Wrapped = Response<TimedBody<B>>;
 
-    fn cover(&self, answer: Response<B>, watch: Option<Watch>) -> Self::Covered {
+    fn wrap_body(&self, answer: Response<B>, watch: Option<BodyTimer>) -> Self::Wrapped {
         answer.map(|body| TimedBody::new(body, watch))
     }
 }

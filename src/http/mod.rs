@@ -59,7 +59,7 @@
 //!
 //! # Errors of clients
 //!
-//! That an error says so is found in [its chain](ByChain), under an [`Error`](crate::Error) or in a box. What a client's type
+//! That an error says so is found in [its chain](SourceChain), under an [`Error`](crate::Error) or in a box. What a client's type
 //! alone tells, or an enum of your own, takes a closure:
 //!
 //! ```
@@ -107,4 +107,4 @@ pub use protocol::{Http, Idempotent};
 pub use replay_body::ReplayBody;
 pub use respond::{http_response, http_status};
 pub use timed_body::TimedBody;
-pub use unprocessed::{ByChain, Unprocessed, is_unprocessed};
+pub use unprocessed::{SourceChain, Unprocessed, is_unprocessed};

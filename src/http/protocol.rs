@@ -3,18 +3,18 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use http_body::Body;
 
-use super::unprocessed::ByChain;
+use super::unprocessed::SourceChain;
 use crate::classify::Class;
 use crate::deadline::Deadline;
 use crate::http::headers::{grpc_timeout, write_grpc_timeout};
 use crate::http::replay_body::{self, ReplayBody, Replayable};
-use crate::protocol::{Attempt, Carry, Claim, Claims, Replay, Timeouts};
+use crate::protocol::{Attempt, CallAttributes, Replay, RequestContext, Timeouts};
 
 /// The protocol of requests of the `http` crate: see the [module](super).
 ///
 /// `F` tells the errors that say a request was not processed: [`Unprocessed`](super::Unprocessed).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Http<F = ByChain> {
+pub struct Http<F = SourceChain> {
     pub(super) max_replayed: usize,
     pub(super) too_many_requests: Class,
     pub(super) service_unavailable: Class,
@@ -26,14 +26,14 @@ pub struct Http<F = ByChain> {
 pub struct Idempotent(pub bool);
 
 impl Http {
-    /// Bodies of up to 64 KiB are sent again, and errors are classified by [their chain](ByChain).
+    /// Bodies of up to 64 KiB are sent again, and errors are classified by [their chain](SourceChain).
     #[must_use]
     pub const fn new() -> Self {
         Self {
             max_replayed: 64 * 1024,
             too_many_requests: Class::Success,
             service_unavailable: Class::Failure,
-            unprocessed: ByChain,
+            unprocessed: SourceChain,
         }
     }
 }
@@ -82,7 +82,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
-impl<F, B> Carry<Request<B>> for Http<F> {
+impl<F, B> RequestContext<Request<B>> for Http<F> {
     fn deadline(&self, request: &Request<B>) -> Option<Deadline> {
         let given = request.extensions().get().copied();
         given.or_else(|| grpc_timeout(request.headers()).map(Deadline::after))
@@ -118,12 +118,10 @@ impl<F, B> Carry<Request<B>> for Http<F> {
             None => is_safe_twice(request.method()) || request.headers().contains_key(IDEMPOTENCY_KEY),
         }
     }
-}
 
-impl<F, B> Claims<Request<B>> for Http<F> {
-    fn claim(&self, request: &Request<B>) -> Claim {
+    fn attributes(&self, request: &Request<B>) -> CallAttributes {
         let extensions = request.extensions();
-        Claim {
+        CallAttributes {
             criticality: extensions.get().copied().unwrap_or_default(),
             tenant: extensions.get().copied(),
             partition: extensions.get().copied(),
@@ -152,16 +150,16 @@ const fn is_safe_twice(method: &Method) -> bool {
 
 /// What is kept of a request to send it again.
 #[derive(Debug)]
-pub struct Kept<B> {
+pub struct Saved<B> {
     parts: Parts,
     body: replay_body::Replay<B>,
 }
 
 impl<F, B: Body> Replay<Request<B>> for Http<F> {
     type Request = Request<ReplayBody<B>>;
-    type Kept = Kept<B>;
+    type Saved = Saved<B>;
 
-    fn keep(&self, mut request: Request<B>, is_wanted: bool) -> (Self::Request, Option<Kept<B>>) {
+    fn save(&self, mut request: Request<B>, is_wanted: bool) -> (Self::Request, Option<Saved<B>>) {
         if !is_wanted {
             return (request.map(ReplayBody::from), None);
         }
@@ -171,12 +169,12 @@ impl<F, B: Body> Replay<Request<B>> for Http<F> {
         }
         let (parts, body) = request.into_parts();
         let (first, body) = ReplayBody::new(body, self.max_replayed);
-        let kept = (body.replayable() != Replayable::TooLong).then(|| Kept { parts: parts.clone(), body });
+        let kept = (body.replayable() != Replayable::TooLong).then(|| Saved { parts: parts.clone(), body });
         (Request::from_parts(parts, first), kept)
     }
 
-    fn again(&self, kept: &mut Kept<B>) -> Option<Self::Request> {
-        let body = kept.body.again()?;
+    fn replay(&self, kept: &mut Saved<B>) -> Option<Self::Request> {
+        let body = kept.body.replay()?;
         let mut request = Request::from_parts(kept.parts.clone(), body);
         // Less is left than when the first was sent.
         if let Some(deadline) = request.extensions().get::<Deadline>().copied() {

@@ -5,7 +5,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
 use crate::error::Rejected;
-use crate::protocol::Watch;
+use crate::protocol::BodyTimer;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -20,12 +20,12 @@ pub struct TimedBody<B> {
     #[pin]
     inner: Option<B>,
     /// None if there is no limit, or it has served.
-    watch: Option<Watch>,
+    timer: Option<BodyTimer>,
 }
 
 impl<B> TimedBody<B> {
-    pub(super) const fn new(inner: B, watch: Option<Watch>) -> Self {
-        Self { inner: Some(inner), watch }
+    pub(super) const fn new(inner: B, timer: Option<BodyTimer>) -> Self {
+        Self { inner: Some(inner), timer }
     }
 }
 
@@ -56,11 +56,11 @@ where
         let mut this = self.project();
         let Some(mut inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
         let polled = inner.as_mut().poll_frame(cx);
-        let expired: Option<Rejected> = match (this.watch.as_mut(), &polled) {
+        let expired: Option<Rejected> = match (this.timer.as_mut(), &polled) {
             // The end is there, and so it is not too late.
             (Some(_), Poll::Ready(Some(Ok(frame)))) if frame.is_trailers() || inner.is_end_stream() => None,
-            (Some(watch), Poll::Ready(Some(Ok(_)))) => watch.progress().err(),
-            (Some(watch), Poll::Pending) => match watch.poll_expired(cx) {
+            (Some(timer), Poll::Ready(Some(Ok(_)))) => timer.progress().err(),
+            (Some(timer), Poll::Pending) => match timer.poll_expired(cx) {
                 Poll::Ready(rejected) => Some(rejected),
                 Poll::Pending => None,
             },
@@ -68,7 +68,7 @@ where
         };
         if let Some(rejected) = expired {
             this.inner.set(None);
-            *this.watch = None;
+            *this.timer = None;
             return Poll::Ready(Some(Err(rejected.into())));
         }
         polled.map_err(Into::into)

@@ -22,11 +22,11 @@ impl<F: Fn(&E) -> bool, E> Unprocessed<E> for F {
 /// those of hyper, hyper-util and reqwest have. Of an enum of your own it can tell nothing unless `as_cause` does: or give
 /// [`Http::unprocessed`](super::Http::unprocessed) a closure, as [there](super#errors-of-clients).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ByChain;
+pub struct SourceChain;
 
 // By a method of the error and not by its type: a look at the type needs `'static`, which the compiler cannot
 // prove of a box within an `async` block that has to be `Send`.
-impl<E: CarryRejected> Unprocessed<E> for ByChain {
+impl<E: CarryRejected> Unprocessed<E> for SourceChain {
     fn is_unprocessed(&self, error: &E) -> bool {
         error.as_cause().is_some_and(is_unprocessed)
     }

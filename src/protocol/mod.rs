@@ -2,30 +2,29 @@
 //!
 //! Most layers take any request and any answer. Some do better if they know more: how long the caller is going to
 //! wait, whether a request may be sent twice and how, what an answer asks of whoever would try again. A *protocol*
-//! tells them, through six traits. `Carry` has defaults for every method:
+//! tells them, through five traits. `RequestContext` has defaults for every method:
 //!
 //! | trait | tells |
 //! |---|---|
-//! | [`Carry`] | what layers say to one another through a request: deadline, timeouts, number of the attempt |
+//! | [`RequestContext`] | deadline, timeouts, number of the attempt, and [`CallAttributes`]: how much the call matters, on whose behalf it is made |
 //! | [`Replay`] | how to send a request again |
 //! | [`Classify`](crate::classify::Classify) | the outcome of a call |
 //! | [`CarryGuard`](crate::classify::CarryGuard) | how long a call goes on after the headers of its response |
-//! | [`Claims`] | how much it matters that a request is served, and on whose behalf it is made |
-//! | [`Cover`] | what follows the headers of a response, such as a body, and how to limit the time it takes |
+//! //! | [`WrapBody`] | what follows the headers of a response, such as a body, and how to limit the time it takes |
 //!
-//! [`Plain`] is the protocol of all requests that can be cloned, where every error is a failure, and repeating is up to
+//! [`AnyRequest`] is the protocol of all requests that can be cloned, where every error is a failure, and repeating is up to
 //! whoever puts the layer there. With the feature `http` there is `http::Http` for requests of the `http` crate. For requests
-//! of your own write the traits on a type of your own, or take [`copied`] and a closure for the outcome:
+//! of your own write the traits on a type of your own, or take [`clone_with`] and a closure for the outcome:
 //!
 //! ```
 //! use stanchion::classify::Outcome;
-//! use stanchion::protocol::copied;
+//! use stanchion::protocol::clone_with;
 //! use stanchion::{RetryConfig, RetryLayer};
 //!
 //! struct Query { text: String, writes: bool }
 //!
 //! let layer = RetryLayer::new(RetryConfig::new())
-//!     .protocol(copied(|query: &Query| {
+//!     .protocol(clone_with(|query: &Query| {
 //!         (!query.writes).then(|| Query { text: query.text.clone(), writes: false })
 //!     }))
 //!     .classify(|result: Result<&Vec<u8>, &std::io::Error>| match result {
@@ -36,15 +35,15 @@
 //! # let _ = layer;
 //! ```
 
-mod claim;
-mod plain;
-mod watch;
+mod any_request;
+mod attributes;
 mod with;
+mod wrap_body;
 
-pub use claim::{Claim, Claims, Criticality, Partition, Tenant};
-pub use plain::{Copied, Plain, copied};
-pub use watch::{Cover, Watch};
-pub use with::{Claiming, Classified};
+pub use any_request::{AnyRequest, CloneWith, clone_with};
+pub use attributes::{CallAttributes, Criticality, Partition, Tenant};
+pub use with::{Classified, WithAttributes};
+pub use wrap_body::{BodyTimer, WrapBody};
 
 use std::time::Duration;
 
@@ -107,8 +106,8 @@ impl Timeouts {
     }
 }
 
-/// Lets layers read from a request what was said about it, and say something themselves.
-pub trait Carry<Req> {
+/// Reads from a request what was said about it, and writes to it what layers have to say.
+pub trait RequestContext<Req> {
     /// The moment by which the caller wants an answer.
     fn deadline(&self, request: &Req) -> Option<Deadline> {
         let _ = request;
@@ -137,6 +136,13 @@ pub trait Carry<Req> {
         let _ = (request, attempt);
     }
 
+    /// Returns how much the request matters, on whose behalf it is made, and by when an answer is wanted. Default: nothing
+    /// is known but the [deadline](Self::deadline).
+    #[inline]
+    fn attributes(&self, request: &Req) -> CallAttributes {
+        CallAttributes { deadline: self.deadline(request), ..CallAttributes::new() }
+    }
+
     /// Returns `true` if executing the request twice does no harm. Default: `true` for every request. Override it if some of
     /// your requests write.
     fn is_idempotent(&self, request: &Req) -> bool {
@@ -150,11 +156,11 @@ pub trait Replay<Req> {
     /// What the service inside is called with: `Req`, unless something must travel with it.
     type Request;
     /// What is kept of a request while it is under way.
-    type Kept;
+    type Saved;
 
     /// Makes the first request, and keeps what it takes to make another if `is_wanted`.
-    fn keep(&self, request: Req, is_wanted: bool) -> (Self::Request, Option<Self::Kept>);
+    fn save(&self, request: Req, is_wanted: bool) -> (Self::Request, Option<Self::Saved>);
 
     /// Makes another one; `None` if that cannot be done.
-    fn again(&self, kept: &mut Self::Kept) -> Option<Self::Request>;
+    fn replay(&self, kept: &mut Self::Saved) -> Option<Self::Request>;
 }

@@ -1,6 +1,6 @@
 //! Protocols of which one part is replaced by a closure.
 
-use super::{Attempt, Carry, Claim, Claims, Cover, Replay, Timeouts, Watch};
+use super::{Attempt, BodyTimer, CallAttributes, Replay, RequestContext, Timeouts, WrapBody};
 use crate::classify::{Asking, CarryGuard, Classify, Guard, Outcome};
 use crate::deadline::Deadline;
 
@@ -28,23 +28,64 @@ where
     }
 }
 
-/// The protocol `P`, but for what a request claims, which the closure `F` returns. Made by the `claims` of a layer.
+/// The protocol `P`, but for the [attributes](CallAttributes) of a call, which the closure `F` returns. Made by the `attributes` of a layer.
 #[derive(Clone, Copy, Debug)]
-pub struct Claiming<P, F> {
+pub struct WithAttributes<P, F> {
     protocol: P,
-    claims: F,
+    attributes: F,
 }
 
-impl<P, F> Claiming<P, F> {
-    pub(crate) const fn new(protocol: P, claims: F) -> Self {
-        Self { protocol, claims }
+impl<P, F> WithAttributes<P, F> {
+    pub(crate) const fn new(protocol: P, attributes: F) -> Self {
+        Self { protocol, attributes }
     }
 }
 
-impl<P, F: Fn(&Req) -> Claim, Req> Claims<Req> for Claiming<P, F> {
+/// Takes what a request says from a part of a protocol, except for the attributes of the call.
+macro_rules! forward_context {
+    ($field:tt) => {
+        #[inline]
+        fn deadline(&self, request: &Req) -> Option<Deadline> {
+            self.$field.deadline(request)
+        }
+
+        #[inline]
+        fn set_deadline(&self, request: &mut Req, deadline: Deadline) {
+            self.$field.set_deadline(request, deadline);
+        }
+
+        #[inline]
+        fn timeouts(&self, request: &Req) -> Timeouts {
+            self.$field.timeouts(request)
+        }
+
+        #[inline]
+        fn attempt(&self, request: &Req) -> Option<Attempt> {
+            self.$field.attempt(request)
+        }
+
+        #[inline]
+        fn set_attempt(&self, request: &mut Req, attempt: Attempt) {
+            self.$field.set_attempt(request, attempt);
+        }
+
+        #[inline]
+        fn is_idempotent(&self, request: &Req) -> bool {
+            self.$field.is_idempotent(request)
+        }
+    };
+}
+
+impl<P, F, Req> RequestContext<Req> for WithAttributes<P, F>
+where
+    P: RequestContext<Req>,
+    F: Fn(&Req) -> CallAttributes,
+{
+    forward_context!(protocol);
+
     #[inline]
-    fn claim(&self, request: &Req) -> Claim {
-        (self.claims)(request)
+    fn attributes(&self, request: &Req) -> CallAttributes {
+        (self.attributes)(request)
     }
 }
 
@@ -54,68 +95,35 @@ macro_rules! delegate {
         delegate!(@$part $name [$($generic),*] $field);
         delegate!($($rest)*);
     };
-    (@requests $name:ident [$($generic:ident),*] $field:tt) => {
-        impl<$($generic,)* Req> Carry<Req> for $name<$($generic),*>
+    (@context $name:ident [$($generic:ident),*] $field:tt) => {
+        impl<$($generic,)* Req> RequestContext<Req> for $name<$($generic),*>
         where
-            P: Carry<Req>,
+            P: RequestContext<Req>,
         {
-            #[inline]
-            fn deadline(&self, request: &Req) -> Option<Deadline> {
-                self.$field.deadline(request)
-            }
+            forward_context!($field);
 
             #[inline]
-            fn set_deadline(&self, request: &mut Req, deadline: Deadline) {
-                self.$field.set_deadline(request, deadline);
-            }
-
-            #[inline]
-            fn timeouts(&self, request: &Req) -> Timeouts {
-                self.$field.timeouts(request)
-            }
-
-            #[inline]
-            fn attempt(&self, request: &Req) -> Option<Attempt> {
-                self.$field.attempt(request)
-            }
-
-            #[inline]
-            fn set_attempt(&self, request: &mut Req, attempt: Attempt) {
-                self.$field.set_attempt(request, attempt);
-            }
-
-            #[inline]
-            fn is_idempotent(&self, request: &Req) -> bool {
-                self.$field.is_idempotent(request)
+            fn attributes(&self, request: &Req) -> CallAttributes {
+                self.$field.attributes(request)
             }
         }
-
+    };
+    (@replay $name:ident [$($generic:ident),*] $field:tt) => {
         impl<$($generic,)* Req> Replay<Req> for $name<$($generic),*>
         where
             P: Replay<Req>,
         {
             type Request = P::Request;
-            type Kept = P::Kept;
+            type Saved = P::Saved;
 
             #[inline]
-            fn keep(&self, request: Req, is_wanted: bool) -> (P::Request, Option<P::Kept>) {
-                self.$field.keep(request, is_wanted)
+            fn save(&self, request: Req, is_wanted: bool) -> (P::Request, Option<P::Saved>) {
+                self.$field.save(request, is_wanted)
             }
 
             #[inline]
-            fn again(&self, kept: &mut P::Kept) -> Option<P::Request> {
-                self.$field.again(kept)
-            }
-        }
-    };
-    (@claims $name:ident [$($generic:ident),*] $field:tt) => {
-        impl<$($generic,)* Req> Claims<Req> for $name<$($generic),*>
-        where
-            P: Claims<Req>,
-        {
-            #[inline]
-            fn claim(&self, request: &Req) -> Claim {
-                self.$field.claim(request)
+            fn replay(&self, kept: &mut P::Saved) -> Option<P::Request> {
+                self.$field.replay(kept)
             }
         }
     };
@@ -143,15 +151,15 @@ macro_rules! delegate {
             }
         }
 
-        impl<$($generic,)* Res> Cover<Res> for $name<$($generic),*>
+        impl<$($generic,)* Res> WrapBody<Res> for $name<$($generic),*>
         where
-            P: Cover<Res>,
+            P: WrapBody<Res>,
         {
-            type Covered = P::Covered;
+            type Wrapped = P::Wrapped;
 
             #[inline]
-            fn cover(&self, response: Res, watch: Option<Watch>) -> P::Covered {
-                self.$field.cover(response, watch)
+            fn wrap_body(&self, response: Res, timer: Option<BodyTimer>) -> P::Wrapped {
+                self.$field.wrap_body(response, timer)
             }
         }
     };
@@ -159,13 +167,13 @@ macro_rules! delegate {
 }
 
 delegate! {
-    requests to protocol of Classified<P, F>;
-    claims to protocol of Classified<P, F>;
+    context to protocol of Classified<P, F>;
+    replay to protocol of Classified<P, F>;
     responses to protocol of Classified<P, F>;
-    requests to protocol of Claiming<P, F>;
-    outcome to protocol of Claiming<P, F>;
-    responses to protocol of Claiming<P, F>;
-    requests to 0 of Asking<P>;
-    claims to 0 of Asking<P>;
+    replay to protocol of WithAttributes<P, F>;
+    outcome to protocol of WithAttributes<P, F>;
+    responses to protocol of WithAttributes<P, F>;
+    context to 0 of Asking<P>;
+    replay to 0 of Asking<P>;
     responses to 0 of Asking<P>;
 }

@@ -5,7 +5,7 @@ use metrics::{
     histogram,
 };
 
-use super::{Action, CallOutcome, Event, Load, Observer, Source, Vocabulary};
+use super::{Action, CallOutcome, ConcurrencyGauge, Event, LayerId, Observer, Vocabulary};
 use crate::base::sync::{AtomicU64, Ordering};
 use crate::error::Reason;
 use crate::primitives::budget::Budget;
@@ -24,7 +24,7 @@ pub(super) struct Metrics {
     states: By<&'static str, Gauge>,
     budget: Option<BudgetGauges>,
     keys: Option<Gauge>,
-    load: By<Load, Gauge>,
+    load: By<ConcurrencyGauge, Gauge>,
 }
 
 /// What one budget adds to the gauges, as long as its layer exists.
@@ -65,7 +65,7 @@ const BILLION: f64 = 1e9;
 
 /// Registers the series of one layer.
 struct Registry {
-    source: Source,
+    source: LayerId,
 }
 
 impl Registry {
@@ -149,19 +149,19 @@ impl Registry {
         gauge
     }
 
-    fn load(&self) -> By<Load, Gauge> {
+    fn load(&self) -> By<ConcurrencyGauge, Gauge> {
         let about = |load| match load {
-            Load::InFlight => "Calls under way.",
-            Load::Queued => "Calls that wait for their turn.",
-            Load::Limit => "Calls that may be under way.",
+            ConcurrencyGauge::InFlight => "Calls under way.",
+            ConcurrencyGauge::Queued => "Calls that wait for their turn.",
+            ConcurrencyGauge::Limit => "Calls that may be under way.",
         };
-        Load::ALL.iter().map(|load| (*load, self.count(load.as_str(), about(*load)))).collect()
+        ConcurrencyGauge::ALL.iter().map(|load| (*load, self.count(load.as_str(), about(*load)))).collect()
     }
 }
 
 impl Metrics {
     /// Registers every series but those of transitions, at zero.
-    pub(super) fn register(source: Source, vocabulary: &Vocabulary<'_>) -> Self {
+    pub(super) fn register(source: LayerId, vocabulary: &Vocabulary<'_>) -> Self {
         const NONE: &[CallOutcome] = &[];
         // How long a call took that was cancelled, or says nothing, says nothing.
         const MEASURED: &[CallOutcome] = &[CallOutcome::Success, CallOutcome::Failure];
@@ -225,7 +225,7 @@ fn add_to(gauge: Option<&Gauge>, change: i64) {
 }
 
 impl Observer for Metrics {
-    fn on_event(&self, source: &Source, event: &Event<'_>) {
+    fn on_event(&self, source: &LayerId, event: &Event<'_>) {
         let add = |state: &'static str, circuits: f64| {
             if let Some(gauge) = of(&self.states, &state) {
                 gauge.increment(circuits);
@@ -250,7 +250,7 @@ impl Observer for Metrics {
                 }
             }
             Event::Keys { change } => add_to(self.keys.as_ref(), *change),
-            Event::Load { what, change } => add_to(of(&self.load, what), *change),
+            Event::Concurrency { what, change } => add_to(of(&self.load, what), *change),
             Event::StateChanged { from, to, .. } => {
                 add(from, -1.0);
                 add(to, 1.0);
@@ -258,8 +258,8 @@ impl Observer for Metrics {
                 describe_counter!(metric.clone(), "Changes of state.");
                 counter!(metric, "name" => source.name, "from" => *from, "to" => *to).increment(1);
             }
-            Event::Began { state } => add(state, 1.0),
-            Event::Ended { state } => add(state, -1.0),
+            Event::StateCreated { state } => add(state, 1.0),
+            Event::StateDropped { state } => add(state, -1.0),
             Event::Stale { .. } | Event::WouldChange { .. } => {}
         }
     }

@@ -57,7 +57,7 @@ use crate::primitives::budget::Budget;
 /// Where an event comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub struct Source {
+pub struct LayerId {
     /// The module of the layer, such as `circuit_breaker`.
     pub module: &'static str,
     /// The name of the layer.
@@ -108,7 +108,7 @@ impl From<Class> for CallOutcome {
 /// What a layer with a limit on calls under way has more or fewer of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Load {
+pub enum ConcurrencyGauge {
     /// Calls under way.
     InFlight,
     /// Calls that wait for their turn.
@@ -117,7 +117,7 @@ pub enum Load {
     Limit,
 }
 
-impl Load {
+impl ConcurrencyGauge {
     /// All of them.
     pub const ALL: &'static [Self] = &[Self::InFlight, Self::Queued, Self::Limit];
 
@@ -188,21 +188,21 @@ pub enum Event<'a> {
     },
     /// A layer with a limit on calls under way has more or fewer of something. Only observers that want calls are told.
     #[non_exhaustive]
-    Load {
+    Concurrency {
         /// Of what.
-        what: Load,
+        what: ConcurrencyGauge,
         /// How many more.
         change: i64,
     },
     /// A layer's state began to exist.
     #[non_exhaustive]
-    Began {
+    StateCreated {
         /// The name of the state it is in.
         state: &'static str,
     },
     /// A layer's state ceased to exist: nobody can reach it any more.
     #[non_exhaustive]
-    Ended {
+    StateDropped {
         /// The name of the state it was in.
         state: &'static str,
     },
@@ -237,8 +237,8 @@ impl fmt::Debug for Event<'_> {
                 .field("slow", slow)
                 .field("latency", latency)
                 .finish(),
-            Self::Began { state } => write!(f, "Began({state})"),
-            Self::Ended { state } => write!(f, "Ended({state})"),
+            Self::StateCreated { state } => write!(f, "StateCreated({state})"),
+            Self::StateDropped { state } => write!(f, "StateDropped({state})"),
             Self::Rejected(rejected) => f.debug_tuple("Rejected").field(rejected).finish(),
             Self::Attempt { number, outcome } => write!(f, "Attempt({number}: {})", outcome.as_str()),
             Self::Action { action, attempt, wait, .. } => {
@@ -247,7 +247,7 @@ impl fmt::Debug for Event<'_> {
             Self::Stale { age } => write!(f, "Stale({age:?})"),
             Self::Budget { share } => write!(f, "Budget({share})"),
             Self::Keys { change } => write!(f, "Keys({change:+})"),
-            Self::Load { what, change } => write!(f, "Load({} {change:+})", what.as_str()),
+            Self::Concurrency { what, change } => write!(f, "Concurrency({} {change:+})", what.as_str()),
             Self::StateChanged { from, to, cause, .. } => write!(f, "StateChanged({from} -> {to}: {cause})"),
             Self::WouldChange { to, cause } => write!(f, "WouldChange({to}: {cause})"),
         }
@@ -256,10 +256,10 @@ impl fmt::Debug for Event<'_> {
 
 /// Listens to layers.
 ///
-/// Implemented by every closure that takes a [`Source`] and an [`Event`].
+/// Implemented by every closure that takes a [`LayerId`] and an [`Event`].
 pub trait Observer: Send + Sync {
     /// Called for each event. Must not block: a call waits for it.
-    fn on_event(&self, source: &Source, event: &Event<'_>);
+    fn on_event(&self, source: &LayerId, event: &Event<'_>);
 
     /// Whether the end of each call is of interest. A layer without such observers spares itself the
     /// readings of the clock that measuring a call takes.
@@ -268,8 +268,8 @@ pub trait Observer: Send + Sync {
     }
 }
 
-impl<F: Fn(&Source, &Event<'_>) + Send + Sync> Observer for F {
-    fn on_event(&self, source: &Source, event: &Event<'_>) {
+impl<F: Fn(&LayerId, &Event<'_>) + Send + Sync> Observer for F {
+    fn on_event(&self, source: &LayerId, event: &Event<'_>) {
         self(source, event);
     }
 }
@@ -310,7 +310,7 @@ impl<'a> Vocabulary<'a> {
 
 /// The observers of one layer.
 pub(crate) struct Telemetry {
-    source: Source,
+    source: LayerId,
     observers: Box<[Arc<dyn Observer>]>,
     wants_calls: bool,
     /// The actions that have been reported as news, one bit each.
@@ -319,7 +319,7 @@ pub(crate) struct Telemetry {
 
 impl Telemetry {
     pub(crate) fn new(vocabulary: &Vocabulary<'_>, name: &'static str, given: &[Arc<dyn Observer>]) -> Self {
-        let source = Source { module: vocabulary.module, name };
+        let source = LayerId { module: vocabulary.module, name };
         #[allow(unused_mut, reason = "only features add to it")]
         let mut observers = given.to_vec();
         #[cfg(feature = "metrics")]

@@ -1,4 +1,4 @@
-use super::Source;
+use super::LayerId;
 
 /// The span of one attempt, at level debug; nothing without the feature `tracing`.
 #[derive(Debug)]
@@ -9,8 +9,8 @@ pub(crate) struct AttemptSpan {
 
 #[cfg(feature = "tracing")]
 impl AttemptSpan {
-    pub(super) fn new(source: &Source, number: u32, hedge: u32) -> Self {
-        let Source { module, name } = *source;
+    pub(super) fn new(source: &LayerId, number: u32, hedge: u32) -> Self {
+        let LayerId { module, name } = *source;
         let span = ::tracing::debug_span!(
             target: "stanchion",
             "attempt",
@@ -47,7 +47,7 @@ impl AttemptSpan {
 #[cfg(not(feature = "tracing"))]
 impl AttemptSpan {
     #[inline]
-    pub(super) const fn new(_: &Source, _: u32, _: u32) -> Self {
+    pub(super) const fn new(_: &LayerId, _: u32, _: u32) -> Self {
         Self {}
     }
 

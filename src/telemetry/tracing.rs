@@ -2,7 +2,7 @@
 
 use tracing::{debug, info, warn};
 
-use super::{Action, Event, Observer, Source};
+use super::{Action, Event, LayerId, Observer};
 
 /// One target for all layers, with the module and the name as fields: a filter on it is stable.
 const TARGET: &str = "stanchion";
@@ -10,8 +10,8 @@ const TARGET: &str = "stanchion";
 pub(super) struct Tracing;
 
 impl Observer for Tracing {
-    fn on_event(&self, source: &Source, event: &Event<'_>) {
-        let Source { module, name } = *source;
+    fn on_event(&self, source: &LayerId, event: &Event<'_>) {
+        let LayerId { module, name } = *source;
         match event {
             Event::StateChanged { from, to, cause, refuses: true } => {
                 warn!(target: TARGET, module, name, from, to, %cause, "state changed");
@@ -41,7 +41,10 @@ impl Observer for Tracing {
                 }
             }
             Event::Call { .. } | Event::Attempt { .. } | Event::Budget { .. } => {}
-            Event::Began { .. } | Event::Ended { .. } | Event::Keys { .. } | Event::Load { .. } => {}
+            Event::StateCreated { .. }
+            | Event::StateDropped { .. }
+            | Event::Keys { .. }
+            | Event::Concurrency { .. } => {}
         }
     }
 

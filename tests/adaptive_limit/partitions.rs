@@ -1,7 +1,7 @@
 //! Partitions of a limit that finds itself.
 
 use stanchion::adaptive_limit::Permit;
-use stanchion::{Claim, Partition, PartitionConfig};
+use stanchion::{CallAttributes, Partition, PartitionConfig};
 use tokio::time::advance;
 
 use super::*;
@@ -15,7 +15,7 @@ pub(super) const WALLS: [PartitionConfig; 2] =
 
 /// As many as there is room for.
 fn fill(handle: &AdaptiveLimitHandle<Notes>, partition: &'static str) -> Vec<Permit<Notes>> {
-    let claim = Claim::new().partition(Partition::named(partition));
+    let claim = CallAttributes::new().partition(Partition::named(partition));
     std::iter::from_fn(|| handle.try_acquire_for(&claim).ok()).collect()
 }
 

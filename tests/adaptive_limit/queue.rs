@@ -2,7 +2,7 @@
 
 use crate::fault::Fault;
 use stanchion::admission::MinRemaining;
-use stanchion::{Claim, Criticality, Deadline, Discipline, Partition, Rejected};
+use stanchion::{CallAttributes, Criticality, Deadline, Partition, QueueDiscipline, Rejected};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Instant, advance};
@@ -31,10 +31,10 @@ impl Queue {
     }
 
     fn begin(&self, number: u32) -> task::Spawn<Waiting> {
-        self.begin_for(&Claim::new(), number)
+        self.begin_for(&CallAttributes::new(), number)
     }
 
-    fn begin_for(&self, claim: &Claim, number: u32) -> task::Spawn<Waiting> {
+    fn begin_for(&self, claim: &CallAttributes, number: u32) -> task::Spawn<Waiting> {
         let calls = Arc::clone(&self.calls);
         let call = self.handle.run_for(claim, async move {
             let (sender, receiver) = oneshot::channel();
@@ -119,7 +119,7 @@ async fn a_limit_that_rises_serves_those_who_wait_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_that_rises_serves_those_of_a_partition_for_whom_there_is_room() {
-    let of = |name| Claim::new().partition(Partition::named(name));
+    let of = |name| CallAttributes::new().partition(Partition::named(name));
     let queue = Queue::new(10, |config| config.partitions(partitions::WALLS));
     let mut live = queue.begin_for(&of("live"), 0);
     let batches: Vec<_> = (1..6).map(|number| queue.begin_for(&of("batch"), number)).collect();
@@ -194,12 +194,12 @@ async fn a_call_that_finds_no_room_is_told_so() {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_cannot_be_answered_in_time_is_not_made() {
     let queue = Queue::new(1, |config| config.min_remaining(MinRemaining::Fixed(100 * MS)));
-    let late = Claim::new().deadline(Deadline::after(50 * MS));
+    let late = CallAttributes::new().deadline(Deadline::after(50 * MS));
     let refused = queue.handle.try_acquire_for(&late).unwrap_err();
     assert_eq!((refused.reason(), refused.limit()), (Reason::DeadlineExceeded, Some(50 * MS)));
     let mut held = queue.begin(0);
-    let mut soon = queue.begin_for(&Claim::new().deadline(Deadline::after(300 * MS)), 1);
-    let mut later = queue.begin_for(&Claim::new().deadline(Deadline::after(SECOND)), 2);
+    let mut soon = queue.begin_for(&CallAttributes::new().deadline(Deadline::after(300 * MS)), 1);
+    let mut later = queue.begin_for(&CallAttributes::new().deadline(Deadline::after(SECOND)), 2);
     advance(250 * MS).await;
     queue.end(&mut held, 0);
     assert_eq!(rejected(soon.poll()).reason(), Reason::DeadlineExceeded);
@@ -209,17 +209,24 @@ async fn a_call_that_cannot_be_answered_in_time_is_not_made() {
 
 #[tokio::test(start_paused = true)]
 async fn critical_calls_come_first_and_may_use_all_of_a_limit_whatever_it_is() {
-    let queue = Queue::new(10, |config| config.headroom(Headroom::USUAL));
-    let claim = |criticality| Claim::new().criticality(criticality);
+    let queue = Queue::new(10, |config| config.headroom(PriorityShares::RECOMMENDED));
+    let claim = |criticality| CallAttributes::new().criticality(criticality);
     let (critical, sheddable) = (claim(Criticality::CRITICAL), claim(Criticality::SHEDDABLE));
-    let room =
-        |claim: &Claim| std::iter::from_fn(|| queue.handle.try_acquire_for(claim).ok()).collect::<Vec<_>>();
+    let room = |claim: &CallAttributes| {
+        std::iter::from_fn(|| queue.handle.try_acquire_for(claim).ok()).collect::<Vec<_>>()
+    };
     // One after another, with what those before have left.
-    assert_eq!((room(&sheddable).len(), room(&Claim::new()).len(), room(&critical).len()), (5, 3, 2));
+    assert_eq!(
+        (room(&sheddable).len(), room(&CallAttributes::new()).len(), room(&critical).len()),
+        (5, 3, 2)
+    );
     queue.notes.set(20.0);
     advance(20 * MS).await;
     end_window(&queue.handle).await;
-    assert_eq!((room(&sheddable).len(), room(&Claim::new()).len(), room(&critical).len()), (10, 6, 4));
+    assert_eq!(
+        (room(&sheddable).len(), room(&CallAttributes::new()).len(), room(&critical).len()),
+        (10, 6, 4)
+    );
 
     queue.notes.set(1.0);
     end_window(&queue.handle).await;
@@ -241,7 +248,7 @@ async fn critical_calls_come_first_and_may_use_all_of_a_limit_whatever_it_is() {
 
 #[tokio::test(start_paused = true)]
 async fn the_newest_come_first_while_all_are_late() {
-    let queue = Queue::new(1, |config| config.discipline(Discipline::adaptive_lifo()));
+    let queue = Queue::new(1, |config| config.discipline(QueueDiscipline::adaptive_lifo()));
     let mut held = queue.begin(0);
     let mut old = queue.begin(1);
     advance(SECOND / 2).await;
@@ -257,7 +264,7 @@ async fn the_newest_come_first_while_all_are_late() {
 
 #[tokio::test(start_paused = true)]
 async fn who_has_waited_for_too_long_is_turned_away_when_delay_is_controlled() {
-    let queue = Queue::new(1, |config| config.discipline(Discipline::controlled_delay()));
+    let queue = Queue::new(1, |config| config.discipline(QueueDiscipline::controlled_delay()));
     let mut calls: Vec<_> = (0..4).map(|number| queue.begin(number)).collect();
     // All of an interval was too long, and so was the one before.
     for (number, wait) in [(0, 500 * MS), (1, 200 * MS)] {

@@ -40,7 +40,7 @@ fn limit(handle: &AdaptiveLimitHandle<Multiplies>) -> u32 {
 #[tokio::test(start_paused = true)]
 async fn what_was_learned_stays_if_only_the_queue_is_another() {
     let handle = at_twenty().await;
-    let queue = config(1).max_queued(9).max_wait(SECOND).headroom(Headroom::USUAL);
+    let queue = config(1).max_queued(9).max_wait(SECOND).headroom(PriorityShares::RECOMMENDED);
     handle.reconfigure(queue.clone()).unwrap();
     assert_eq!((limit(&handle), handle.config()), (20, queue));
     assert_eq!(after_a_window(&handle).await, 30);

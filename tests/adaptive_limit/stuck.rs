@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use stanchion::{Claim, Partition, PartitionConfig};
+use stanchion::{CallAttributes, Partition, PartitionConfig};
 use tokio::time::{Instant, advance};
 use tokio_test::{assert_pending, assert_ready};
 
@@ -14,7 +14,7 @@ const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 /// Makes calls one after the other for `time`, each of 5 ms, and returns how many were served and refused.
 async fn one_at_a_time<A: Algorithm + Clone + PartialEq + Sync>(
     handle: &AdaptiveLimitHandle<A>,
-    claim: &Claim,
+    claim: &CallAttributes,
     time: Duration,
 ) -> (u32, u32) {
     let (mut served, mut refused) = (0, 0);
@@ -48,7 +48,7 @@ async fn a_partition_that_is_named_last_is_served_alone_after_an_outage() {
         for name in NAMES.repeat(8) {
             let handle = handle.clone();
             outage.spawn(async move {
-                let claim = Claim::new().partition(Partition::named(name));
+                let claim = CallAttributes::new().partition(Partition::named(name));
                 for _ in 0..200 {
                     let failing = async {
                         sleep(50 * MS).await;
@@ -63,7 +63,7 @@ async fn a_partition_that_is_named_last_is_served_alone_after_an_outage() {
         while outage.join_next().await.is_some() {}
         let limit = handle.snapshot().max_in_flight;
         assert!(limit < 5, "the outage lowers the limit to {limit}");
-        let last = Claim::new().partition(Partition::named("e"));
+        let last = CallAttributes::new().partition(Partition::named("e"));
         let (served, refused) = one_at_a_time(&handle, &last, 60 * SECOND).await;
         assert!(refused == 0, "{served} served, {refused} refused: {:?}", handle.snapshot());
     }
@@ -75,7 +75,7 @@ struct MeasuresThree(bool);
 
 impl Algorithm for MeasuresThree {
     fn next(&mut self, _: f64, _: &Sample) -> Next {
-        if std::mem::replace(&mut self.0, true) { Next::limit(20.0) } else { Next::limit(3.0).afresh() }
+        if std::mem::replace(&mut self.0, true) { Next::limit(20.0) } else { Next::limit(3.0).reset_window() }
     }
 }
 
@@ -84,9 +84,9 @@ async fn calls_that_never_end_do_not_keep_all_others_out_while_the_limit_is_meas
     for (kept, is_exempt) in [(3, false), (3, true), (12, false), (12, true)] {
         let config = AdaptiveLimitConfig::new().admit_exempt(true).algorithm(MeasuresThree(false));
         let handle = AdaptiveLimitLayer::new(config).handle();
-        let claim = Claim::new().exempt(is_exempt);
+        let claim = CallAttributes::new().exempt(is_exempt);
         let kept: Vec<_> = (0..kept).map(|_| handle.try_acquire_for(&claim).unwrap()).collect();
-        let (served, refused) = one_at_a_time(&handle, &Claim::new(), 120 * SECOND).await;
+        let (served, refused) = one_at_a_time(&handle, &CallAttributes::new(), 120 * SECOND).await;
         assert!(refused < served, "{} kept: {served} served, {refused} refused", kept.len());
         assert!(handle.snapshot().max_in_flight <= 20);
     }
@@ -97,7 +97,7 @@ async fn calls_that_wait_for_one_that_never_ends_are_served_while_the_limit_is_m
     let config = AdaptiveLimitConfig::new().max_queued(9).algorithm(MeasuresThree(false));
     let handle = AdaptiveLimitLayer::waiting(config).handle();
     let _kept: Vec<_> = (0..3).map(|_| handle.try_acquire().unwrap()).collect();
-    let (served, refused) = one_at_a_time(&handle, &Claim::new(), 120 * SECOND).await;
+    let (served, refused) = one_at_a_time(&handle, &CallAttributes::new(), 120 * SECOND).await;
     assert!(refused < served, "{served} served, {refused} refused");
 }
 
@@ -107,7 +107,7 @@ async fn a_call_that_finds_no_room_for_too_long_makes_room_for_those_that_wait_a
     let handle = AdaptiveLimitLayer::waiting(config.algorithm(MeasuresThree(false))).handle();
     let _kept: Vec<_> = (0..3).map(|_| handle.try_acquire().unwrap()).collect();
     while handle.snapshot().max_in_flight > 3 {
-        one_at_a_time(&handle, &Claim::new(), 5 * MS).await;
+        one_at_a_time(&handle, &CallAttributes::new(), 5 * MS).await;
     }
     let call = || task::spawn(handle.run(std::future::ready(Ok::<_, Failure>(()))));
     let mut first = call();
@@ -125,7 +125,7 @@ async fn exempt_calls_are_not_in_flight_for_an_algorithm() {
     let config = notes.config().admit_exempt(true);
     let handle = AdaptiveLimitLayer::new(config).handle();
     let exempt: Vec<_> =
-        (0..3).map(|_| handle.try_acquire_for(&Claim::new().exempt(true)).unwrap()).collect();
+        (0..3).map(|_| handle.try_acquire_for(&CallAttributes::new().exempt(true)).unwrap()).collect();
     for _ in 0..2 {
         sleep(SECOND).await;
         handle.try_acquire().unwrap().finish(Class::Success);

@@ -1,7 +1,7 @@
 //! What observers are told.
 
-use stanchion::telemetry::{Action, Event, Source};
-use stanchion::{Claim, Deadline};
+use stanchion::telemetry::{Action, Event, LayerId};
+use stanchion::{CallAttributes, Deadline};
 use tokio_test::assert_pending;
 
 use super::*;
@@ -10,12 +10,12 @@ use super::*;
 async fn observers_hear_of_each_change_of_the_limit_and_of_the_load() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hears = Arc::clone(&heard);
-    let observer = move |source: &Source, event: &Event<'_>| {
+    let observer = move |source: &LayerId, event: &Event<'_>| {
         assert_eq!((source.module, source.name), ("adaptive_limit", "search"));
         hears.lock().unwrap().push(match event {
             Event::Action { action: Action::Queued, .. } => "queued".to_owned(),
             Event::Rejected(rejected) => rejected.reason().to_string(),
-            Event::Load { what, change, .. } => format!("{} {change:+}", what.as_str()),
+            Event::Concurrency { what, change, .. } => format!("{} {change:+}", what.as_str()),
             other => format!("{other:?}"),
         });
     };
@@ -34,7 +34,7 @@ async fn observers_hear_of_each_change_of_the_limit_and_of_the_load() {
     let mut waits = task::spawn(layer.layer(Backend).oneshot(Ask::Hang));
     assert_pending!(waits.poll());
     handle.try_acquire().unwrap_err();
-    let late = Claim::new().deadline(Deadline::after(Duration::ZERO));
+    let late = CallAttributes::new().deadline(Deadline::after(Duration::ZERO));
     handle.try_acquire_for(&late).unwrap_err();
     waits.await.unwrap_err();
     let told = [
@@ -57,7 +57,7 @@ async fn an_observer_that_panics_harms_no_call_and_no_limit() {
     let notes = Notes::new();
     notes.set(30.0);
     let layer =
-        AdaptiveLimitLayer::new(notes.config()).observer(|_: &Source, _: &Event<'_>| panic!("an observer"));
+        AdaptiveLimitLayer::new(notes.config()).observer(|_: &LayerId, _: &Event<'_>| panic!("an observer"));
     for _ in 0..3 {
         layer.layer(Backend).oneshot(Ask::Answer(20 * MS)).await.unwrap();
     }

@@ -2,8 +2,8 @@
 
 use stanchion::admission::MinRemaining;
 use stanchion::classify::Class;
-use stanchion::protocol::{Claiming, Plain};
-use stanchion::{Claim, Criticality, Deadline, Discipline, Headroom, Tenant};
+use stanchion::protocol::{AnyRequest, WithAttributes};
+use stanchion::{CallAttributes, Criticality, Deadline, PriorityShares, QueueDiscipline, Tenant};
 
 use super::*;
 
@@ -11,8 +11,8 @@ const MS: Duration = Duration::from_millis(1);
 
 /// Requests below 100 claim nothing. From 100 on they are critical, from 200 on they can be shed, from 300 on so many times
 /// 100 ms are left for them, and from 1000 on the thousands are the tenant.
-fn claim(request: &u32) -> Claim {
-    let claim = Claim::new();
+fn claim(request: &u32) -> CallAttributes {
+    let claim = CallAttributes::new();
     match *request {
         0..100 => claim,
         100..200 => claim.criticality(Criticality::CRITICAL),
@@ -22,7 +22,7 @@ fn claim(request: &u32) -> Claim {
     }
 }
 
-type Queued = Bulkhead<Backend, Wait, Claiming<Plain, fn(&u32) -> Claim>>;
+type Queued = Bulkhead<Backend, Wait, WithAttributes<AnyRequest, fn(&u32) -> CallAttributes>>;
 
 /// A layer in which calls wait.
 struct Setup {
@@ -32,7 +32,7 @@ struct Setup {
 }
 
 fn waiting(config: BulkheadConfig) -> Setup {
-    let layer = BulkheadLayer::waiting(config).claims(claim as fn(&u32) -> Claim).name("orders");
+    let layer = BulkheadLayer::waiting(config).attributes(claim as fn(&u32) -> CallAttributes).name("orders");
     let backend = Backend::default();
     Setup { handle: layer.handle(), service: layer.layer(backend.clone()), backend }
 }
@@ -51,8 +51,8 @@ impl Setup {
 
 #[tokio::test(start_paused = true)]
 async fn less_critical_calls_leave_room_for_others() {
-    let config = config(10).headroom(Headroom::USUAL);
-    let layer = BulkheadLayer::new(config).claims(claim);
+    let config = config(10).headroom(PriorityShares::RECOMMENDED);
+    let layer = BulkheadLayer::new(config).attributes(claim);
     let mut service = layer.layer(Backend::default());
     let mut calls = Vec::new();
     for (requests, next) in [(200..205, 205), (0..3, 4), (100..102, 103)] {
@@ -68,7 +68,8 @@ async fn less_critical_calls_leave_room_for_others() {
 
 #[tokio::test(start_paused = true)]
 async fn a_critical_call_overtakes_those_that_wait_for_their_share() {
-    let mut setup = waiting(config(2).max_queued(9).headroom(Headroom::NONE.default(0.5).sheddable(0.5)));
+    let mut setup =
+        waiting(config(2).max_queued(9).headroom(PriorityShares::NONE.default(0.5).sheddable(0.5)));
     let service = &mut setup.service;
     let _first = begin(service, 1);
     let mut waits = begin(service, 2);
@@ -140,7 +141,7 @@ async fn a_call_whose_deadline_has_passed_does_not_reach_the_service() {
 
 #[tokio::test(start_paused = true)]
 async fn with_backpressure_the_permit_of_a_late_call_goes_to_another() {
-    let layer = BulkheadLayer::backpressure(config(1)).claims(claim);
+    let layer = BulkheadLayer::backpressure(config(1)).attributes(claim);
     let mut service = layer.layer(Backend::default());
     service.ready().await.unwrap();
     assert_counts(&layer.handle(), 1, 0);
@@ -197,7 +198,7 @@ async fn a_call_that_is_too_late_says_what_it_had_left_and_not_how_long_it_might
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_has_waited_for_longer_than_its_discipline_allows_says_how_long_that_is() {
-    let mut setup = waiting(config(1).max_queued(9).discipline(Discipline::adaptive_lifo()));
+    let mut setup = waiting(config(1).max_queued(9).discipline(QueueDiscipline::adaptive_lifo()));
     let service = &mut setup.service;
     let held = begin(service, 1);
     let mut old = begin(service, 2);
@@ -215,7 +216,7 @@ async fn a_call_that_has_waited_for_longer_than_its_discipline_allows_says_how_l
 #[tokio::test(start_paused = true)]
 async fn headroom_that_is_taken_back_serves_those_who_wait_for_it() {
     let config = config(2).max_queued(9);
-    let mut setup = waiting(config.clone().headroom(Headroom::USUAL.default(0.5)));
+    let mut setup = waiting(config.clone().headroom(PriorityShares::RECOMMENDED.default(0.5)));
     let service = &mut setup.service;
     let _held = begin(service, 1);
     let mut waits = begin(service, 2);
@@ -227,9 +228,9 @@ async fn headroom_that_is_taken_back_serves_those_who_wait_for_it() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_no_service_makes_claims_too() {
-    let headroom = Headroom::NONE.sheddable(0.5);
+    let headroom = PriorityShares::NONE.sheddable(0.5);
     let handle = BulkheadLayer::waiting(config(2).max_queued(1).headroom(headroom)).handle();
-    let (sheddable, late) = (claim(&200), Claim::new().deadline(Deadline::after(Duration::ZERO)));
+    let (sheddable, late) = (claim(&200), CallAttributes::new().deadline(Deadline::after(Duration::ZERO)));
     let held = handle.try_acquire_for(&sheddable).unwrap();
     assert_eq!(handle.try_acquire_for(&sheddable).unwrap_err().reason(), Reason::BulkheadFull);
     assert_eq!(handle.try_acquire_for(&late).unwrap_err().reason(), Reason::DeadlineExceeded);
@@ -293,7 +294,7 @@ mod http {
     async fn what_a_request_claims_is_in_its_extensions() {
         type Answer = Result<::http::Response<http_body_util::Empty<bytes::Bytes>>, Error<Infallible>>;
         let slow = service_fn(|_: Request<()>| pending::<Answer>());
-        let headroom = Headroom::NONE.default(0.5).sheddable(0.25);
+        let headroom = PriorityShares::NONE.default(0.5).sheddable(0.25);
         let layer = BulkheadLayer::waiting(config(4).max_queued(3).headroom(headroom)).protocol(Http::new());
         let (handle, mut service) = (layer.handle(), layer.layer(slow));
         let mut call = |request: Request<()>| {
@@ -333,7 +334,8 @@ mod http {
 async fn calls_whose_deadline_has_passed_do_not_make_less_time_enough() {
     let config = BulkheadConfig::new().min_remaining(MinRemaining::Measured(0.99));
     let handle = BulkheadLayer::new(config).handle();
-    let left = |milliseconds| Claim::new().deadline(Deadline::after(Duration::from_millis(milliseconds)));
+    let left =
+        |milliseconds| CallAttributes::new().deadline(Deadline::after(Duration::from_millis(milliseconds)));
     for _ in 0..100 {
         let permit = handle.try_acquire_for(&left(100)).unwrap();
         advance(Duration::from_millis(40)).await;
@@ -358,7 +360,7 @@ async fn a_call_that_waited_for_too_long_is_told_which_limit_came_first() {
         (500, Reason::BulkheadTimeout, 500),
         (900, Reason::BulkheadTimeout, 500),
     ] {
-        let claim = Claim::new().deadline(Deadline::after(left * MS));
+        let claim = CallAttributes::new().deadline(Deadline::after(left * MS));
         let rejected = rejected(handle.run_for(&claim, pending::<Answer>()).await);
         assert_eq!((rejected.reason(), rejected.limit()), (reason, Some(limit * MS)), "{left} ms are left");
     }

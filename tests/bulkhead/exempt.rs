@@ -1,23 +1,23 @@
 //! Calls that are exempt from the limit, such as health checks.
 
-use stanchion::{Claim, Deadline, Partition, PartitionConfig};
+use stanchion::{CallAttributes, Deadline, Partition, PartitionConfig};
 
 use super::*;
 
-const EXEMPT: Claim = Claim::new().exempt(true);
+const EXEMPT: CallAttributes = CallAttributes::new().exempt(true);
 
 fn exempting(max_in_flight: u32) -> BulkheadConfig {
     config(max_in_flight).admit_exempt(true)
 }
 
 /// Requests from 100 on are exempt.
-fn claim(request: &u32) -> Claim {
-    Claim::new().exempt(*request >= 100)
+fn claim(request: &u32) -> CallAttributes {
+    CallAttributes::new().exempt(*request >= 100)
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_exempt_call_reaches_the_service_while_the_limit_is_full() {
-    let layer = BulkheadLayer::new(exempting(1)).claims(claim);
+    let layer = BulkheadLayer::new(exempting(1)).attributes(claim);
     let (backend, handle) = (Backend::default(), layer.handle());
     let mut service = layer.layer(backend.clone());
     let _held = begin(&mut service, 1);
@@ -32,7 +32,7 @@ async fn an_exempt_call_reaches_the_service_while_the_limit_is_full() {
 
 #[tokio::test(start_paused = true)]
 async fn an_exempt_call_overtakes_all_that_wait() {
-    let layer = BulkheadLayer::waiting(exempting(1).max_queued(9)).claims(claim);
+    let layer = BulkheadLayer::waiting(exempting(1).max_queued(9)).attributes(claim);
     let (backend, handle) = (Backend::default(), layer.handle());
     let mut service = layer.layer(backend.clone());
     let held = begin(&mut service, 1);
@@ -65,7 +65,7 @@ async fn an_exempt_call_of_a_partition_is_admitted_just_after_the_limit_has_fall
     const LIVE: Partition = Partition::named("live");
     let partitions = [PartitionConfig::new("live", 0.5).lends(0.5)];
     let handle = BulkheadLayer::new(exempting(8).partitions(partitions)).handle();
-    let live = Claim::new().partition(LIVE);
+    let live = CallAttributes::new().partition(LIVE);
     let others: Vec<_> = std::iter::from_fn(|| handle.try_acquire().ok()).collect();
     assert_eq!(others.len(), 6);
     handle.resize(4).unwrap();
@@ -98,7 +98,7 @@ async fn how_long_an_exempt_call_takes_is_not_measured() {
         check.finish(Class::Success);
     }
     advance(SECOND).await;
-    let hurried = Claim::new().deadline(Deadline::after(Duration::from_millis(1)));
+    let hurried = CallAttributes::new().deadline(Deadline::after(Duration::from_millis(1)));
     assert!(handle.try_acquire_for(&hurried).is_ok());
 }
 

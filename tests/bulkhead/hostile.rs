@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicI64;
 
 use stanchion::admission::MinRemaining;
-use stanchion::{Claim, Deadline, Discipline, Headroom};
+use stanchion::{CallAttributes, Deadline, PriorityShares, QueueDiscipline};
 
 use super::*;
 
@@ -34,9 +34,9 @@ async fn used(config: BulkheadConfig) -> Result<(), &'static str> {
     let backend = Backend::default();
     let (handle, mut service) = (layer.handle(), layer.layer(backend.clone()));
     let claims = [
-        Claim::new(),
-        Claim::new().deadline(Deadline::after(SECOND)),
-        Claim::new().deadline(Deadline::after(Duration::MAX)),
+        CallAttributes::new(),
+        CallAttributes::new().deadline(Deadline::after(SECOND)),
+        CallAttributes::new().deadline(Deadline::after(Duration::MAX)),
     ];
     let held = handle.try_acquire();
     let mut waiting: Vec<_> =
@@ -86,8 +86,8 @@ async fn every_time_works_or_is_an_error() {
         assert_eq!(used(fixed).await, Ok(()), "{time:?}");
         for other in TIMES {
             for discipline in [
-                Discipline::AdaptiveLifo { target: time, interval: other },
-                Discipline::ControlledDelay { target: time, interval: other },
+                QueueDiscipline::AdaptiveLifo { target: time, interval: other },
+                QueueDiscipline::ControlledDelay { target: time, interval: other },
             ] {
                 assert_eq!(
                     used(config(1).max_queued(9).discipline(discipline)).await,
@@ -103,17 +103,21 @@ async fn every_time_works_or_is_an_error() {
 async fn every_share_works_or_is_an_error() {
     for share in FLOATS {
         let is_share = share > 0.0 && share <= 1.0;
-        let limit = |headroom: Headroom| config(3).max_queued(9).headroom(headroom);
+        let limit = |headroom: PriorityShares| config(3).max_queued(9).headroom(headroom);
         let expected = if is_share { Ok(()) } else { Err("headroom.default") };
-        assert_eq!(used(limit(Headroom::NONE.default(share).sheddable(share))).await, expected, "{share}");
+        assert_eq!(
+            used(limit(PriorityShares::NONE.default(share).sheddable(share))).await,
+            expected,
+            "{share}"
+        );
         let expected = if is_share { Ok(()) } else { Err("headroom.sheddable") };
-        assert_eq!(used(limit(Headroom::NONE.sheddable(share))).await, expected, "{share}");
+        assert_eq!(used(limit(PriorityShares::NONE.sheddable(share))).await, expected, "{share}");
         let expected = if share > 0.0 && share < 1.0 { Ok(()) } else { Err("min_remaining") };
         let measured = config(1).max_queued(9).min_remaining(MinRemaining::Measured(share));
         assert_eq!(used(measured).await, expected, "{share}");
     }
     assert_eq!(
-        used(config(1).headroom(Headroom::NONE.default(0.4).sheddable(0.5))).await,
+        used(config(1).headroom(PriorityShares::NONE.default(0.4).sheddable(0.5))).await,
         Err("headroom.sheddable")
     );
 }
@@ -125,7 +129,7 @@ async fn an_error_leaves_a_running_layer_as_it_is_and_says_what_was_wrong() {
         (config(0), "invalid `max_in_flight`: 0 given, allowed: 1 to 2147483647"),
         (config(1).max_wait(Duration::ZERO), "invalid `max_wait`: 0ns given, allowed: longer than zero"),
         (
-            config(1).headroom(Headroom::NONE.default(f64::NAN)),
+            config(1).headroom(PriorityShares::NONE.default(f64::NAN)),
             "invalid `headroom.default`: NaN given, allowed: above 0 and at most 1",
         ),
         (
@@ -144,13 +148,13 @@ struct Gauges(Arc<[AtomicI64; 3]>);
 
 impl Gauges {
     fn hear(&self, event: &Event<'_>) {
-        if let Event::Load { what, change, .. } = event {
-            let place = Load::ALL.iter().position(|other| other == what).unwrap();
+        if let Event::Concurrency { what, change, .. } = event {
+            let place = ConcurrencyGauge::ALL.iter().position(|other| other == what).unwrap();
             self.0[place].fetch_add(*change, Ordering::Relaxed);
         }
     }
 
-    /// In the order of [`Load::ALL`].
+    /// In the order of [`ConcurrencyGauge::ALL`].
     fn now(&self) -> [i64; 3] {
         [0, 1, 2].map(|place| self.0[place].load(Ordering::Relaxed))
     }
@@ -160,13 +164,13 @@ impl Gauges {
 async fn gauges_come_back_to_zero_whatever_becomes_of_calls() {
     let gauges = Gauges::default();
     let hears = gauges.clone();
-    let layer = BulkheadLayer::waiting(config(2).max_queued(3).discipline(Discipline::adaptive_lifo()))
-        .claims(|request: &u32| match request % 10 {
-            0 => Claim::new().deadline(Deadline::after(SECOND / 10)),
-            1 => Claim::new().criticality(stanchion::Criticality::CRITICAL),
-            _ => Claim::new(),
+    let layer = BulkheadLayer::waiting(config(2).max_queued(3).discipline(QueueDiscipline::adaptive_lifo()))
+        .attributes(|request: &u32| match request % 10 {
+            0 => CallAttributes::new().deadline(Deadline::after(SECOND / 10)),
+            1 => CallAttributes::new().criticality(stanchion::Criticality::CRITICAL),
+            _ => CallAttributes::new(),
         })
-        .observer(move |_: &Source, event: &Event<'_>| hears.hear(event));
+        .observer(move |_: &LayerId, event: &Event<'_>| hears.hear(event));
     let (handle, backend) = (layer.handle(), Backend::default());
     let mut service = layer.layer(backend.clone());
     assert_eq!(gauges.now(), [0, 0, 2]);
@@ -204,9 +208,9 @@ type Heard = Arc<Mutex<Vec<(&'static str, i64)>>>;
 fn hearing(config: BulkheadConfig) -> (BulkheadLayer<Wait>, Heard) {
     let heard = Heard::default();
     let hears = Arc::clone(&heard);
-    let layer = BulkheadLayer::waiting(config).observer(move |_: &Source, event: &Event<'_>| match event {
+    let layer = BulkheadLayer::waiting(config).observer(move |_: &LayerId, event: &Event<'_>| match event {
         Event::Action { action, .. } => hears.lock().unwrap().push((action.as_str(), 0)),
-        Event::Load { what, change, .. } => hears.lock().unwrap().push((what.as_str(), *change)),
+        Event::Concurrency { what, change, .. } => hears.lock().unwrap().push((what.as_str(), *change)),
         _ => {}
     });
     (layer, heard)
@@ -227,13 +231,13 @@ async fn a_call_for_which_there_is_room_once_it_is_made_is_not_told_to_have_wait
 #[tokio::test(start_paused = true)]
 async fn a_call_that_overtakes_is_not_told_to_have_waited() {
     let (layer, heard) =
-        hearing(config(2).max_queued(1).headroom(Headroom::NONE.default(0.5).sheddable(0.5)));
+        hearing(config(2).max_queued(1).headroom(PriorityShares::NONE.default(0.5).sheddable(0.5)));
     let handle = layer.handle();
     let _held = handle.try_acquire().unwrap();
     let mut waits = task::spawn(handle.run(ready(Answer::Ok(1))));
     assert_pending!(waits.poll());
     heard.lock().unwrap().clear();
-    let critical = Claim::new().criticality(stanchion::Criticality::CRITICAL);
+    let critical = CallAttributes::new().criticality(stanchion::Criticality::CRITICAL);
     assert_eq!(handle.run_for(&critical, ready(Answer::Ok(2))).await, Ok(2));
     assert_eq!(*heard.lock().unwrap(), [("in_flight", 1), ("in_flight", -1)]);
 }
@@ -243,7 +247,7 @@ fn calling_back(config: BulkheadConfig, back: fn(&BulkheadHandle, &Event<'_>)) -
     let handle = Arc::new(OnceLock::<BulkheadHandle>::new());
     let given = Arc::clone(&handle);
     let is_inside = Mutex::new(false);
-    let layer = BulkheadLayer::waiting(config).observer(move |_: &Source, event: &Event<'_>| {
+    let layer = BulkheadLayer::waiting(config).observer(move |_: &LayerId, event: &Event<'_>| {
         // What it does itself it hears of, too.
         if let Some(handle) =
             given.get().filter(|_| !std::mem::replace(&mut *is_inside.lock().unwrap(), true))

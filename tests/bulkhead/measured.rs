@@ -2,14 +2,14 @@
 
 use stanchion::admission::MinRemaining;
 use stanchion::classify::Class;
-use stanchion::{Claim, Deadline, Partition, PartitionConfig};
+use stanchion::{CallAttributes, Deadline, Partition, PartitionConfig};
 
 use super::*;
 
 const MS: Duration = Duration::from_millis(1);
 
-fn left(milliseconds: u64) -> Claim {
-    Claim::new().deadline(Deadline::after(Duration::from_millis(milliseconds)))
+fn left(milliseconds: u64) -> CallAttributes {
+    CallAttributes::new().deadline(Deadline::after(Duration::from_millis(milliseconds)))
 }
 
 /// Makes so many calls with 100 ms left, of which each takes this long.
@@ -143,7 +143,7 @@ async fn a_measured_call_of_a_partition_leaves_it() {
     let partitions = [PartitionConfig::new("batch", 0.5).lends(0.0)];
     let config = config(4).partitions(partitions).min_remaining(MinRemaining::Measured(0.99));
     let handle = BulkheadLayer::new(config).handle();
-    let claim = Claim::new().partition(BATCH);
+    let claim = CallAttributes::new().partition(BATCH);
     for _ in 0..3 {
         let held = [(); 4].map(|()| handle.try_acquire_for(&claim).unwrap());
         assert!(handle.try_acquire_for(&claim).is_err());

@@ -139,7 +139,7 @@ async fn a_full_limit_refuses_without_asking_the_service() {
     for partitions in [vec![], vec![PartitionConfig::new("batch", 0.5).lends(0.0)]] {
         let layer = BulkheadLayer::new(config(2).partitions(partitions.clone()));
         let (mut service, handle) = (layer.layer(Strict::default()), layer.handle());
-        let claim = stanchion::Claim::new().partition(Partition::named("batch"));
+        let claim = stanchion::CallAttributes::new().partition(Partition::named("batch"));
         let _held = [(); 2].map(|()| handle.try_acquire_for(&claim).unwrap());
         assert!(assert_ready!(poll_ready(&mut service)).is_ok());
         assert_eq!(service.get_ref().asked(), 0, "{partitions:?}");

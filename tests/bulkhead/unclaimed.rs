@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
-use stanchion::telemetry::{Event, Load, Source};
+use stanchion::telemetry::{ConcurrencyGauge, Event, LayerId};
 use stanchion::{
-    BulkheadConfig, BulkheadHandle, BulkheadLayer, Claim, Criticality, Headroom, Partition, PartitionConfig,
-    Tenant,
+    BulkheadConfig, BulkheadHandle, BulkheadLayer, CallAttributes, Criticality, Partition, PartitionConfig,
+    PriorityShares, Tenant,
 };
 use tokio::time::{advance, sleep, timeout};
 use tokio_test::task::{self, Spawn};
@@ -27,7 +27,10 @@ fn waiting(config: BulkheadConfig) -> BulkheadHandle {
 }
 
 /// A call at the handle that answers at once.
-fn call(handle: &BulkheadHandle, claim: &Claim) -> Spawn<impl Future<Output = Result<(), Failure>> + use<>> {
+fn call(
+    handle: &BulkheadHandle,
+    claim: &CallAttributes,
+) -> Spawn<impl Future<Output = Result<(), Failure>> + use<>> {
     let mut call = task::spawn(handle.run_for(claim, async { Ok::<_, Failure>(()) }));
     assert_pending!(call.poll());
     call
@@ -71,7 +74,7 @@ async fn services_that_gave_up_getting_ready_one_after_the_other_keep_nobody_out
 async fn a_call_that_waits_is_not_woken_before_something_has_become_of_it() {
     let handle = waiting(BulkheadConfig::new().max_in_flight(1));
     let _held = handle.try_acquire().unwrap();
-    let waits = call(&handle, &Claim::new());
+    let waits = call(&handle, &CallAttributes::new());
     advance(30 * SECOND).await;
     assert!(!waits.is_woken());
 }
@@ -80,7 +83,7 @@ async fn a_call_that_waits_is_not_woken_before_something_has_become_of_it() {
 async fn a_grant_that_is_not_claimed_wakes_the_next_call_and_none_after_it() {
     let handle = waiting(BulkheadConfig::new().max_in_flight(1));
     let held = handle.try_acquire().unwrap();
-    let [_sleeper, mut next, last] = [(); 3].map(|()| call(&handle, &Claim::new()));
+    let [_sleeper, mut next, last] = [(); 3].map(|()| call(&handle, &CallAttributes::new()));
     drop(held);
     assert!(!next.is_woken());
     advance(99 * MS).await;
@@ -94,10 +97,10 @@ async fn a_grant_that_is_not_claimed_wakes_the_next_call_and_none_after_it() {
 async fn a_call_that_comes_while_a_grant_is_unclaimed_has_it_in_time() {
     let handle = waiting(BulkheadConfig::new().max_in_flight(1));
     let held = handle.try_acquire().unwrap();
-    let _sleeper = call(&handle, &Claim::new());
+    let _sleeper = call(&handle, &CallAttributes::new());
     drop(held);
     advance(50 * MS).await;
-    let mut next = call(&handle, &Claim::new());
+    let mut next = call(&handle, &CallAttributes::new());
     advance(51 * MS).await;
     assert!(next.is_woken());
     assert_ready_ok!(next.poll());
@@ -107,7 +110,7 @@ async fn a_call_that_comes_while_a_grant_is_unclaimed_has_it_in_time() {
 async fn a_call_that_slept_alone_in_its_lane_keeps_its_turn() {
     let handle = waiting(BulkheadConfig::new().max_in_flight(1));
     let held = handle.try_acquire().unwrap();
-    let of = |tenant: u64| Claim::new().tenant(Tenant::of(tenant));
+    let of = |tenant: u64| CallAttributes::new().tenant(Tenant::of(tenant));
     let mut calls: Vec<_> = (0..4).map(|tenant| Some(call(&handle, &of(tenant)))).collect();
     drop(held);
     advance(101 * MS).await;
@@ -130,7 +133,7 @@ async fn a_call_that_slept_is_refused_if_there_can_be_no_room_for_it_any_more() 
     };
     let handle = BulkheadLayer::waiting(config(0.5, 1.0)).handle();
     let held = handle.try_acquire().unwrap();
-    let mut sleeper = call(&handle, &Claim::new());
+    let mut sleeper = call(&handle, &CallAttributes::new());
     drop(held);
     advance(101 * MS).await;
     let again = handle.try_acquire().unwrap();
@@ -144,7 +147,7 @@ async fn a_call_that_slept_is_refused_if_there_can_be_no_room_for_it_any_more() 
 async fn what_is_kept_for_a_partition_is_there_at_the_handle_while_others_wait() {
     let partitions = ["live", "batch"].map(|name| PartitionConfig::new(name, 0.5).lends(0.0));
     let handle = waiting(BulkheadConfig::new().max_in_flight(10).partitions(partitions));
-    let of = |name| Claim::new().partition(Partition::named(name));
+    let of = |name| CallAttributes::new().partition(Partition::named(name));
     let _held: Vec<_> = (0..5).map(|_| handle.try_acquire_for(&of("batch")).unwrap()).collect();
     let waits = call(&handle, &of("batch"));
     let live: Vec<_> = (0..5).map(|_| handle.try_acquire_for(&of("live")).unwrap()).collect();
@@ -155,8 +158,8 @@ async fn what_is_kept_for_a_partition_is_there_at_the_handle_while_others_wait()
 
 #[tokio::test(start_paused = true)]
 async fn the_headroom_of_a_higher_criticality_is_there_at_the_handle_while_lower_ones_wait() {
-    let handle = waiting(BulkheadConfig::new().max_in_flight(10).headroom(Headroom::USUAL));
-    let of = |level| Claim::new().criticality(level);
+    let handle = waiting(BulkheadConfig::new().max_in_flight(10).headroom(PriorityShares::RECOMMENDED));
+    let of = |level| CallAttributes::new().criticality(level);
     let _held: Vec<_> =
         (0..5).map(|_| handle.try_acquire_for(&of(Criticality::SHEDDABLE)).unwrap()).collect();
     let _waits = call(&handle, &of(Criticality::SHEDDABLE));
@@ -189,8 +192,8 @@ async fn services_that_wait_until_they_are_ready_are_told_as_queued() {
     let queued = Arc::new(AtomicI64::new(0));
     let told = Arc::clone(&queued);
     let layer = BulkheadLayer::backpressure(BulkheadConfig::new().max_in_flight(1)).observer(
-        move |_: &Source, event: &Event<'_>| {
-            if let Event::Load { what: Load::Queued, change, .. } = event {
+        move |_: &LayerId, event: &Event<'_>| {
+            if let Event::Concurrency { what: ConcurrencyGauge::Queued, change, .. } = event {
                 told.fetch_add(*change, Ordering::Relaxed);
             }
         },
@@ -212,11 +215,11 @@ async fn services_that_wait_until_they_are_ready_are_told_as_queued() {
 async fn a_grant_that_is_dropped_unclaimed_gives_its_permit_back_once() {
     let handle = waiting(BulkheadConfig::new().max_in_flight(1));
     let held = handle.try_acquire().unwrap();
-    let granted = call(&handle, &Claim::new());
+    let granted = call(&handle, &CallAttributes::new());
     drop(held);
     drop(granted);
     let _held = handle.try_acquire().unwrap();
-    let mut next = call(&handle, &Claim::new());
+    let mut next = call(&handle, &CallAttributes::new());
     advance(SECOND).await;
     assert_pending!(next.poll());
     let now = handle.snapshot();
@@ -227,7 +230,7 @@ async fn a_grant_that_is_dropped_unclaimed_gives_its_permit_back_once() {
 async fn calls_of_one_lane_that_slept_have_the_earliest_of_their_turns() {
     let handle = waiting(BulkheadConfig::new().max_in_flight(1));
     let held = handle.try_acquire().unwrap();
-    let of = |tenant: u64| Claim::new().tenant(Tenant::of(tenant));
+    let of = |tenant: u64| CallAttributes::new().tenant(Tenant::of(tenant));
     // The second tenant's turn comes between those of the first.
     let mut calls = [1, 1, 2].map(|tenant| Some(call(&handle, &of(tenant))));
     drop(held);

@@ -1,6 +1,6 @@
 //! What can be read of a circuit, and made without one.
 
-use stanchion::circuit_breaker::{Cause, Saved, State};
+use stanchion::circuit_breaker::{Cause, PersistedState, State};
 use stanchion::classify::Class;
 use stanchion::{CircuitBreakerConfig, CircuitBreakerLayer};
 
@@ -30,7 +30,7 @@ async fn a_saved_state_can_be_made_of_what_was_stored() {
     let handle = layer().handle();
     handle.try_acquire().unwrap().finish(Class::Failure);
     handle.restore(&{
-        let mut saved = Saved::new(State::Open);
+        let mut saved = PersistedState::new(State::Open);
         saved.openings = 3;
         saved.retry_after = Some(SECOND);
         saved
@@ -38,8 +38,8 @@ async fn a_saved_state_can_be_made_of_what_was_stored() {
     let snapshot = handle.snapshot();
     assert_eq!((snapshot.state, snapshot.openings), (State::Open, 3));
     assert_eq!(snapshot.retry_after, Some(SECOND));
-    handle.restore(&Saved::new(State::Closed));
-    assert_eq!(handle.save(), Saved::new(State::Closed));
+    handle.restore(&PersistedState::new(State::Closed));
+    assert_eq!(handle.save(), PersistedState::new(State::Closed));
 }
 
 #[test]
@@ -85,6 +85,6 @@ async fn a_fresh_layer_begins_with_the_configuration_in_force() {
     let layer = layer();
     let config = layer.handle().config().probes(7);
     layer.handle().reconfigure(config.clone()).unwrap();
-    assert_eq!(layer.fresh().handle().config(), config);
-    assert_eq!(layer.fresh().fresh().handle().config(), config);
+    assert_eq!(layer.with_new_state().handle().config(), config);
+    assert_eq!(layer.with_new_state().with_new_state().handle().config(), config);
 }

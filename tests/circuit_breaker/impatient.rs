@@ -4,7 +4,7 @@ use std::future::pending;
 use std::time::Duration;
 
 use stanchion::circuit_breaker::{CircuitBreakerHandle, PastDeadline, State};
-use stanchion::protocol::{Carry, Cover, Watch};
+use stanchion::protocol::{BodyTimer, RequestContext, WrapBody};
 use stanchion::timeout::Limit;
 use stanchion::{
     CircuitBreakerConfig, CircuitBreakerLayer, Deadline, Error, TimeoutConfig, TimeoutLayer, Window,
@@ -24,16 +24,16 @@ struct Query {
 #[derive(Clone, Copy)]
 struct Queries;
 
-impl Carry<Query> for Queries {
+impl RequestContext<Query> for Queries {
     fn deadline(&self, query: &Query) -> Option<Deadline> {
         Some(query.deadline)
     }
 }
 
-impl<Res> Cover<Res> for Queries {
-    type Covered = Res;
+impl<Res> WrapBody<Res> for Queries {
+    type Wrapped = Res;
 
-    fn cover(&self, response: Res, _: Option<Watch>) -> Res {
+    fn wrap_body(&self, response: Res, _: Option<BodyTimer>) -> Res {
         response
     }
 }

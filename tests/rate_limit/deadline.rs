@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use stanchion::Deadline;
-use stanchion::protocol::Carry;
+use stanchion::protocol::RequestContext;
 
 use super::*;
 
@@ -14,7 +14,7 @@ struct Asked(Arc<AtomicUsize>);
 #[derive(Clone, Copy, Debug)]
 struct Due(Option<Deadline>);
 
-impl Carry<Due> for Asked {
+impl RequestContext<Due> for Asked {
     fn deadline(&self, request: &Due) -> Option<Deadline> {
         self.0.fetch_add(1, Ordering::Relaxed);
         request.0
@@ -134,7 +134,7 @@ thread_local! {
 #[derive(Clone, Debug)]
 struct Interrupted;
 
-impl Carry<Due> for Interrupted {
+impl RequestContext<Due> for Interrupted {
     fn deadline(&self, request: &Due) -> Option<Deadline> {
         if let Some(happens) = MEANWHILE.take() {
             happens();

@@ -3,7 +3,7 @@
 use crate::fault::Fault;
 use stanchion::Deadline;
 use stanchion::classify::{Classify, Outcome, RetryHint, Retryable};
-use stanchion::protocol::{Attempt, Carry, Replay};
+use stanchion::protocol::{Attempt, Replay, RequestContext};
 use stanchion::retry::{Attempts, Facts, RetryPolicy, Standard};
 use tokio::time::advance;
 
@@ -26,7 +26,7 @@ impl Order {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Orders;
 
-impl Carry<Order> for Orders {
+impl RequestContext<Order> for Orders {
     fn deadline(&self, order: &Order) -> Option<Deadline> {
         order.deadline
     }
@@ -50,13 +50,13 @@ impl Carry<Order> for Orders {
 
 impl Replay<Order> for Orders {
     type Request = Order;
-    type Kept = Order;
+    type Saved = Order;
 
-    fn keep(&self, order: Order, is_wanted: bool) -> (Order, Option<Order>) {
+    fn save(&self, order: Order, is_wanted: bool) -> (Order, Option<Order>) {
         (order.clone(), is_wanted.then_some(order))
     }
 
-    fn again(&self, kept: &mut Order) -> Option<Order> {
+    fn replay(&self, kept: &mut Order) -> Option<Order> {
         Some(kept.clone())
     }
 }
@@ -190,19 +190,19 @@ struct Sleepy(Duration);
 
 impl Attempts<Order> for Sleepy {
     type Request = Order;
-    type Kept = (Order, u32);
+    type Saved = (Order, u32);
 
-    fn begin(&self, order: Order, _: bool) -> (Order, Self::Kept) {
+    fn begin(&self, order: Order, _: bool) -> (Order, Self::Saved) {
         (order.clone(), (order, 0))
     }
 
-    fn facts(&self, (order, _): &Self::Kept) -> Facts {
+    fn facts(&self, (order, _): &Self::Saved) -> Facts {
         let mut facts = Facts::default();
         facts.deadline = order.deadline;
         facts
     }
 
-    fn again(&self, (order, _): &mut Self::Kept, _: u32) -> Option<Order> {
+    fn replay(&self, (order, _): &mut Self::Saved, _: u32) -> Option<Order> {
         Some(order.clone())
     }
 }
@@ -210,11 +210,11 @@ impl Attempts<Order> for Sleepy {
 impl<Res> RetryPolicy<Order, Res, Failure> for Sleepy {
     type Wait = tokio::time::Sleep;
 
-    fn classify(&self, _: &mut Self::Kept, result: &mut Result<Res, Failure>) -> Outcome {
+    fn classify(&self, _: &mut Self::Saved, result: &mut Result<Res, Failure>) -> Outcome {
         if result.is_ok() { Outcome::success() } else { Outcome::failure() }
     }
 
-    fn wait(&self, (_, waits): &mut Self::Kept) -> Option<Self::Wait> {
+    fn wait(&self, (_, waits): &mut Self::Saved) -> Option<Self::Wait> {
         *waits += 1;
         (*waits == 1).then(|| sleep(self.0))
     }

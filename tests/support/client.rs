@@ -13,7 +13,7 @@ use hyper_util::rt::TokioExecutor;
 use stanchion::fallback::{Failure, Why};
 use stanchion::http::Http;
 use stanchion::http::replay_body::ReplayBody;
-use stanchion::telemetry::{Action, Event, Source};
+use stanchion::telemetry::{Action, Event, LayerId};
 use stanchion::timeout::{Limit, Scope};
 use stanchion::{
     Backoff, Budget, BudgetConfig, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer,
@@ -101,7 +101,7 @@ impl Stack {
     pub(crate) fn new(setup: Setup, bottom: Bottom) -> Self {
         let seen = Arc::new(watch::Sender::default());
         let actions = seen.subscribe();
-        let observer = move |_: &Source, event: &Event<'_>| {
+        let observer = move |_: &LayerId, event: &Event<'_>| {
             if let Event::Action { action, .. } = event {
                 seen.send_modify(|actions: &mut Vec<Action>| actions.push(*action));
             }

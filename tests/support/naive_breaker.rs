@@ -163,7 +163,7 @@ pub(crate) struct Naive {
 
 impl Naive {
     pub(crate) fn new(config: Config, start: u64) -> Self {
-        let measured = Measured::fresh(config.window, config.min_calls);
+        let measured = Measured::with_new_state(config.window, config.min_calls);
         let initial = config.initial;
         let mut breaker = Self {
             config,
@@ -352,9 +352,9 @@ impl Naive {
             // Still shows what it was opened by.
             State::Open => {}
             // Trials are counted, however the other results are windowed.
-            State::HalfOpen => self.measured = Measured::fresh(Window::Count(probes), min_calls),
+            State::HalfOpen => self.measured = Measured::with_new_state(Window::Count(probes), min_calls),
             State::Closed | State::Disabled | State::ForcedOpen | State::ObserveOnly => {
-                self.measured = Measured::fresh(window, min_calls);
+                self.measured = Measured::with_new_state(window, min_calls);
             }
         }
         self.state = state;
@@ -422,7 +422,7 @@ impl Naive {
     /// Trials anew, in the same stay: those under way keep their slots and count.
     fn probe_again(&mut self, now: u64) {
         let Config { probes, min_calls, .. } = self.config;
-        self.measured = Measured::fresh(Window::Count(probes), min_calls);
+        self.measured = Measured::with_new_state(Window::Count(probes), min_calls);
         self.entered_at = now;
         self.trials.retain(|trial| matches!(trial.fate, Fate::Running));
     }
@@ -469,7 +469,7 @@ impl Backoff {
 }
 
 impl Measured {
-    fn fresh(window: Window, min_calls: u32) -> Self {
+    fn with_new_state(window: Window, min_calls: u32) -> Self {
         let min_calls = match window {
             // More would never come together.
             Window::Count(size) => min_calls.min(size),

@@ -194,7 +194,7 @@ pub(crate) fn replay_body(input: &[u8]) {
     let plan = Plan {
         cap: if shape & 4 == 0 { length(cap) } else { cap * 64 },
         is_sized: shape & 8 != 0,
-        end: [End::Plain, End::Trailers, End::Error, End::Plain][shape & 3],
+        end: [End::AnyRequest, End::Trailers, End::Error, End::AnyRequest][shape & 3],
         frames: (0..frames % 16)
             .map_while(|_| next())
             .map(|byte| (byte != 255).then(|| length(byte)))

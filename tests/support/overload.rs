@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use crate::fault::Fault;
 use stanchion::bulkhead::Wait;
-use stanchion::protocol::{Claiming, Plain};
-use stanchion::{Bulkhead, BulkheadConfig, BulkheadLayer, Claim, Deadline, Error};
+use stanchion::protocol::{AnyRequest, WithAttributes};
+use stanchion::{Bulkhead, BulkheadConfig, BulkheadLayer, CallAttributes, Deadline, Error};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
 use tower::{Layer, Service, ServiceExt};
@@ -79,15 +79,20 @@ where
 }
 
 /// A bulkhead in which calls wait, and that is told of them.
-pub(crate) type Queued<S> = Bulkhead<S, Wait, Claiming<Plain, fn(&Request) -> Claim>>;
+pub(crate) type Queued<S> = Bulkhead<S, Wait, WithAttributes<AnyRequest, fn(&Request) -> CallAttributes>>;
 
-pub(crate) fn behind<S>(config: BulkheadConfig, claim: fn(&Request) -> Claim) -> impl Fn(S) -> Queued<S> {
-    move |server| BulkheadLayer::waiting(config.clone()).claims(claim).layer(server)
+pub(crate) fn behind<S>(
+    config: BulkheadConfig,
+    claim: fn(&Request) -> CallAttributes,
+) -> impl Fn(S) -> Queued<S> {
+    move |server| BulkheadLayer::waiting(config.clone()).attributes(claim).layer(server)
 }
 
 /// Calls say nothing but when their callers leave.
-pub(crate) fn deadline(request: &Request) -> Claim {
-    request.deadline.map_or(Claim::new(), |deadline| Claim::new().deadline(Deadline::at(deadline)))
+pub(crate) fn deadline(request: &Request) -> CallAttributes {
+    request
+        .deadline
+        .map_or(CallAttributes::new(), |deadline| CallAttributes::new().deadline(Deadline::at(deadline)))
 }
 
 /// What came of the calls that began within some time.

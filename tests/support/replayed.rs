@@ -25,7 +25,7 @@ pub(crate) struct Plan {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    Plain,
+    AnyRequest,
     Trailers,
     Error,
 }
@@ -103,7 +103,7 @@ impl Body for Planned {
             }
             Some(Some(length)) => Some(Ok(Frame::data(self.data.split_to(length)))),
             None => match self.end.take() {
-                Some(End::Plain) | None => None,
+                Some(End::AnyRequest) | None => None,
                 Some(End::Trailers) => Some(Ok(Frame::trailers(Plan::trailers()))),
                 Some(End::Error) => Some(Err("broke off")),
             },
@@ -123,7 +123,7 @@ impl Body for Planned {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.is_sized && self.frames.is_empty() && matches!(self.end, Some(End::Plain) | None)
+        self.is_sized && self.frames.is_empty() && matches!(self.end, Some(End::AnyRequest) | None)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -170,7 +170,7 @@ pub(crate) fn follow(plan: &Plan, steps: &[Step]) {
                 if let Some(replay) = &replay {
                     let can = replay.replayable() == Replayable::Yes;
                     let reads_original = !read.lock().unwrap().has_ended && !was_empty;
-                    let body = replay.again();
+                    let body = replay.replay();
                     assert_eq!(body.is_some(), can);
                     attempts.extend(body.map(|body| Some(Attempt::new(plan, &whole, body, reads_original))));
                 }
@@ -184,7 +184,7 @@ pub(crate) fn follow(plan: &Plan, steps: &[Step]) {
     // Whatever happened, who reads on reads everything.
     attempts.iter_mut().flatten().for_each(Attempt::finish);
     drop(attempts);
-    if let Some(last) = replay.as_ref().and_then(Replay::again) {
+    if let Some(last) = replay.as_ref().and_then(Replay::replay) {
         Attempt::new(plan, &whole, last, false).finish();
     }
 }

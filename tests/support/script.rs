@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::fault::Fault;
 use stanchion::classify::{Asking, Classify, Outcome, RetryHint, Retryable};
 use stanchion::hedge::HedgeDelay;
-use stanchion::protocol::{Attempt, Carry, Replay};
+use stanchion::protocol::{Attempt, Replay, RequestContext};
 use stanchion::{Budget, BudgetConfig, Deadline, Error, HedgeConfig, HedgeLayer};
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceExt};
@@ -115,7 +115,7 @@ pub(crate) struct Request {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Protocol;
 
-impl Carry<Request> for Protocol {
+impl RequestContext<Request> for Protocol {
     fn deadline(&self, request: &Request) -> Option<Deadline> {
         request.deadline
     }
@@ -139,13 +139,13 @@ impl Carry<Request> for Protocol {
 
 impl Replay<Request> for Protocol {
     type Request = Request;
-    type Kept = Request;
+    type Saved = Request;
 
-    fn keep(&self, request: Request, is_wanted: bool) -> (Request, Option<Request>) {
+    fn save(&self, request: Request, is_wanted: bool) -> (Request, Option<Request>) {
         (request, (is_wanted && !request.once).then_some(request))
     }
 
-    fn again(&self, kept: &mut Request) -> Option<Request> {
+    fn replay(&self, kept: &mut Request) -> Option<Request> {
         Some(*kept)
     }
 }

@@ -6,12 +6,12 @@ use super::*;
 #[derive(Clone, Copy, Debug)]
 struct Watching;
 
-impl Carry<Duration> for Watching {}
+impl RequestContext<Duration> for Watching {}
 
-impl<Res> Cover<Res> for Watching {
-    type Covered = bool;
+impl<Res> WrapBody<Res> for Watching {
+    type Wrapped = bool;
 
-    fn cover(&self, _: Res, watch: Option<Watch>) -> bool {
+    fn wrap_body(&self, _: Res, watch: Option<BodyTimer>) -> bool {
         watch.is_some()
     }
 }

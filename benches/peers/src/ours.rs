@@ -46,7 +46,7 @@ pub fn by_time(slow_in_flight: Option<bool>) -> CircuitBreakerLayer {
 
 /// Its breakers share all but their state, as those of the peers do.
 fn succeeding(name: &'static str, layer: CircuitBreakerLayer) -> Row {
-    Row::with_heap(name, Success, move || Tower(layer.fresh().layer(service_fn(echo::<Error>))))
+    Row::with_heap(name, Success, move || Tower(layer.with_new_state().layer(service_fn(echo::<Error>))))
 }
 
 pub fn successes() -> Vec<Row> {
@@ -78,7 +78,7 @@ pub fn failures() -> Vec<Row> {
 fn failing(name: &'static str, calls: u32) -> Row {
     let layer = CircuitBreakerLayer::new(config(Window::calls(calls)).failure_ratio(1.0));
     let make = move || {
-        Tower(layer.fresh().layer(service_fn(|req: u64| async move {
+        Tower(layer.with_new_state().layer(service_fn(|req: u64| async move {
             if req.is_multiple_of(32) { Ok(req) } else { Err(Error::Inner(Failed)) }
         })))
     };

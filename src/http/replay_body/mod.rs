@@ -4,7 +4,7 @@
 //! the first attempt is sent: frames pass through as they come, and what passes is kept, up to a number of bytes.
 //! [`Replay`] stays with whoever may retry, and makes the bodies of the next attempts.
 //!
-//! | attempt before | [`Replay::again`] |
+//! | attempt before | [`Replay::replay`] |
 //! |---|---|
 //! | read to its end, even if the body is not dropped yet | all of it again, as often as you like, also side by side |
 //! | dropped half-way | what was read, and then the rest from the original body |
@@ -27,7 +27,7 @@
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
 //! let (first, replay) = ReplayBody::new(Full::new(Bytes::from("hello")), 65_536);
 //! drop(first);
-//! let second = replay.again().expect("the first is not being sent any more");
+//! let second = replay.replay().expect("the first is not being sent any more");
 //! assert_eq!(second.collect().await.unwrap().to_bytes(), "hello");
 //! # }
 //! ```
@@ -78,7 +78,7 @@ enum Original<B> {
     Shared(Arc<Shared<B>>),
 }
 
-/// Whether [`Replay::again`] gives a body, and why not.
+/// Whether [`Replay::replay`] gives a body, and why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Replayable {
@@ -156,7 +156,7 @@ impl<B> Replay<B> {
     /// The body of another attempt, from the first byte on. `None` for the reasons that
     /// [`replayable`](Self::replayable) gives.
     #[must_use]
-    pub fn again(&self) -> Option<ReplayBody<B>> {
+    pub fn replay(&self) -> Option<ReplayBody<B>> {
         let shared = match &self.original {
             Original::Empty => return Some(ReplayBody::of(Inner::Ended)),
             Original::TooLong => return None,
@@ -180,7 +180,7 @@ impl<B> Replay<B> {
         }
     }
 
-    /// Whether [`again`](Self::again) would give a body now.
+    /// Whether [`again`](Self::replay) would give a body now.
     #[must_use]
     pub fn replayable(&self) -> Replayable {
         match &self.original {

@@ -14,7 +14,7 @@ use tokio::time::advance;
 
 use super::{Http, Idempotent};
 use crate::deadline::Deadline;
-use crate::protocol::{Attempt, Carry, Replay, Timeouts};
+use crate::protocol::{Attempt, Replay, RequestContext, Timeouts};
 
 mod answers;
 mod unprocessed;
@@ -159,7 +159,7 @@ async fn a_request_is_sent_again_as_it_was() {
         .body(Full::new(Bytes::from("one cup")))
         .unwrap();
     let (expected, _) = request.clone().into_parts();
-    let (first, kept) = HTTP.keep(request, true);
+    let (first, kept) = HTTP.save(request, true);
     let mut kept = kept.unwrap();
     let mut sent = vec![first];
     for _ in 0..2 {
@@ -170,18 +170,18 @@ async fn a_request_is_sent_again_as_it_was() {
         assert_eq!(parts.version, expected.version);
         assert_eq!(parts.headers, expected.headers);
         assert_eq!(parts.extensions.get(), Some(&Mine(7)));
-        sent.push(HTTP.again(&mut kept).unwrap());
+        sent.push(HTTP.replay(&mut kept).unwrap());
     }
 }
 
 #[tokio::test]
 async fn what_an_attempt_does_to_its_request_is_not_in_the_next_one() {
-    let (mut first, kept) = HTTP.keep(grpc().map(|()| Full::new(Bytes::from("one cup"))), true);
+    let (mut first, kept) = HTTP.save(grpc().map(|()| Full::new(Bytes::from("one cup"))), true);
     HTTP.set_attempt(&mut first, Attempt::numbered(7));
     first.headers_mut().insert("authorization", "mine".parse().unwrap());
     first.extensions_mut().insert(Idempotent(true));
     drop(first);
-    let mut second = HTTP.again(&mut kept.unwrap()).unwrap();
+    let mut second = HTTP.replay(&mut kept.unwrap()).unwrap();
     assert_eq!(second.headers().len(), 1);
     assert_eq!((HTTP.attempt(&second), HTTP.is_idempotent(&second)), (None, false));
     assert_eq!(second.body_mut().collect().await.unwrap().to_bytes(), "one cup");
@@ -190,7 +190,7 @@ async fn what_an_attempt_does_to_its_request_is_not_in_the_next_one() {
 #[tokio::test]
 async fn nothing_is_kept_of_a_request_that_is_not_going_to_be_repeated() {
     let request = Request::put("/").body(Full::new(Bytes::from("one cup"))).unwrap();
-    let (first, kept) = HTTP.keep(request, false);
+    let (first, kept) = HTTP.save(request, false);
     assert!(kept.is_none());
     assert_eq!(first.into_body().collect().await.unwrap().to_bytes(), "one cup");
 }
@@ -199,17 +199,17 @@ async fn nothing_is_kept_of_a_request_that_is_not_going_to_be_repeated() {
 async fn a_body_is_kept_up_to_a_cap() {
     let http = HTTP.max_replayed(7);
     for (text, is_kept) in [("", true), ("one cup", true), ("one cups", false)] {
-        let (first, kept) = http.keep(Request::put("/").body(Full::new(Bytes::from(text))).unwrap(), true);
+        let (first, kept) = http.save(Request::put("/").body(Full::new(Bytes::from(text))).unwrap(), true);
         assert_eq!(first.into_body().collect().await.unwrap().to_bytes(), text, "cut off");
         assert_eq!(kept.is_some(), is_kept, "{text:?}");
         if let Some(mut kept) = kept {
-            let body = http.again(&mut kept).unwrap().into_body();
+            let body = http.replay(&mut kept).unwrap().into_body();
             assert_eq!(body.collect().await.unwrap().to_bytes(), text);
         }
     }
-    let (_, kept) = HTTP.keep(Request::put("/").body(Full::new(Bytes::from(vec![0; 65_536]))).unwrap(), true);
+    let (_, kept) = HTTP.save(Request::put("/").body(Full::new(Bytes::from(vec![0; 65_536]))).unwrap(), true);
     assert!(kept.is_some());
-    let (_, kept) = HTTP.keep(Request::put("/").body(Full::new(Bytes::from(vec![0; 65_537]))).unwrap(), true);
+    let (_, kept) = HTTP.save(Request::put("/").body(Full::new(Bytes::from(vec![0; 65_537]))).unwrap(), true);
     assert!(kept.is_none());
 }
 
@@ -217,19 +217,19 @@ async fn a_body_is_kept_up_to_a_cap() {
 #[tokio::test]
 async fn a_body_that_turns_out_to_be_too_long_is_sent_once() {
     let body = Chunked(Full::new(Bytes::from("one cups")));
-    let (first, kept) = HTTP.max_replayed(7).keep(Request::put("/").body(body).unwrap(), true);
+    let (first, kept) = HTTP.max_replayed(7).save(Request::put("/").body(body).unwrap(), true);
     let mut kept = kept.unwrap();
     assert_eq!(first.into_body().collect().await.unwrap().to_bytes(), "one cups");
-    assert!(HTTP.again(&mut kept).is_none());
+    assert!(HTTP.replay(&mut kept).is_none());
 }
 
 #[test]
 fn a_body_that_is_being_sent_is_not_sent_again() {
-    let (first, kept) = HTTP.keep(Request::put("/").body(Full::new(Bytes::from("one cup"))).unwrap(), true);
+    let (first, kept) = HTTP.save(Request::put("/").body(Full::new(Bytes::from("one cup"))).unwrap(), true);
     let mut kept = kept.unwrap();
-    assert!(HTTP.again(&mut kept).is_none());
+    assert!(HTTP.replay(&mut kept).is_none());
     drop(first);
-    assert!(HTTP.again(&mut kept).is_some());
+    assert!(HTTP.replay(&mut kept).is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -238,11 +238,11 @@ async fn the_time_that_is_left_is_told_anew_with_each_attempt() {
     let deadline = Deadline::after(10 * SECOND);
     HTTP.set_deadline(&mut request, deadline);
     assert_eq!(timeout(request.headers()), "10000000u");
-    let (_, kept) = HTTP.keep(request, true);
+    let (_, kept) = HTTP.save(request, true);
     let mut kept = kept.unwrap();
     for written in ["8000000u", "6000000u"] {
         advance(2 * SECOND).await;
-        let again = HTTP.again(&mut kept).unwrap();
+        let again = HTTP.replay(&mut kept).unwrap();
         assert_eq!(timeout(again.headers()), written);
         assert_eq!(HTTP.deadline(&again), Some(deadline));
     }
@@ -254,10 +254,10 @@ async fn a_grpc_timeout_that_nobody_has_read_before_counts_from_the_first_attemp
     let mut request = grpc().map(|()| Full::new(Bytes::new()));
     request.headers_mut().insert("grpc-timeout", "10S".parse().unwrap());
     let deadline = Deadline::after(10 * SECOND);
-    let (first, kept) = HTTP.keep(request, true);
+    let (first, kept) = HTTP.save(request, true);
     advance(4 * SECOND).await;
     assert_eq!(HTTP.deadline(&first), Some(deadline));
-    let again = HTTP.again(&mut kept.unwrap()).unwrap();
+    let again = HTTP.replay(&mut kept.unwrap()).unwrap();
     assert_eq!(HTTP.deadline(&again), Some(deadline));
     assert_eq!(timeout(again.headers()), "6000000u");
 }

@@ -7,7 +7,7 @@ use http::Response;
 use super::HTTP;
 use crate::classify::{Classify, Retryable};
 use crate::error::{Error, Reason, Rejected};
-use crate::http::{ByChain, Http, Unprocessed, is_unprocessed};
+use crate::http::{Http, SourceChain, Unprocessed, is_unprocessed};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -90,8 +90,8 @@ crate::carry_rejected!(Own, Rejected);
 #[test]
 fn a_refusal_is_no_word_of_the_server() {
     let refused = || Rejected::new(Reason::CircuitOpen, "orders");
-    assert!(!ByChain.is_unprocessed(&Error::<io::Error>::Rejected(refused())));
-    assert!(!ByChain.is_unprocessed(&BoxError::from(refused())));
+    assert!(!SourceChain.is_unprocessed(&Error::<io::Error>::Rejected(refused())));
+    assert!(!SourceChain.is_unprocessed(&BoxError::from(refused())));
 }
 
 #[test]

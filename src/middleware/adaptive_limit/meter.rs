@@ -297,7 +297,7 @@ impl Meter {
         closing.length = latency.saturating_mul(2).clamp(closing.rules.window, LONGEST_WINDOW);
         let usual = closing.usual.unwrap_or(latency);
         // If the limit was used, a longer one may be that of a queue.
-        let is_telling = latency < usual || closing.is_afresh || !sample.uses(limit);
+        let is_telling = latency < usual || closing.is_afresh || sample.is_app_limited(limit);
         let usual = if is_telling { times(usual, 0.7).saturating_add(times(latency, 0.3)) } else { usual };
         closing.usual = Some(usual);
         self.patience.store(times(usual, 2.5), Ordering::Relaxed);

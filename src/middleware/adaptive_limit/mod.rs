@@ -95,7 +95,7 @@
 //! # Events
 //!
 //! `Rejected` for each refusal, [`Action::Queued`](crate::telemetry::Action) for each call that begins to wait, and
-//! [`Load`](crate::telemetry::Load) for each change of what [`AdaptiveLimitHandle::snapshot`](crate::admission::AdmissionHandle::snapshot)
+//! [`ConcurrencyGauge`](crate::telemetry::ConcurrencyGauge) for each change of what [`AdaptiveLimitHandle::snapshot`](crate::admission::AdmissionHandle::snapshot)
 //! shows, the limit among it.
 
 mod adaptive;
@@ -110,15 +110,15 @@ pub use config::AdaptiveLimitConfig;
 
 use crate::middleware::admission::{Admission, AdmissionHandle, AdmissionLayer};
 pub use crate::middleware::admission::{Given, Parked, Refuse, ResponseFuture, Snapshot, Wait};
-use crate::protocol::Plain;
+use crate::protocol::AnyRequest;
 
 /// A service behind an [adaptive limit](self).
-pub type AdaptiveLimit<S, A = Gradient, W = Refuse, P = Plain> = Admission<S, Adaptive<A>, W, P>;
+pub type AdaptiveLimit<S, A = Gradient, W = Refuse, P = AnyRequest> = Admission<S, Adaptive<A>, W, P>;
 
 /// Puts services behind an [adaptive limit](self).
 ///
 /// The layer owns the limit: all services it makes share it, and so do those of its clones.
-pub type AdaptiveLimitLayer<A = Gradient, W = Refuse, P = Plain> = AdmissionLayer<Adaptive<A>, W, P>;
+pub type AdaptiveLimitLayer<A = Gradient, W = Refuse, P = AnyRequest> = AdmissionLayer<Adaptive<A>, W, P>;
 
 /// Inspects and changes an [adaptive limit](self), and limits what is no service.
 pub type AdaptiveLimitHandle<A = Gradient> = AdmissionHandle<Adaptive<A>>;

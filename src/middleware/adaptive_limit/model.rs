@@ -32,7 +32,7 @@ impl Algorithm for Notes {
     fn next(&mut self, limit: f64, sample: &Sample) -> Next {
         self.windows.lock().expect("no model panics with the lock").push(sample.calls);
         let next = Next::limit(limit);
-        if self.is_afresh { next.afresh() } else { next }
+        if self.is_afresh { next.reset_window() } else { next }
     }
 }
 

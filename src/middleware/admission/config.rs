@@ -3,8 +3,8 @@ use std::time::Duration;
 use super::partitions::{self, PartitionConfig};
 use crate::config::InvalidConfig;
 use crate::primitives::latency::MinRemaining;
-use crate::primitives::semaphore::{Discipline, Share};
-use crate::protocol::{Claim, Criticality};
+use crate::primitives::semaphore::{QueueDiscipline, Share};
+use crate::protocol::{CallAttributes, Criticality};
 
 /// Whom a layer with a limit lets in, and who waits: a part of its configuration.
 ///
@@ -18,9 +18,9 @@ pub struct AdmissionConfig {
     /// How long one of them waits, until the service is called; above zero. Default: 1 s.
     pub max_wait: Duration,
     /// Who of them is the next, and who has waited for too long. Default: the oldest is, and nobody has.
-    pub discipline: Discipline,
+    pub discipline: QueueDiscipline,
     /// How much of the limit is kept for calls that matter more. Default: nothing.
-    pub headroom: Headroom,
+    pub headroom: PriorityShares,
     /// The parts of the limit: see [partitions](super#partitions). Up to 16, with names that differ, which stay what they are
     /// when a running layer is given a new configuration; none in a layer made by `backpressure`, which takes permits ahead of
     /// calls. Default: none, the limit is one for all.
@@ -33,7 +33,7 @@ pub struct AdmissionConfig {
     /// it is not slow any more. Calls that are refused for lack of time do not change what is
     /// usual, however many they are.
     pub min_remaining: MinRemaining,
-    /// Whether calls that claim to be [exempt](Claim::exempt) are admitted when the limit is full,
+    /// Whether calls that claim to be [exempt](CallAttributes::exempt) are admitted when the limit is full,
     /// and do not wait. They count as calls under way, and how long they take is neither measured
     /// nor learned from. Not in a layer made by `backpressure`, which takes permits ahead of calls.
     /// Default: `false`.
@@ -50,8 +50,8 @@ impl AdmissionConfig {
         Self {
             max_queued: 0,
             max_wait: Duration::from_secs(1),
-            discipline: Discipline::OldestFirst,
-            headroom: Headroom::NONE,
+            discipline: QueueDiscipline::OldestFirst,
+            headroom: PriorityShares::NONE,
             partitions: Vec::new(),
             min_remaining: MinRemaining::Fixed(Duration::ZERO),
             admit_exempt: false,
@@ -119,14 +119,17 @@ macro_rules! admission_setters {
 
         /// Sets who of them is the next, and who has waited for too long.
         #[must_use]
-        pub const fn discipline(mut self, discipline: $crate::middleware::admission::Discipline) -> Self {
+        pub const fn discipline(
+            mut self,
+            discipline: $crate::middleware::admission::QueueDiscipline,
+        ) -> Self {
             self.admission.discipline = discipline;
             self
         }
 
         /// Sets how much of the limit is kept for calls that matter more.
         #[must_use]
-        pub const fn headroom(mut self, headroom: $crate::middleware::admission::Headroom) -> Self {
+        pub const fn headroom(mut self, headroom: $crate::middleware::admission::PriorityShares) -> Self {
             self.admission.headroom = headroom;
             self
         }
@@ -172,20 +175,20 @@ pub(super) enum Mode {
 /// wait, and the rest is there for those above. A level between two of those that are named has a share between theirs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Headroom {
+pub struct PriorityShares {
     /// The share for [`Criticality::DEFAULT`]; above 0, at most 1.
     pub default: f64,
     /// The share for [`Criticality::SHEDDABLE`]; above 0, at most that for `DEFAULT`.
     pub sheddable: f64,
 }
 
-impl Headroom {
+impl PriorityShares {
     /// All may use all of the limit.
     pub const NONE: Self = Self { default: 1.0, sheddable: 1.0 };
 
     /// 0.8 of the limit for calls of which nothing was said, and 0.5 for those that can be shed: with these, critical calls
     /// are still served when ten times as much comes as the service bears.
-    pub const USUAL: Self = Self { default: 0.8, sheddable: 0.5 };
+    pub const RECOMMENDED: Self = Self { default: 0.8, sheddable: 0.5 };
 
     /// Sets the share for [`Criticality::DEFAULT`].
     #[must_use]
@@ -232,7 +235,7 @@ impl Terms {
     const KEPT: u64 = Self::MEASURED - 1;
 
     /// `headroom` is valid.
-    pub(super) fn new(headroom: Headroom, measured: bool, told: bool) -> Self {
+    pub(super) fn new(headroom: PriorityShares, measured: bool, told: bool) -> Self {
         // Rounded up, since the share of a limit is too: 0.8 of 10 would be 9 otherwise, and 0.9 of them all.
         #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "between 0 and 65,536")]
         let kept = |share: f64| (((1.0 - share) * Self::PARTS as f64).ceil() as u64).min(Self::PARTS - 1);
@@ -263,8 +266,8 @@ impl Terms {
 
     /// Whether this call is.
     #[inline]
-    pub(super) const fn exempt(self, claim: &Claim) -> bool {
-        claim.exempt && self.are_exempting()
+    pub(super) const fn exempt(self, attributes: &CallAttributes) -> bool {
+        attributes.exempt && self.are_exempting()
     }
 
     #[inline]

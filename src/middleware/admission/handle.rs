@@ -13,7 +13,7 @@ use super::shared::Shared;
 use crate::config::InvalidConfig;
 use crate::error::{CarryRejected, Rejected};
 use crate::primitives::semaphore;
-use crate::protocol::{Claim, Plain};
+use crate::protocol::{AnyRequest, CallAttributes};
 
 /// Inspects and changes a [limit](super), and limits what is no service.
 pub struct AdmissionHandle<L: Limit> {
@@ -80,7 +80,7 @@ impl<L: Limit> AdmissionHandle<L> {
     ///
     /// If there is no room, or others wait for it that are not of a lower criticality.
     pub fn try_acquire(&self) -> Result<Permit<L>, Rejected> {
-        self.try_acquire_for(&Claim::new())
+        self.try_acquire_for(&CallAttributes::new())
     }
 
     /// The same, for something of which more is known.
@@ -88,46 +88,50 @@ impl<L: Limit> AdmissionHandle<L> {
     /// # Errors
     ///
     /// If there is no room for it, or others wait, or too little time is left.
-    pub fn try_acquire_for(&self, claim: &Claim) -> Result<Permit<L>, Rejected> {
-        self.shared.can_finish(claim)?;
-        let held = self.permit(claim).ok_or_else(|| self.shared.refuse())?;
-        Ok(Permit::new(held, claim))
+    pub fn try_acquire_for(&self, attributes: &CallAttributes) -> Result<Permit<L>, Rejected> {
+        self.shared.can_finish(attributes)?;
+        let held = self.permit(attributes).ok_or_else(|| self.shared.refuse())?;
+        Ok(Permit::new(held, attributes))
     }
 
-    fn permit(&self, claim: &Claim) -> Option<semaphore::Permit<Shared<L>>> {
-        self.shared.permit(claim).or_else(|| self.shared.permit_before_others(claim))
+    fn permit(&self, attributes: &CallAttributes) -> Option<semaphore::Permit<Shared<L>>> {
+        self.shared.permit(attributes).or_else(|| self.shared.permit_before_others(attributes))
     }
 
     /// Runs `call` if there is room, or when it is its turn in a layer that
     /// [waits](crate::admission::AdmissionLayer::waiting). One that is refused is dropped without having been polled.
     ///
     /// The place is taken now, and not when the future is first polled.
-    pub fn run<F, T, E>(&self, call: F) -> ResponseFuture<F, Plain, Parked<Given<F>, L>, L>
+    pub fn run<F, T, E>(&self, call: F) -> ResponseFuture<F, AnyRequest, Parked<Given<F>, L>, L>
     where
         F: Future<Output = Result<T, E>>,
         E: CarryRejected,
     {
-        self.run_for(&Claim::new(), call)
+        self.run_for(&CallAttributes::new(), call)
     }
 
     /// The same, for a call of which more is known.
-    pub fn run_for<F, T, E>(&self, claim: &Claim, call: F) -> ResponseFuture<F, Plain, Parked<Given<F>, L>, L>
+    pub fn run_for<F, T, E>(
+        &self,
+        attributes: &CallAttributes,
+        call: F,
+    ) -> ResponseFuture<F, AnyRequest, Parked<Given<F>, L>, L>
     where
         F: Future<Output = Result<T, E>>,
         E: CarryRejected,
     {
-        let place = match self.shared.can_finish(claim) {
+        let place = match self.shared.can_finish(attributes) {
             Err(late) => Err(late),
-            Ok(()) => match self.permit(claim) {
+            Ok(()) => match self.permit(attributes) {
                 Some(held) => {
-                    let permit = Permit::new(held, claim);
-                    return ResponseFuture::calling(call, Plain, permit);
+                    let permit = Permit::new(held, attributes);
+                    return ResponseFuture::calling(call, AnyRequest, permit);
                 }
-                None if self.shared.mode == Mode::Wait => Place::take(&self.shared, claim),
+                None if self.shared.mode == Mode::Wait => Place::take(&self.shared, attributes),
                 None => Err(self.shared.refuse()),
             },
         };
-        ResponseFuture::parked(place.map(|place| Parked::new(place, Given(Some(call)))), Plain)
+        ResponseFuture::parked(place.map(|place| Parked::new(place, Given(Some(call)))), AnyRequest)
     }
 }
 

@@ -14,13 +14,13 @@ use super::shared::Shared;
 use crate::classify::{HoldUntil, Outcome};
 use crate::config::{InvalidConfig, assert_unused, valid};
 use crate::error::Reason;
-use crate::protocol::{Claim, Claiming, Classified, Plain};
+use crate::protocol::{AnyRequest, CallAttributes, Classified, WithAttributes};
 use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
 
 /// Bounds how many calls of services are [under way at a time](super).
 ///
 /// The layer owns the limit: all services it makes share it, and so do those of its clones.
-pub struct AdmissionLayer<L: Limit, W = Refuse, P = Plain> {
+pub struct AdmissionLayer<L: Limit, W = Refuse, P = AnyRequest> {
     config: L::Config,
     mode: Mode,
     name: &'static str,
@@ -113,7 +113,7 @@ impl<L: Limit, W> AdmissionLayer<L, W> {
             mode,
             name: L::MODULE,
             observers: Vec::new(),
-            protocol: Plain,
+            protocol: AnyRequest,
             hold_until: HoldUntil::Headers,
             when_full: PhantomData,
             shared: OnceLock::new(),
@@ -125,7 +125,7 @@ impl<L: Limit, W, P> AdmissionLayer<L, W, P> {
     crate::middleware::macros::layer_setters!();
 
     /// Sets all that is known of requests and responses: `Http` for those of the `http` crate. What a request
-    /// [claims](crate::protocol::Claims) is of use here: how much it matters, on whose behalf it is made, and by when an answer
+    /// [says](crate::protocol::CallAttributes) is of use here: how much it matters, on whose behalf it is made, and by when an answer
     /// is wanted. Default: it says nothing.
     #[must_use]
     pub fn protocol<Q>(self, protocol: Q) -> AdmissionLayer<L, W, Q> {
@@ -133,16 +133,16 @@ impl<L: Limit, W, P> AdmissionLayer<L, W, P> {
         AdmissionLayer { config, mode, name, observers, protocol, hold_until, when_full, shared }
     }
 
-    /// Sets a closure that returns the [claims](crate::protocol::Claims) of a request. It replaces all that the protocol
+    /// Sets a closure that returns the [attributes](CallAttributes) of a call. It replaces all that the protocol
     /// reads, the deadline included; to add to that, start from the protocol's own. Call it after
     /// [`protocol`](Self::protocol), which would replace the closure.
     #[must_use]
-    pub fn claims<Req, F>(self, claims: F) -> AdmissionLayer<L, W, Claiming<P, F>>
+    pub fn attributes<Req, F>(self, attributes: F) -> AdmissionLayer<L, W, WithAttributes<P, F>>
     where
-        F: Fn(&Req) -> Claim,
+        F: Fn(&Req) -> CallAttributes,
         P: Clone,
     {
-        let protocol = Claiming::new(self.protocol.clone(), claims);
+        let protocol = WithAttributes::new(self.protocol.clone(), attributes);
         self.protocol(protocol)
     }
 

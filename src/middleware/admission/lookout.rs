@@ -17,11 +17,11 @@ use crate::primitives::semaphore::Permits;
 /// calls that wait have no such timer themselves, and it does not matter which of them are polled.
 pub(super) struct Lookout {
     alarm: Waker,
-    watch: Mutex<Watch>,
+    watch: Mutex<BodyTimer>,
 }
 
 #[derive(Debug)]
-struct Watch {
+struct BodyTimer {
     /// When the timer fires; [`Timestamp::NEVER`] if it does not run.
     at: Timestamp,
     timer: BoxedTimer,
@@ -32,7 +32,7 @@ struct Alarm<L: Limit>(Weak<Shared<L>>);
 
 impl Lookout {
     pub(super) fn new<L: Limit>(shared: Weak<Shared<L>>) -> Self {
-        let watch = Watch { at: Timestamp::NEVER, timer: BoxedTimer::new() };
+        let watch = BodyTimer { at: Timestamp::NEVER, timer: BoxedTimer::new() };
         Self { alarm: Waker::from(Arc::new(Alarm(shared))), watch: Mutex::new(watch) }
     }
 
@@ -54,7 +54,7 @@ impl Lookout {
         let now = clock.now();
         let mut watch = lock(&self.watch);
         if watch.at == Timestamp::NEVER {
-            watch.run_until(at.max(now.after(Watch::SOON)), &self.alarm, clock);
+            watch.run_until(at.max(now.after(BodyTimer::SOON)), &self.alarm, clock);
         }
     }
 
@@ -63,7 +63,7 @@ impl Lookout {
     }
 }
 
-impl Watch {
+impl BodyTimer {
     /// A timer that is later than this does not run any more: its runtime is gone, or stands still.
     const LATE: Duration = Duration::from_secs(1);
     /// The least time that a timer is set to, so that it is never over at once.

@@ -1,7 +1,7 @@
 //! Who is let in while there is a limit, who waits for room, and who is turned away.
 //!
 //! This is what [bulkheads](crate::bulkhead) and [adaptive limits](crate::adaptive_limit) do, whichever way the limit is
-//! found. What a call [claims](Claim) decides:
+//! found. The [attributes](CallAttributes) of a call decide:
 //!
 //! ```text
 //!   call -- too little time is left until its deadline ----------------------------------> refused
@@ -18,7 +18,7 @@
 //! Those who wait stand in lanes, one for each [criticality](Criticality) and [tenant](Tenant).
 //! Whenever there is room, the highest criticality is served that has anybody waiting; of this, one
 //! lane after the other, so that tenants have equal parts; and of the lane whom the
-//! [discipline](Discipline) says. Who could not be served within its deadline any more is turned
+//! [discipline](QueueDiscipline) says. Who could not be served within its deadline any more is turned
 //! away then, and so is who has waited for too long. A discipline detects overload for each lane,
 //! and for all lanes of a criticality and partition together, so it works for one tenant as for ten
 //! thousand, and no tenant alone can have the calls of others dropped.
@@ -49,7 +49,7 @@
 //! with it, and a call of a partition may find more calls under way than the limit allows: then it
 //! is refused or waits like all others, and as calls end those partitions come first that have less
 //! than is kept for them. Calls that must not be refused even then, such as health checks, can be
-//! [exempt](Claim::exempt). If there is not one call for each partition, those that are named first
+//! [exempt](CallAttributes::exempt). If there is not one call for each partition, those that are named first
 //! have theirs, but one call is left for the others: while none is under way, a call of any
 //! partition is let in. So it is if rounding up would keep all of the limit, although some of it is
 //! lent or in no partition. A call of no partition, or of one that is unknown, has what is kept for nobody. A
@@ -57,7 +57,7 @@
 //! it is refused at once.
 //!
 //! ```
-//! use stanchion::{BulkheadConfig, BulkheadLayer, Claim, Partition, PartitionConfig};
+//! use stanchion::{BulkheadConfig, BulkheadLayer, CallAttributes, Partition, PartitionConfig};
 //!
 //! const BATCH: Partition = Partition::named("batch");
 //!
@@ -67,15 +67,15 @@
 //! ]);
 //! let handle = BulkheadLayer::new(config).handle();
 //! let batches: Vec<_> =
-//!     std::iter::from_fn(|| handle.try_acquire_for(&Claim::new().partition(BATCH)).ok()).collect();
+//!     std::iter::from_fn(|| handle.try_acquire_for(&CallAttributes::new().partition(BATCH)).ok()).collect();
 //! assert_eq!(batches.len(), 5); // 4.2, rounded up, are kept for what is live
 //! ```
 //!
-//! A call that waits keeps none of another partition from what is kept for that. With [`Headroom`]
+//! A call that waits keeps none of another partition from what is kept for that. With [`PriorityShares`]
 //! a level has its share of what is kept for nobody, and once that is used up its share of what is
 //! kept for its partition: in both there is room for calls that matter more. If half of a limit of
 //! 100 is kept for one partition, sheddable calls of no partition may be 25 at a time with
-//! [`Headroom::USUAL`], whether or not what is kept is used. A layer made by `backpressure`, which
+//! [`PriorityShares::RECOMMENDED`], whether or not what is kept is used. A layer made by `backpressure`, which
 //! takes permits ahead of calls, has no partitions.
 //!
 //! They differ from the partitions of Netflix's concurrency-limits, which let anybody in below the limit, and above it each
@@ -84,15 +84,15 @@
 //! # Exemption
 //!
 //! A call that must not be refused for lack of room, such as a health check, can claim to be
-//! [exempt](Claim::exempt), if [`admit_exempt`](AdmissionConfig::admit_exempt) is set: it is let in
+//! [exempt](CallAttributes::exempt), if [`admit_exempt`](AdmissionConfig::admit_exempt) is set: it is let in
 //! at once, whatever the limit is and whoever waits. It counts as under way.
 //!
 //! ```
-//! use stanchion::{BulkheadConfig, BulkheadLayer, Claim};
+//! use stanchion::{BulkheadConfig, BulkheadLayer, CallAttributes};
 //!
 //! let handle = BulkheadLayer::new(BulkheadConfig::new().max_in_flight(1).admit_exempt(true)).handle();
 //! let call = handle.try_acquire()?;
-//! let check = handle.try_acquire_for(&Claim::new().exempt(true))?;
+//! let check = handle.try_acquire_for(&CallAttributes::new().exempt(true))?;
 //! assert_eq!(handle.snapshot().in_flight, 2);
 //! # Ok::<_, stanchion::Rejected>(())
 //! ```
@@ -100,11 +100,11 @@
 //! # Choosing
 //!
 //! - A queue without a discipline smooths bursts. When more comes than can be served for long, all that it holds is late.
-//! - With [`Discipline::adaptive_lifo`] or [`Discipline::controlled_delay`], or deadlines and a measured
+//! - With [`QueueDiscipline::adaptive_lifo`] or [`QueueDiscipline::controlled_delay`], or deadlines and a measured
 //!   [`min_remaining`](AdmissionConfig::min_remaining), it does no harm then.
 //! - Partitions are for kinds of calls that are known beforehand, such as batches; tenants that come and go have equal parts
 //!   of the queue without them. What is kept and not used is lost: keep what a burst needs at once, and lend the rest.
-//! - [`Headroom`] makes room for critical calls without making them wait. It takes some of the limit from the others.
+//! - [`PriorityShares`] makes room for critical calls without making them wait. It takes some of the limit from the others.
 
 pub(crate) mod config;
 mod future;
@@ -122,7 +122,7 @@ mod service;
 mod shared;
 mod usual;
 
-pub use config::{AdmissionConfig, Headroom};
+pub use config::{AdmissionConfig, PriorityShares};
 pub use future::ResponseFuture;
 pub use handle::{AdmissionHandle, Snapshot};
 pub use layer::AdmissionLayer;
@@ -133,8 +133,8 @@ pub use permit::Permit;
 pub use service::Admission;
 
 pub use crate::primitives::latency::MinRemaining;
-pub use crate::primitives::semaphore::Discipline;
-pub use crate::protocol::{Claim, Claims, Criticality, Partition, Tenant};
+pub use crate::primitives::semaphore::QueueDiscipline;
+pub use crate::protocol::{CallAttributes, Criticality, Partition, RequestContext, Tenant};
 
 #[cfg(all(test, not(stanchion_loom)))]
 mod tests;

@@ -12,7 +12,7 @@ use super::shared::Shared;
 use crate::base::clock::BoxedTimer;
 use crate::classify::in_service;
 use crate::error::{CarryRejected, Rejected};
-use crate::protocol::Claim;
+use crate::protocol::CallAttributes;
 
 /// A layer that refuses calls when it is full, or is not ready then. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub trait WhenFull<S, Req, L: Limit> {
     fn park(
         inner: &mut S,
         request: Req,
-        claim: &Claim,
+        attributes: &CallAttributes,
         shared: &Arc<Shared<L>>,
     ) -> Result<Self::Parked, Rejected>;
 }
@@ -44,7 +44,7 @@ impl<S, Req, L: Limit> WhenFull<S, Req, L> for Refuse {
     type Parked = Infallible;
 
     #[inline]
-    fn park(_: &mut S, _: Req, _: &Claim, shared: &Arc<Shared<L>>) -> Result<Infallible, Rejected> {
+    fn park(_: &mut S, _: Req, _: &CallAttributes, shared: &Arc<Shared<L>>) -> Result<Infallible, Rejected> {
         Err(shared.refuse())
     }
 }
@@ -55,10 +55,10 @@ impl<S: Clone, Req, L: Limit> WhenFull<S, Req, L> for Wait {
     fn park(
         inner: &mut S,
         request: Req,
-        claim: &Claim,
+        attributes: &CallAttributes,
         shared: &Arc<Shared<L>>,
     ) -> Result<Self::Parked, Rejected> {
-        let place = Place::take(shared, claim)?;
+        let place = Place::take(shared, attributes)?;
         let service = inner.clone();
         // The one that is ready lets go of what it may hold: a clone is not ready.
         *inner = service.clone();

@@ -3,7 +3,7 @@ use crate::config::InvalidConfig;
 use crate::primitives::semaphore::{Fraction, Part};
 use crate::protocol::Partition;
 
-/// A part of a limit, for the calls that [claim](crate::protocol::Claim::partition) it: see
+/// A part of a limit, for the calls that [claim](crate::protocol::CallAttributes::partition) it: see
 /// [partitions](super#partitions).
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]

@@ -5,7 +5,7 @@ use super::note::Note;
 use super::shared::Shared;
 use crate::classify::{Class, Guard, HoldUntil, Outcome, in_service};
 use crate::primitives::semaphore;
-use crate::protocol::Claim;
+use crate::protocol::CallAttributes;
 
 /// Leave to have one call under way, from a layer with a [limit](super). Dropping it makes room for the next.
 #[must_use = "dropping the permit at once makes room for the next call"]
@@ -18,8 +18,8 @@ pub struct Permit<L: Limit> {
 impl<L: Limit> Permit<L> {
     /// For a call that begins now.
     #[inline]
-    pub(super) fn new(held: semaphore::Permit<Shared<L>>, claim: &Claim) -> Self {
-        let note = held.owner().begin(claim);
+    pub(super) fn new(held: semaphore::Permit<Shared<L>>, attributes: &CallAttributes) -> Self {
+        let note = held.owner().begin(attributes);
         Self { held, note }
     }
 

@@ -14,14 +14,14 @@ use crate::base::clock::{instant, instant_after, nanos};
 use crate::classify::Class;
 use crate::error::Rejected;
 use crate::primitives::semaphore::{Acquire, Owner, Shed};
-use crate::protocol::Claim;
+use crate::protocol::CallAttributes;
 use crate::telemetry::Action;
 
 /// A place in the queue, and until when it is worth something.
 pub(super) struct Place<L: Limit> {
     turn: Turn<L>,
     patience: Patience,
-    claim: Claim,
+    attributes: CallAttributes,
     shared: Arc<Shared<L>>,
 }
 
@@ -43,11 +43,11 @@ struct Patience {
 }
 
 impl Patience {
-    fn new<L: Limit>(shared: &Shared<L>, claim: &Claim, now: Instant) -> Self {
+    fn new<L: Limit>(shared: &Shared<L>, attributes: &CallAttributes, now: Instant) -> Self {
         let max_wait = shared.max_wait();
         let until = instant_after(now, max_wait);
         let waits = Self { until, max_wait: nanos(max_wait), remaining: u64::MAX, is_deadline: false };
-        let Some(deadline) = claim.deadline else { return waits };
+        let Some(deadline) = attributes.deadline else { return waits };
         let remaining = deadline.remaining_at(now);
         let needed = Duration::from_nanos(shared.needed(shared.now()));
         let at_latest = instant_after(now, remaining.saturating_sub(needed));
@@ -61,16 +61,16 @@ impl Patience {
 }
 
 impl<L: Limit> Place<L> {
-    pub(super) fn take(shared: &Arc<Shared<L>>, claim: &Claim) -> Result<Self, Rejected> {
+    pub(super) fn take(shared: &Arc<Shared<L>>, attributes: &CallAttributes) -> Result<Self, Rejected> {
         let now = instant();
-        let Some(acquire) = shared.wait(claim, now) else { return Err(shared.refuse()) };
+        let Some(acquire) = shared.wait(attributes, now) else { return Err(shared.refuse()) };
         if acquire.has_queued() {
             shared.telemetry.act(Action::Queued, 0, Duration::ZERO);
             shared.queues(1);
         }
-        let patience = Patience::new(shared, claim, now);
-        let (turn, claim) = (Turn::Comes(acquire), *claim);
-        Ok(Self { turn, patience, claim, shared: Arc::clone(shared) })
+        let patience = Patience::new(shared, attributes, now);
+        let (turn, attributes) = (Turn::Comes(acquire), *attributes);
+        Ok(Self { turn, patience, attributes, shared: Arc::clone(shared) })
     }
 
     pub(super) const fn until(&self) -> Instant {
@@ -83,7 +83,7 @@ impl<L: Limit> Place<L> {
         let Turn::Comes(acquire) = &mut self.turn else { return Poll::Ready(Ok(())) };
         match ready!(Pin::new(acquire).poll(cx)) {
             Ok(held) => {
-                self.set(Turn::Is(Permit::new(held, &self.claim)));
+                self.set(Turn::Is(Permit::new(held, &self.attributes)));
                 Poll::Ready(Ok(()))
             }
             Err(why) => {

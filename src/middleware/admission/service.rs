@@ -17,10 +17,10 @@ use crate::base::clock::instant;
 use crate::classify::{CarryGuard, Classify};
 use crate::error::CarryRejected;
 use crate::primitives::semaphore::{self, Acquire};
-use crate::protocol::{Claim, Claims, Plain};
+use crate::protocol::{AnyRequest, CallAttributes, RequestContext};
 
 /// A service that is called only so many times [at once](super).
-pub struct Admission<S, L: Limit, W = Refuse, P = Plain> {
+pub struct Admission<S, L: Limit, W = Refuse, P = AnyRequest> {
     inner: S,
     shared: Arc<Shared<L>>,
     protocol: P,
@@ -44,8 +44,8 @@ struct Queued<L: Limit> {
 }
 
 impl<L: Limit> Queued<L> {
-    fn enter(shared: &Arc<Shared<L>>, claim: &Claim) -> Option<Self> {
-        let queued = Self { acquire: shared.wait(claim, instant())?, shared: Arc::clone(shared) };
+    fn enter(shared: &Arc<Shared<L>>, attributes: &CallAttributes) -> Option<Self> {
+        let queued = Self { acquire: shared.wait(attributes, instant())?, shared: Arc::clone(shared) };
         queued.tell(1);
         Some(queued)
     }
@@ -81,10 +81,11 @@ impl<S, L: Limit, W, P> Admission<S, L, W, P> {
                     self.turn = ready!(Pin::new(&mut queued.acquire).poll(cx)).ok().map(Turn::Is);
                 }
                 None => {
-                    let claim = Claim::new();
-                    let free = self.shared.permit(&claim).map(Turn::Is);
-                    let queued =
-                        || Queued::enter(&self.shared, &claim).map(|queued| Turn::Comes(Box::new(queued)));
+                    let attributes = CallAttributes::new();
+                    let free = self.shared.permit(&attributes).map(Turn::Is);
+                    let queued = || {
+                        Queued::enter(&self.shared, &attributes).map(|queued| Turn::Comes(Box::new(queued)))
+                    };
                     self.turn = free.or_else(queued);
                     if self.turn.is_none() {
                         return Poll::Ready(());
@@ -96,15 +97,15 @@ impl<S, L: Limit, W, P> Admission<S, L, W, P> {
 
     /// Leave to make a call now; none if it is full.
     #[inline]
-    fn permit(&mut self, claim: &Claim) -> Option<Permit<L>> {
+    fn permit(&mut self, attributes: &CallAttributes) -> Option<Permit<L>> {
         let held = match self.turn.take() {
             // It was full when it was asked, so the service was not; or that one may have been
             // replaced since.
             _ if !self.is_inner_ready => None,
             Some(Turn::Is(held)) => Some(held),
-            _ => self.shared.permit(claim),
+            _ => self.shared.permit(attributes),
         };
-        held.map(|held| Permit::new(held, claim))
+        held.map(|held| Permit::new(held, attributes))
     }
 }
 
@@ -115,7 +116,7 @@ where
     L: Limit,
     W: WhenFull<S, Req, L>,
     W::Parked: Park<S::Future, S::Error, L>,
-    P: Claims<Req> + Classify<S::Response, S::Error> + CarryGuard<S::Response> + Clone,
+    P: RequestContext<Req> + Classify<S::Response, S::Error> + CarryGuard<S::Response> + Clone,
 {
     type Response = P::Response<Permit<L>>;
     type Error = S::Error;
@@ -142,13 +143,13 @@ where
     // Always, here and in what it calls: otherwise the future is copied where a program makes calls in two places.
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        let (protocol, claim) = (self.protocol.clone(), self.protocol.claim(&request));
-        if let Err(late) = self.shared.can_finish(&claim) {
+        let (protocol, attributes) = (self.protocol.clone(), self.protocol.attributes(&request));
+        if let Err(late) = self.shared.can_finish(&attributes) {
             self.turn = None;
             return ResponseFuture::parked(Err(late), protocol);
         }
-        let Some(mut permit) = self.permit(&claim) else {
-            let parked = W::park(&mut self.inner, request, &claim, &self.shared);
+        let Some(mut permit) = self.permit(&attributes) else {
+            let parked = W::park(&mut self.inner, request, &attributes, &self.shared);
             // One that waits has taken the place of the service that was ready.
             self.is_inner_ready &= parked.is_err();
             return ResponseFuture::parked(parked, protocol);

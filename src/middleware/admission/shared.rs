@@ -16,8 +16,8 @@ use crate::config::{InvalidConfig, Live};
 use crate::error::Rejected;
 use crate::primitives::latency::Needed;
 use crate::primitives::semaphore::{self, Acquire, Ask, Owner, Part, Permits, Share};
-use crate::protocol::{Claim, Criticality, Tenant};
-use crate::telemetry::{Event, Load, Telemetry};
+use crate::protocol::{CallAttributes, Criticality, Tenant};
+use crate::telemetry::{ConcurrencyGauge, Event, Telemetry};
 
 /// What the services of a layer share.
 #[derive(Debug)]
@@ -144,7 +144,7 @@ impl<L: Limit> Shared<L> {
         let is_news = told != u64::from(limit);
         if is_news && self.telemetry.wants_calls() {
             let change = i64::from(limit).saturating_sub_unsigned(told);
-            self.telemetry.emit(&Event::Load { what: Load::Limit, change });
+            self.telemetry.emit(&Event::Concurrency { what: ConcurrencyGauge::Limit, change });
         }
         is_news
     }
@@ -155,8 +155,8 @@ impl<L: Limit> Shared<L> {
     }
 
     #[cold]
-    fn tell(&self, what: Load, change: i64) {
-        self.telemetry.emit(&Event::Load { what, change });
+    fn tell(&self, what: ConcurrencyGauge, change: i64) {
+        self.telemetry.emit(&Event::Concurrency { what, change });
     }
 
     /// How many are under way, and how many may be.
@@ -190,41 +190,48 @@ impl<L: Limit> Shared<L> {
         self.terms().are_exempting()
     }
 
-    /// A permit for `claim`, if there is one.
+    /// Returns a permit for a call with these attributes, if there is room.
     #[inline]
-    pub(super) fn permit(self: &Arc<Self>, claim: &Claim) -> Option<semaphore::Permit<Self>> {
+    pub(super) fn permit(self: &Arc<Self>, attributes: &CallAttributes) -> Option<semaphore::Permit<Self>> {
         let terms = self.terms();
         if terms.are_same_for_all() {
             return semaphore::Permit::try_acquire(self, Share::WHOLE);
         }
-        self.permit_by(terms, claim)
+        self.permit_by(terms, attributes)
     }
 
     #[inline(never)]
-    fn permit_by(self: &Arc<Self>, terms: Terms, claim: &Claim) -> Option<semaphore::Permit<Self>> {
-        let part = self.partitions.part(claim.partition);
-        if terms.exempt(claim) {
+    fn permit_by(
+        self: &Arc<Self>,
+        terms: Terms,
+        attributes: &CallAttributes,
+    ) -> Option<semaphore::Permit<Self>> {
+        let part = self.partitions.part(attributes.partition);
+        if terms.exempt(attributes) {
             return Some(semaphore::Permit::exempt(self, part));
         }
-        semaphore::Permit::try_acquire_of(self, part, terms.share(claim.criticality))
+        semaphore::Permit::try_acquire_of(self, part, terms.share(attributes.criticality))
     }
 
-    /// A permit for `claim` while others wait, if it comes before them, or if one of them has not
+    /// A permit for a call with these attributes while others wait, if it comes before them, or if one of them has not
     /// claimed its own in time.
     #[cold]
-    pub(super) fn permit_before_others(self: &Arc<Self>, claim: &Claim) -> Option<semaphore::Permit<Self>> {
+    pub(super) fn permit_before_others(
+        self: &Arc<Self>,
+        attributes: &CallAttributes,
+    ) -> Option<semaphore::Permit<Self>> {
         // Nobody waits in other layers, and their refusals take no lock.
         if self.mode == Mode::Refuse {
             return None;
         }
         let now = instant();
-        Acquire::try_enter(self, &self.ask(claim, now), self.clock.at(now))
+        Acquire::try_enter(self, &self.ask(attributes, now), self.clock.at(now))
     }
 
-    /// A place in the queue for `claim`, or a permit after all; `None` if there is none.
-    pub(super) fn wait(self: &Arc<Self>, claim: &Claim, now: Instant) -> Option<Acquire<Self>> {
-        let ask = self.ask(claim, now);
-        if self.terms().exempt(claim) {
+    /// A place in the queue for a call with these attributes, or a permit after all; `None` if there is none.
+    pub(super) fn wait(self: &Arc<Self>, attributes: &CallAttributes, now: Instant) -> Option<Acquire<Self>> {
+        let ask = self.ask(attributes, now);
+        if self.terms().exempt(attributes) {
             return Some(Acquire::exempt(self, ask.part));
         }
         let now = self.clock.at(now);
@@ -235,13 +242,13 @@ impl<L: Limit> Shared<L> {
         Acquire::enter(self, &ask, now)
     }
 
-    fn ask(&self, claim: &Claim, now: Instant) -> Ask {
+    fn ask(&self, attributes: &CallAttributes, now: Instant) -> Ask {
         let now_here = self.clock.at(now);
-        let deadline = claim.deadline.map(|deadline| now_here.after(deadline.remaining_at(now)));
+        let deadline = attributes.deadline.map(|deadline| now_here.after(deadline.remaining_at(now)));
         Ask {
-            class: claim.criticality.get(),
-            part: self.partitions.part(claim.partition),
-            tenant: claim.tenant.map_or(0, Tenant::number),
+            class: attributes.criticality.get(),
+            part: self.partitions.part(attributes.partition),
+            tenant: attributes.tenant.map_or(0, Tenant::number),
             deadline: deadline.unwrap_or(Timestamp::NEVER),
         }
     }
@@ -252,8 +259,8 @@ impl<L: Limit> Shared<L> {
     ///
     /// If there is not.
     #[inline]
-    pub(super) fn can_finish(&self, claim: &Claim) -> Result<(), Rejected> {
-        match claim.deadline {
+    pub(super) fn can_finish(&self, attributes: &CallAttributes) -> Result<(), Rejected> {
+        match attributes.deadline {
             None => Ok(()),
             Some(deadline) => {
                 let now = instant();
@@ -274,22 +281,22 @@ impl<L: Limit> Shared<L> {
 
     /// Takes note that a call begins.
     #[inline]
-    pub(super) fn begin(&self, claim: &Claim) -> Note {
+    pub(super) fn begin(&self, attributes: &CallAttributes) -> Note {
         let terms = self.terms();
         if terms.are_told() {
-            self.tell(Load::InFlight, 1);
+            self.tell(ConcurrencyGauge::InFlight, 1);
         }
-        if L::LEARNS || terms.are_noted() { self.note(terms, claim) } else { Note::NOTHING }
+        if L::LEARNS || terms.are_noted() { self.note(terms, attributes) } else { Note::NOTHING }
     }
 
     #[inline(never)]
-    fn note(&self, terms: Terms, claim: &Claim) -> Note {
-        let is_timed = (L::LEARNS || terms.are_measured()) && !terms.exempt(claim);
+    fn note(&self, terms: Terms, attributes: &CallAttributes) -> Note {
+        let is_timed = (L::LEARNS || terms.are_measured()) && !terms.exempt(attributes);
         if L::LEARNS && !is_timed {
             self.exempt.fetch_add(1, Ordering::Relaxed);
         }
         let time = if is_timed { self.clock.now() } else { Timestamp::NEVER };
-        Note::new(self.partitions.part(claim.partition), time)
+        Note::new(self.partitions.part(attributes.partition), time)
     }
 
     /// Takes note that a call has ended, and leaves its part of the limit.
@@ -351,14 +358,14 @@ impl<L: Limit> Shared<L> {
     #[inline]
     pub(super) fn leave(&self) {
         if self.terms().are_told() {
-            self.tell(Load::InFlight, -1);
+            self.tell(ConcurrencyGauge::InFlight, -1);
         }
     }
 
     /// Takes note that somebody begins to wait, or ceases to.
     pub(super) fn queues(&self, change: i64) {
         if self.terms().are_told() {
-            self.tell(Load::Queued, change);
+            self.tell(ConcurrencyGauge::Queued, change);
         }
     }
 }

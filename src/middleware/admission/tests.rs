@@ -12,13 +12,13 @@ use proptest::prelude::*;
 
 use super::config::Terms;
 use super::usual::Usual;
-use super::{AdmissionConfig, Criticality, Headroom, MinRemaining};
+use super::{AdmissionConfig, Criticality, MinRemaining, PriorityShares};
 use crate::primitives::semaphore::Permits;
 
 const NAMED: [Criticality; 3] = [Criticality::SHEDDABLE, Criticality::DEFAULT, Criticality::CRITICAL];
 
 fn terms(default: f64, sheddable: f64) -> Terms {
-    Terms::new(Headroom::NONE.default(default).sheddable(sheddable), false, false)
+    Terms::new(PriorityShares::NONE.default(default).sheddable(sheddable), false, false)
 }
 
 /// How many calls may be under way, of `limit`, with one of `criticality`.
@@ -79,16 +79,16 @@ fn a_level_between_two_has_a_share_between_theirs() {
 
 #[test]
 fn a_share_that_is_kept_leaves_the_marks_alone_and_they_it() {
-    let headroom = Headroom::NONE.default(0.5).sheddable(0.25);
+    let headroom = PriorityShares::NONE.default(0.5).sheddable(0.25);
     for (measured, told) in [(false, false), (false, true), (true, false), (true, true)] {
         let terms = Terms::new(headroom, measured, told);
         assert_eq!((terms.are_measured(), terms.are_told()), (measured, told));
         assert_eq!(rooms(terms, 100), [25, 50, 100]);
-        let plain = Terms::new(Headroom::NONE, measured, told);
+        let plain = Terms::new(PriorityShares::NONE, measured, told);
         assert_eq!((plain.are_measured(), plain.are_told()), (measured, told));
         assert_eq!(rooms(plain, 100), [100; 3]);
     }
-    assert_eq!(Terms::new(Headroom::NONE, false, false), Terms(0), "which is what a call looks for");
+    assert_eq!(Terms::new(PriorityShares::NONE, false, false), Terms(0), "which is what a call looks for");
     for (parted, exempting) in [(false, true), (true, false), (true, true)] {
         let terms = Terms(0).parted(parted).exempting(exempting);
         assert_eq!((terms.are_parted(), terms.are_exempting()), (parted, exempting));
@@ -101,7 +101,7 @@ fn a_share_that_is_kept_leaves_the_marks_alone_and_they_it() {
 fn headroom_takes_shares_that_fall_with_the_level() {
     use super::config::Mode;
     let field = |default: f64, sheddable: f64| {
-        let headroom = Headroom::NONE.default(default).sheddable(sheddable);
+        let headroom = PriorityShares::NONE.default(default).sheddable(sheddable);
         let config = AdmissionConfig { headroom, ..AdmissionConfig::new() };
         config.validate_for(Mode::Refuse).map_err(|error| error.field())
     };
@@ -113,10 +113,10 @@ fn headroom_takes_shares_that_fall_with_the_level() {
         assert_eq!(field(1.0, wrong), Err("headroom.sheddable"), "{wrong}");
     }
     assert_eq!(field(0.5, 0.500_001), Err("headroom.sheddable"));
-    assert_eq!(Headroom::USUAL, Headroom::NONE.default(0.8).sheddable(0.5));
+    assert_eq!(PriorityShares::RECOMMENDED, PriorityShares::NONE.default(0.8).sheddable(0.5));
     assert_eq!(
         AdmissionConfig::default().headroom,
-        Headroom::NONE,
+        PriorityShares::NONE,
         "nothing is kept unless somebody says so"
     );
     assert_eq!(AdmissionConfig::default().min_remaining, MinRemaining::Fixed(std::time::Duration::ZERO));

@@ -50,7 +50,7 @@
 //! lowered ends no call: it waits until enough of them are over.
 //!
 //! Those who wait are served in the order in which they came, unless they are told apart:
-//! [`protocol`](crate::BulkheadLayer::protocol), or a closure for [`claims`](crate::BulkheadLayer::claims), reads from requests
+//! [`protocol`](crate::BulkheadLayer::protocol), or a closure for [`attributes`](crate::BulkheadLayer::attributes), reads from requests
 //! how much they matter, on whose behalf they are made and by when an answer is wanted. What is made of that, and how a queue is kept from filling with what is late, is told under
 //! [admission](crate::admission).
 //!
@@ -86,7 +86,7 @@
 //! # Events
 //!
 //! `Rejected` for each refusal, [`Action::Queued`](crate::telemetry::Action) for each call that begins to wait, and
-//! [`Load`](crate::telemetry::Load) for each change of what [`BulkheadHandle::snapshot`] shows.
+//! [`ConcurrencyGauge`](crate::telemetry::ConcurrencyGauge) for each change of what [`BulkheadHandle::snapshot`] shows.
 
 mod config;
 mod fixed;
@@ -96,15 +96,15 @@ pub use fixed::Fixed;
 
 use crate::middleware::admission::{Admission, AdmissionHandle, AdmissionLayer};
 pub use crate::middleware::admission::{Given, Parked, Refuse, ResponseFuture, Snapshot, Wait};
-use crate::protocol::Plain;
+use crate::protocol::AnyRequest;
 
 /// A service behind a [bulkhead](self).
-pub type Bulkhead<S, W = Refuse, P = Plain> = Admission<S, Fixed, W, P>;
+pub type Bulkhead<S, W = Refuse, P = AnyRequest> = Admission<S, Fixed, W, P>;
 
 /// Puts services behind a [bulkhead](self).
 ///
 /// The layer owns the limit: all services it makes share it, and so do those of its clones.
-pub type BulkheadLayer<W = Refuse, P = Plain> = AdmissionLayer<Fixed, W, P>;
+pub type BulkheadLayer<W = Refuse, P = AnyRequest> = AdmissionLayer<Fixed, W, P>;
 
 /// Inspects and changes the limit of a [bulkhead](self), and limits what is no service.
 pub type BulkheadHandle = AdmissionHandle<Fixed>;

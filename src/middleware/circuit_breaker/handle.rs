@@ -10,12 +10,12 @@ use super::future::ResponseFuture;
 use super::orders::Order;
 use super::permit::Permit;
 use super::shared::Shared;
-use super::snapshot::{Saved, Snapshot};
+use super::snapshot::{PersistedState, Snapshot};
 use super::transition::{State, Transition};
 use crate::classify::Outcome;
 use crate::config::InvalidConfig;
 use crate::error::{CarryRejected, Rejected};
-use crate::protocol::{Classified, Plain};
+use crate::protocol::{AnyRequest, Classified};
 
 /// Inspects and controls the circuit of a [circuit breaker](super), and protects what is no service.
 ///
@@ -61,23 +61,27 @@ impl CircuitBreakerHandle {
     /// layer. A call that is not let through is dropped without having been polled.
     ///
     /// The circuit is asked now, and not when the future is first polled.
-    pub fn run<F, T, E>(&self, call: F) -> ResponseFuture<F, Plain>
+    pub fn run<F, T, E>(&self, call: F) -> ResponseFuture<F, AnyRequest>
     where
         F: Future<Output = Result<T, E>>,
         E: CarryRejected,
     {
-        self.run_by(Plain, call)
+        self.run_by(AnyRequest, call)
     }
 
     /// Runs `call` if the circuit lets it through, and has `classify` return the outcome.
-    pub fn run_with<F, T, E, O, C>(&self, classify: C, call: F) -> ResponseFuture<F, Classified<Plain, C>>
+    pub fn run_with<F, T, E, O, C>(
+        &self,
+        classify: C,
+        call: F,
+    ) -> ResponseFuture<F, Classified<AnyRequest, C>>
     where
         F: Future<Output = Result<T, E>>,
         E: CarryRejected,
         C: Fn(Result<&T, &E>) -> O,
         O: Into<Outcome>,
     {
-        self.run_by(Classified::new(Plain, classify), call)
+        self.run_by(Classified::new(AnyRequest, classify), call)
     }
 
     fn run_by<F, P>(&self, protocol: P, call: F) -> ResponseFuture<F, P> {
@@ -160,13 +164,13 @@ impl CircuitBreakerHandle {
 
     /// The state as plain data, for [`restore`](Self::restore).
     #[must_use]
-    pub fn save(&self) -> Saved {
-        Saved::from(&self.snapshot())
+    pub fn save(&self) -> PersistedState {
+        PersistedState::from(&self.snapshot())
     }
 
     /// Goes on from a saved state. Times go on from now; a half-open circuit probes anew; counts that do not
     /// fit the window or each other are cut down.
-    pub fn restore(&self, saved: &Saved) {
+    pub fn restore(&self, saved: &PersistedState) {
         self.shared.circuit.restore(saved, self.shared.clock.now());
         self.shared.after(true);
     }

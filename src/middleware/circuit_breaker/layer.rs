@@ -11,13 +11,13 @@ use super::transition::State;
 use crate::classify::Outcome;
 use crate::config::{InvalidConfig, valid};
 use crate::error::Reason;
-use crate::protocol::{Classified, Plain};
+use crate::protocol::{AnyRequest, Classified};
 use crate::telemetry::{Observer, Telemetry, Vocabulary};
 
 /// Puts services behind a [circuit breaker](super).
 ///
 /// The layer owns the circuit: all services it makes share it, and so do those of its clones.
-pub struct CircuitBreakerLayer<P = Plain> {
+pub struct CircuitBreakerLayer<P = AnyRequest> {
     settings: Arc<Settings>,
     name: &'static str,
     observers: Vec<Arc<dyn Observer>>,
@@ -51,7 +51,7 @@ impl CircuitBreakerLayer {
             settings: Arc::new(Settings::new(&config)?),
             name: "circuit_breaker",
             observers: Vec::new(),
-            protocol: Plain,
+            protocol: AnyRequest,
             readiness: Readiness::default(),
             shared: OnceLock::new(),
         })
@@ -68,7 +68,7 @@ impl Default for CircuitBreakerLayer {
 impl<P> CircuitBreakerLayer<P> {
     crate::middleware::macros::layer_setters!();
 
-    /// Sets all that is known of requests and responses: `Http` for those of the `http` crate. Default: [`Plain`], by which
+    /// Sets all that is known of requests and responses: `Http` for those of the `http` crate. Default: [`AnyRequest`], by which
     /// every error is a failure, and no response.
     #[must_use]
     pub fn protocol<Q>(self, protocol: Q) -> CircuitBreakerLayer<Q> {
@@ -124,7 +124,7 @@ impl<P: Clone> CircuitBreakerLayer<P> {
     /// A layer with the settings in force and the same observers, under the same name, and a circuit of its own: for each
     /// of many endpoints one. They share all that is not state, and count together in the metrics.
     #[must_use]
-    pub fn fresh(&self) -> Self {
+    pub fn with_new_state(&self) -> Self {
         let present = self.shared();
         let settings = Arc::clone(&present.circuit.settings.read());
         let shared = Shared::new(&settings, Arc::clone(&present.telemetry));

@@ -84,7 +84,7 @@
 //! # Sharing
 //!
 //! The layer owns the circuit. All services it makes, their clones and the clones of the layer share it;
-//! [`fresh`](CircuitBreakerLayer::fresh) makes a layer with a circuit of its own.
+//! [`with_new_state`](CircuitBreakerLayer::with_new_state) makes a layer with a circuit of its own.
 //!
 //! # Cancellation
 //!
@@ -139,7 +139,7 @@ pub use handle::CircuitBreakerHandle;
 pub use layer::CircuitBreakerLayer;
 pub use permit::Permit;
 pub use service::{CircuitBreaker, Readiness};
-pub use snapshot::{Saved, Snapshot};
+pub use snapshot::{PersistedState, Snapshot};
 pub use transition::{Cause, State, Transition};
 
 #[cfg(all(test, stanchion_loom))]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::config::Settings;
 use super::control::{Control, Shown, records};
-use super::snapshot::{Saved, Snapshot};
+use super::snapshot::{PersistedState, Snapshot};
 use super::state::{Changed, Circuit};
 use super::transition::{Cause, State};
 use super::verdict::Evidence;
@@ -128,7 +128,7 @@ impl Circuit {
     }
 
     /// Goes on from a saved state. What is measured in time goes on from now.
-    pub(super) fn restore(&self, saved: &Saved, now: Timestamp) {
+    pub(super) fn restore(&self, saved: &PersistedState, now: Timestamp) {
         let mut guard = self.lock();
         let control = guard.get_or_insert_default();
         let settings = self.settings.read();

@@ -11,7 +11,7 @@ use super::shared::Shared;
 use super::waiting::Waiting;
 use crate::classify::{CarryGuard, Classify, in_service};
 use crate::error::CarryRejected;
-use crate::protocol::Plain;
+use crate::protocol::AnyRequest;
 
 /// What a circuit that lets no call through says to `poll_ready`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Readiness {
 }
 
 /// A service behind a [circuit breaker](super).
-pub struct CircuitBreaker<S, P = Plain> {
+pub struct CircuitBreaker<S, P = AnyRequest> {
     inner: S,
     shared: Arc<Shared>,
     protocol: P,

@@ -53,7 +53,7 @@ impl From<Refused> for Rejected {
 
 impl Shared {
     pub(super) fn new(settings: &Arc<Settings>, telemetry: Arc<Telemetry>) -> Self {
-        telemetry.emit(&Event::Began { state: State::Closed.as_str() });
+        telemetry.emit(&Event::StateCreated { state: State::Closed.as_str() });
         Self {
             circuit: Circuit::new(settings),
             clock: Clock::start(),
@@ -213,6 +213,6 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.telemetry.emit(&Event::Ended { state: self.circuit.load().state.as_str() });
+        self.telemetry.emit(&Event::StateDropped { state: self.circuit.load().state.as_str() });
     }
 }

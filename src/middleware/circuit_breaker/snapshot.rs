@@ -42,7 +42,7 @@ pub struct Snapshot {
 /// To read it back, begin with [`new`](Self::new) and set each field that was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Saved {
+pub struct PersistedState {
     /// What the circuit did with calls.
     pub state: State,
     /// How often it had opened since it was last closed.
@@ -59,7 +59,7 @@ pub struct Saved {
     pub slow_failures: u64,
 }
 
-impl Saved {
+impl PersistedState {
     /// A circuit that has just entered `state`, with nothing recorded and no time to wait.
     #[must_use]
     pub const fn new(state: State) -> Self {
@@ -81,7 +81,7 @@ impl Saved {
     }
 }
 
-impl From<&Snapshot> for Saved {
+impl From<&Snapshot> for PersistedState {
     fn from(snapshot: &Snapshot) -> Self {
         Self {
             state: snapshot.state,

@@ -8,18 +8,18 @@ use super::failure::Failure;
 ///
 /// The layer's constructors make those that there are; write your own for another source, such as a cache that other
 /// instances share, and give it to [`FallbackLayer::new`](super::FallbackLayer::new).
-pub trait Answer<Kept, Res, E> {
+pub trait Answer<Saved, Res, E> {
     /// An answer that takes time; `None` in the end if there is none.
     type Future: Future<Output = Option<Res>>;
 
     /// Takes note of a good answer of the service.
     #[inline]
-    fn good(&self, kept: Kept, answer: &Res) {
+    fn good(&self, kept: Saved, answer: &Res) {
         let _ = (kept, answer);
     }
 
     /// Answers for the service.
-    fn answer(&self, kept: Kept, failure: Failure<Res, E>) -> Reply<Res, E, Self::Future>;
+    fn answer(&self, kept: Saved, failure: Failure<Res, E>) -> Reply<Res, E, Self::Future>;
 }
 
 /// What an [`Answer`] does about a failure.
@@ -40,10 +40,10 @@ pub enum Reply<Res, E, F> {
 #[derive(Clone, Copy)]
 pub struct Value<V>(pub(super) V);
 
-impl<Kept, Res: Clone, E> Answer<Kept, Res, E> for Value<Res> {
+impl<Saved, Res: Clone, E> Answer<Saved, Res, E> for Value<Res> {
     type Future = Pending<Option<Res>>;
 
-    fn answer(&self, _: Kept, _: Failure<Res, E>) -> Reply<Res, E, Self::Future> {
+    fn answer(&self, _: Saved, _: Failure<Res, E>) -> Reply<Res, E, Self::Future> {
         Reply::Answer(self.0.clone())
     }
 }
@@ -52,13 +52,13 @@ impl<Kept, Res: Clone, E> Answer<Kept, Res, E> for Value<Res> {
 #[derive(Clone, Copy)]
 pub struct With<F>(pub(super) F);
 
-impl<F, Kept, Res, E> Answer<Kept, Res, E> for With<F>
+impl<F, Saved, Res, E> Answer<Saved, Res, E> for With<F>
 where
-    F: Fn(Kept, &Failure<Res, E>) -> Option<Res>,
+    F: Fn(Saved, &Failure<Res, E>) -> Option<Res>,
 {
     type Future = Pending<Option<Res>>;
 
-    fn answer(&self, kept: Kept, failure: Failure<Res, E>) -> Reply<Res, E, Self::Future> {
+    fn answer(&self, kept: Saved, failure: Failure<Res, E>) -> Reply<Res, E, Self::Future> {
         match self.0(kept, &failure) {
             Some(answer) => Reply::Answer(answer),
             None => Reply::Declined(failure),

@@ -29,13 +29,13 @@ impl<T> ByService<T> {
     }
 }
 
-impl<T, Kept, E> Answer<Kept, T::Response, E> for ByService<T>
+impl<T, Saved, E> Answer<Saved, T::Response, E> for ByService<T>
 where
-    T: Service<Kept> + Clone,
+    T: Service<Saved> + Clone,
 {
-    type Future = Serving<T, Kept>;
+    type Future = Serving<T, Saved>;
 
-    fn answer(&self, kept: Kept, failure: Failure<T::Response, E>) -> Reply<T::Response, E, Self::Future> {
+    fn answer(&self, kept: Saved, failure: Failure<T::Response, E>) -> Reply<T::Response, E, Self::Future> {
         let serving = Serving {
             call: None,
             request: Some(kept),
@@ -105,18 +105,18 @@ impl<T: Clone> Source<T> {
 /// A call of the service that is the fallback.
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
-pub struct Serving<T: Service<Kept>, Kept> {
+pub struct Serving<T: Service<Saved>, Saved> {
     #[pin]
     call: Option<T::Future>,
     /// Until it is called with it.
-    request: Option<Kept>,
+    request: Option<Saved>,
     source: Source<T>,
     patience: Duration,
     /// Ends the wait for its readiness, if it comes to that.
     timer: BoxedTimer,
 }
 
-impl<T: Service<Kept> + Clone, Kept> Future for Serving<T, Kept> {
+impl<T: Service<Saved> + Clone, Saved> Future for Serving<T, Saved> {
     type Output = Option<T::Response>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -151,7 +151,7 @@ impl<T> fmt::Debug for ByService<T> {
     }
 }
 
-impl<T: Service<Kept>, Kept> fmt::Debug for Serving<T, Kept> {
+impl<T: Service<Saved>, Saved> fmt::Debug for Serving<T, Saved> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Serving").field("is_called", &self.call.is_some()).finish_non_exhaustive()
     }

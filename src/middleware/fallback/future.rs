@@ -22,7 +22,7 @@ pub struct ResponseFuture<Req, S, A, K, P>
 where
     S: Service<Req>,
     K: Keep<Req>,
-    A: Answer<K::Kept, S::Response, S::Error>,
+    A: Answer<K::Saved, S::Response, S::Error>,
 {
     #[pin]
     state: State<Req, S, A, K>,
@@ -34,12 +34,12 @@ enum State<Req, S, A, K>
 where
     S: Service<Req>,
     K: Keep<Req>,
-    A: Answer<K::Kept, S::Response, S::Error>,
+    A: Answer<K::Saved, S::Response, S::Error>,
 {
     Calling {
         #[pin]
         call: S::Future,
-        kept: Option<K::Kept>,
+        kept: Option<K::Saved>,
     },
     FallingBack {
         #[pin]
@@ -54,10 +54,10 @@ impl<Req, S, A, K, P> ResponseFuture<Req, S, A, K, P>
 where
     S: Service<Req>,
     K: Keep<Req>,
-    A: Answer<K::Kept, S::Response, S::Error>,
+    A: Answer<K::Saved, S::Response, S::Error>,
 {
     #[inline]
-    pub(super) const fn new(call: S::Future, kept: K::Kept, shared: Arc<Shared<A, K, P>>) -> Self {
+    pub(super) const fn new(call: S::Future, kept: K::Saved, shared: Arc<Shared<A, K, P>>) -> Self {
         Self { state: State::Calling { call, kept: Some(kept) }, shared }
     }
 }
@@ -66,7 +66,7 @@ impl<Req, S, A, K, P> Future for ResponseFuture<Req, S, A, K, P>
 where
     S: Service<Req>,
     K: Keep<Req>,
-    A: Answer<K::Kept, S::Response, S::Error>,
+    A: Answer<K::Saved, S::Response, S::Error>,
     P: Classify<S::Response, S::Error>,
 {
     type Output = Result<S::Response, S::Error>;
@@ -103,7 +103,7 @@ impl<Req, S, A, K, P> fmt::Debug for ResponseFuture<Req, S, A, K, P>
 where
     S: Service<Req>,
     K: Keep<Req>,
-    A: Answer<K::Kept, S::Response, S::Error>,
+    A: Answer<K::Saved, S::Response, S::Error>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture")

@@ -3,17 +3,17 @@
 /// Implemented by every closure that looks at a request.
 pub trait Keep<Req> {
     /// What is kept while the call is under way.
-    type Kept;
+    type Saved;
 
     /// Looks at a request before the service is called with it.
-    fn keep(&self, request: &Req) -> Self::Kept;
+    fn save(&self, request: &Req) -> Self::Saved;
 }
 
-impl<F: Fn(&Req) -> Kept, Req, Kept> Keep<Req> for F {
-    type Kept = Kept;
+impl<F: Fn(&Req) -> Saved, Req, Saved> Keep<Req> for F {
+    type Saved = Saved;
 
     #[inline]
-    fn keep(&self, request: &Req) -> Kept {
+    fn save(&self, request: &Req) -> Saved {
         self(request)
     }
 }
@@ -23,8 +23,8 @@ impl<F: Fn(&Req) -> Kept, Req, Kept> Keep<Req> for F {
 pub struct Nothing;
 
 impl<Req> Keep<Req> for Nothing {
-    type Kept = ();
+    type Saved = ();
 
     #[inline]
-    fn keep(&self, _: &Req) {}
+    fn save(&self, _: &Req) {}
 }

@@ -16,13 +16,13 @@ use super::stale::Stale;
 use super::when::When;
 use crate::classify::{Asking, Outcome};
 use crate::config::{InvalidConfig, assert_unused, valid};
-use crate::protocol::{Classified, Plain};
+use crate::protocol::{AnyRequest, Classified};
 use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
 
 /// [Answers failed calls otherwise](super).
 ///
 /// The layer owns the fallback: all services it makes share it, and so do those of its clones.
-pub struct FallbackLayer<A, K = Nothing, P = Asking<Plain>> {
+pub struct FallbackLayer<A, K = Nothing, P = Asking<AnyRequest>> {
     answer: Arc<A>,
     keep: Arc<K>,
     protocol: Arc<P>,
@@ -53,7 +53,7 @@ impl<A, K> FallbackLayer<A, K> {
         Self {
             answer: Arc::new(answer),
             keep: Arc::new(keep),
-            protocol: Arc::new(Asking(Plain)),
+            protocol: Arc::new(Asking(AnyRequest)),
             about: About { name: "fallback", observers: Vec::new(), actions, only_refusals: false },
             shared: OnceLock::new(),
         }
@@ -75,9 +75,9 @@ impl<F> FallbackLayer<With<F>> {
     /// `answer` is not called on a task of its own: it must not block. What takes time is a
     /// [service](FallbackLayer::service).
     #[must_use]
-    pub fn with<Kept, Res, E>(answer: F) -> Self
+    pub fn with<Saved, Res, E>(answer: F) -> Self
     where
-        F: Fn(Kept, &Failure<Res, E>) -> Option<Res>,
+        F: Fn(Saved, &Failure<Res, E>) -> Option<Res>,
     {
         Self::make(With(answer), Nothing, &[Action::FellBack, Action::NoFallback])
     }
@@ -174,7 +174,7 @@ impl<Key, Res, M, K, P> FallbackLayer<Stale<Key, Res, M>, K, P> {
 impl<A, P> FallbackLayer<A, Nothing, P> {
     /// Keeps of each request what `keep` takes from it, for the fallback. Default: nothing.
     #[must_use]
-    pub fn keep<Req, Kept, L: Fn(&Req) -> Kept>(self, keep: L) -> FallbackLayer<A, L, P> {
+    pub fn keep<Req, Saved, L: Fn(&Req) -> Saved>(self, keep: L) -> FallbackLayer<A, L, P> {
         FallbackLayer {
             answer: self.answer,
             keep: Arc::new(keep),
@@ -232,24 +232,24 @@ impl<A, K, P> FallbackLayer<A, K, P> {
     /// Sets the [outcome](crate::classify) of a call by a closure. A closure may return a
     /// [`Class`](crate::classify::Class) alone.
     #[must_use]
-    pub fn classify<Res, E, O, F>(self, classify: F) -> FallbackLayer<A, K, Asking<Classified<Plain, F>>>
+    pub fn classify<Res, E, O, F>(self, classify: F) -> FallbackLayer<A, K, Asking<Classified<AnyRequest, F>>>
     where
         F: Fn(Result<&Res, &E>) -> O,
         O: Into<Outcome>,
     {
-        self.protocol(Classified::new(Plain, classify))
+        self.protocol(Classified::new(AnyRequest, classify))
     }
 
     /// Sets the outcome as [`classify`](Self::classify) does, for an error type that does not
     /// [carry rejections](crate::CarryRejected), such as that of a client with no other layer inside. Rejections are not
     /// recognised then: `on_rejections` never falls back, and [`Failure::why`] is always `Failed`.
     #[must_use]
-    pub fn classify_opaque<Res, E, O, F>(self, classify: F) -> FallbackLayer<A, K, Classified<Plain, F>>
+    pub fn classify_opaque<Res, E, O, F>(self, classify: F) -> FallbackLayer<A, K, Classified<AnyRequest, F>>
     where
         F: Fn(Result<&Res, &E>) -> O,
         O: Into<Outcome>,
     {
-        self.by(Classified::new(Plain, classify))
+        self.by(Classified::new(AnyRequest, classify))
     }
 
     /// Sets a predicate that returns `true` for a call that needs the fallback. Rejections and timeouts are put before it.

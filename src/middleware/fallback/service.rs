@@ -9,10 +9,10 @@ use super::future::ResponseFuture;
 use super::keep::{Keep, Nothing};
 use super::shared::Shared;
 use crate::classify::{Asking, Classify};
-use crate::protocol::Plain;
+use crate::protocol::AnyRequest;
 
 /// A service whose failed calls are [answered otherwise](super).
-pub struct Fallback<S, A, K = Nothing, P = Asking<Plain>> {
+pub struct Fallback<S, A, K = Nothing, P = Asking<AnyRequest>> {
     inner: S,
     shared: Arc<Shared<A, K, P>>,
 }
@@ -29,7 +29,7 @@ impl<S, A, K, P, Req> Service<Req> for Fallback<S, A, K, P>
 where
     S: Service<Req>,
     K: Keep<Req>,
-    A: Answer<K::Kept, S::Response, S::Error>,
+    A: Answer<K::Saved, S::Response, S::Error>,
     P: Classify<S::Response, S::Error>,
 {
     type Response = S::Response;
@@ -43,7 +43,7 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
-        let kept = self.shared.keep.keep(&request);
+        let kept = self.shared.keep.save(&request);
         ResponseFuture::new(self.inner.call(request), kept, Arc::clone(&self.shared))
     }
 }

@@ -27,9 +27,9 @@ pub(super) enum Next<Res, E, F> {
 impl<A, K, P> Shared<A, K, P> {
     // Always: an answer is not to be put into memory to be looked at.
     #[inline(always)]
-    pub(super) fn next<Kept, Res, E>(&self, kept: Kept, result: Result<Res, E>) -> Next<Res, E, A::Future>
+    pub(super) fn next<Saved, Res, E>(&self, kept: Saved, result: Result<Res, E>) -> Next<Res, E, A::Future>
     where
-        A: Answer<Kept, Res, E>,
+        A: Answer<Saved, Res, E>,
         P: Classify<Res, E>,
     {
         let outcome = self.protocol.classify(result.as_ref());
@@ -43,9 +43,9 @@ impl<A, K, P> Shared<A, K, P> {
     }
 
     #[cold]
-    fn fall_back<Kept, Res, E>(&self, kept: Kept, failure: Failure<Res, E>) -> Next<Res, E, A::Future>
+    fn fall_back<Saved, Res, E>(&self, kept: Saved, failure: Failure<Res, E>) -> Next<Res, E, A::Future>
     where
-        A: Answer<Kept, Res, E>,
+        A: Answer<Saved, Res, E>,
     {
         Next::End(match self.answer.answer(kept, failure) {
             Reply::Answer(answer) => {

@@ -9,7 +9,7 @@ use tower_service::Service;
 use super::hedging::Hedging;
 use super::shared::Stopwatch;
 use crate::classify::Classify;
-use crate::protocol::{Carry, Replay};
+use crate::protocol::{Replay, RequestContext};
 use crate::telemetry::AttemptSpan;
 
 /// The future of a call that may be [hedged](super).
@@ -54,7 +54,7 @@ where
 
 impl<Req, S, P> Future for ResponseFuture<Req, S, P>
 where
-    P: Replay<Req> + Carry<<P as Replay<Req>>::Request> + Classify<S::Response, S::Error>,
+    P: Replay<Req> + RequestContext<<P as Replay<Req>>::Request> + Classify<S::Response, S::Error>,
     S: Service<P::Request>,
 {
     type Output = Answer<S, P::Request>;

@@ -9,7 +9,7 @@ use super::copies::{Copies, Ended, Failure};
 use super::shared::Shared;
 use super::state::{Facts, Next, Plan, Race, Verdict};
 use crate::base::clock::{Timer, Timestamp};
-use crate::protocol::{Attempt, Carry, Replay};
+use crate::protocol::{Attempt, Replay, RequestContext};
 use crate::telemetry::Action;
 
 type CopiesOf<S, Req> =
@@ -28,7 +28,7 @@ where
     protocol: P,
     facts: Facts,
     /// What another request is made of, and the service for it, while there may be one.
-    spare: Option<(P::Kept, S)>,
+    spare: Option<(P::Saved, S)>,
     #[pin]
     timer: Timer,
     /// Until when to wait for the service to be ready, if that is what is waited for.
@@ -43,7 +43,7 @@ where
     S: Service<P::Request>,
 {
     #[inline]
-    pub(super) fn new(plan: Plan, protocol: P, facts: Facts, spare: Option<(P::Kept, S)>) -> Self {
+    pub(super) fn new(plan: Plan, protocol: P, facts: Facts, spare: Option<(P::Saved, S)>) -> Self {
         Self {
             race: Race::new(plan),
             protocol,
@@ -139,7 +139,7 @@ where
         shared: &Shared,
     ) -> Poll<Option<FailureOf<S, P::Request>>>
     where
-        P: Carry<P::Request>,
+        P: RequestContext<P::Request>,
     {
         let this = self.as_mut().project();
         match this.race.next() {
@@ -166,7 +166,7 @@ where
     #[cold]
     fn poll_send(self: Pin<&mut Self>, cx: &mut Context<'_>, shared: &Shared) -> Poll<Result<(), Action>>
     where
-        P: Carry<P::Request>,
+        P: RequestContext<P::Request>,
     {
         let this = self.project();
         let ready_by = match *this.ready_by {
@@ -185,7 +185,7 @@ where
         if is_ready.is_err() {
             return Poll::Ready(Err(Action::NotReady));
         }
-        let Some(mut request) = this.protocol.again(kept) else {
+        let Some(mut request) = this.protocol.replay(kept) else {
             return Poll::Ready(Err(Action::NotReplayable));
         };
         if !shared.pay() {

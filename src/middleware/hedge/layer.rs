@@ -10,14 +10,14 @@ use super::shared::Shared;
 use crate::classify::{Asking, Outcome};
 use crate::config::{InvalidConfig, assert_unused, valid};
 use crate::primitives::budget::{Budget, BudgetConfig};
-use crate::protocol::{Classified, Plain};
+use crate::protocol::{AnyRequest, Classified};
 use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
 
 /// [Hedges slow calls](super).
 ///
 /// The layer owns the latencies, the budget and the configuration: all services it makes share them, and so do those of its
 /// clones.
-pub struct HedgeLayer<P = Asking<Plain>> {
+pub struct HedgeLayer<P = Asking<AnyRequest>> {
     config: HedgeConfig,
     name: &'static str,
     observers: Vec<Arc<dyn Observer>>,
@@ -51,7 +51,7 @@ impl HedgeLayer {
             config,
             name: "hedge",
             observers: Vec::new(),
-            protocol: Asking(Plain),
+            protocol: Asking(AnyRequest),
             budget,
             shared: OnceLock::new(),
         })

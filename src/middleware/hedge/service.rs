@@ -9,10 +9,10 @@ use super::hedging::Hedging;
 use super::shared::Shared;
 use super::state::Facts;
 use crate::classify::{Asking, Classify};
-use crate::protocol::{Carry, Plain, Replay};
+use crate::protocol::{AnyRequest, Replay, RequestContext};
 
 /// A service whose slow calls are [hedged](super).
-pub struct Hedge<S, P = Asking<Plain>> {
+pub struct Hedge<S, P = Asking<AnyRequest>> {
     inner: S,
     protocol: P,
     shared: Arc<Shared>,
@@ -28,7 +28,7 @@ impl<S, P> Hedge<S, P> {
 
 impl<S, P, Req> Service<Req> for Hedge<S, P>
 where
-    P: Carry<Req> + Replay<Req> + Carry<<P as Replay<Req>>::Request>,
+    P: RequestContext<Req> + Replay<Req> + RequestContext<<P as Replay<Req>>::Request>,
     P: Classify<S::Response, S::Error> + Clone,
     S: Service<<P as Replay<Req>>::Request> + Clone,
 {
@@ -48,7 +48,7 @@ where
         let is_idempotent = plan.is_some() && self.protocol.is_idempotent(&request);
         let deadline = if is_idempotent { self.protocol.deadline(&request) } else { None };
         let facts = Facts { is_idempotent, deadline, number: attempt.number };
-        let (request, kept) = self.protocol.keep(request, is_idempotent);
+        let (request, kept) = self.protocol.save(request, is_idempotent);
         // Others are only waited for to tell that they were late.
         let plan = plan.filter(|_| is_idempotent || self.shared.telemetry.is_observed());
         let hedging = plan.map(|plan| {

@@ -7,19 +7,19 @@ use tower_layer::Layer;
 
 use super::config::{RateLimitConfig, Settings};
 use super::handle::RateLimitHandle;
-use super::scope::{One, Together};
+use super::scope::{SharedQuota, UnitCost};
 use super::service::{RateLimit, Refuses, Waits};
 use super::shared::Shared;
 use crate::config::{InvalidConfig, assert_unused, valid};
 use crate::error::Reason;
-use crate::protocol::Plain;
+use crate::protocol::AnyRequest;
 use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
 
 /// Lets no more calls through than a [quota](super) allows.
 ///
 /// The layer owns the quota: all services it makes share it, and so do those of its clones. `K` tells calls apart, `C` what
 /// they cost, `W` whether they wait, and `P` by when a request has to be answered.
-pub struct RateLimitLayer<K = Together, C = One, W = Refuses, P = Plain> {
+pub struct RateLimitLayer<K = SharedQuota, C = UnitCost, W = Refuses, P = AnyRequest> {
     config: RateLimitConfig,
     settings: Settings,
     name: &'static str,
@@ -52,7 +52,7 @@ impl RateLimitLayer {
     ///
     /// If `config` is not valid.
     pub fn try_new(config: impl Into<RateLimitConfig>) -> Result<Self, InvalidConfig> {
-        Self::make(config.into(), Together, false)
+        Self::make(config.into(), SharedQuota, false)
     }
 }
 
@@ -91,8 +91,8 @@ impl<K> RateLimitLayer<K> {
             name: "rate_limit",
             observers: Vec::new(),
             key,
-            cost: One,
-            protocol: Plain,
+            cost: UnitCost,
+            protocol: AnyRequest,
             is_keyed,
             waits: false,
             form: PhantomData,
@@ -126,7 +126,7 @@ impl<K, C, W, P> RateLimitLayer<K, C, W, P> {
     }
 
     /// Sets all that is known of requests, of which the deadline is of use in a layer that [waits](Self::waits): `Http` for requests of
-    /// the `http` crate. A call whose turn comes no sooner is refused at once. Default: [`Plain`], which knows of none.
+    /// the `http` crate. A call whose turn comes no sooner is refused at once. Default: [`AnyRequest`], which knows of none.
     #[must_use]
     pub fn protocol<Q>(self, protocol: Q) -> RateLimitLayer<K, C, W, Q> {
         self.with(|cost, _| (cost, protocol))

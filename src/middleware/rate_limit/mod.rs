@@ -121,7 +121,7 @@ pub use config::{Quota, RateLimitConfig};
 pub use future::ResponseFuture;
 pub use handle::RateLimitHandle;
 pub use layer::RateLimitLayer;
-pub use scope::{Cost, Key, One, Together};
+pub use scope::{KeyExtractor, RequestCost, SharedQuota, UnitCost};
 pub use service::{RateLimit, Refuses, Waits};
 pub use waiting::WaitingFuture;
 

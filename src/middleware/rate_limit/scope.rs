@@ -3,7 +3,7 @@ use std::hash::Hash;
 /// Tells which calls share a quota.
 ///
 /// Implemented by every closure that looks at a request.
-pub trait Key<Req> {
+pub trait KeyExtractor<Req> {
     /// What the calls that share a quota have in common.
     type Key: Hash;
 
@@ -11,7 +11,7 @@ pub trait Key<Req> {
     fn key(&self, request: &Req) -> Option<Self::Key>;
 }
 
-impl<F: Fn(&Req) -> Option<K>, Req, K: Hash> Key<Req> for F {
+impl<F: Fn(&Req) -> Option<K>, Req, K: Hash> KeyExtractor<Req> for F {
     type Key = K;
 
     #[inline]
@@ -22,9 +22,9 @@ impl<F: Fn(&Req) -> Option<K>, Req, K: Hash> Key<Req> for F {
 
 /// All calls share one quota. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Together;
+pub struct SharedQuota;
 
-impl<Req> Key<Req> for Together {
+impl<Req> KeyExtractor<Req> for SharedQuota {
     type Key = ();
 
     #[inline]
@@ -36,12 +36,12 @@ impl<Req> Key<Req> for Together {
 /// Tells how much of a quota a call takes.
 ///
 /// Implemented by every closure that looks at a request.
-pub trait Cost<Req> {
+pub trait RequestCost<Req> {
     /// The cost of a request. Zero is not limited; more than a burst is always refused.
     fn cost(&self, request: &Req) -> u32;
 }
 
-impl<F: Fn(&Req) -> u32, Req> Cost<Req> for F {
+impl<F: Fn(&Req) -> u32, Req> RequestCost<Req> for F {
     #[inline]
     fn cost(&self, request: &Req) -> u32 {
         self(request)
@@ -50,9 +50,9 @@ impl<F: Fn(&Req) -> u32, Req> Cost<Req> for F {
 
 /// Each call costs 1. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct One;
+pub struct UnitCost;
 
-impl<Req> Cost<Req> for One {
+impl<Req> RequestCost<Req> for UnitCost {
     #[inline]
     fn cost(&self, _: &Req) -> u32 {
         1

@@ -7,12 +7,12 @@ use tower_service::Service;
 
 use super::future::ResponseFuture;
 use super::quotas::Ask;
-use super::scope::{Cost, Key, One, Together};
+use super::scope::{KeyExtractor, RequestCost, SharedQuota, UnitCost};
 use super::shared::{Refused, Shared};
 use super::state::{Refusal, Turn};
 use super::waiting::{Reserved, WaitingFuture};
 use crate::error::CarryRejected;
-use crate::protocol::{Carry, Plain};
+use crate::protocol::{AnyRequest, RequestContext};
 
 /// A call whose turn is not now is refused. The default.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,7 @@ pub struct Refuses;
 pub struct Waits;
 
 /// A service that is called no more often than a [quota](super) allows.
-pub struct RateLimit<S, K = Together, C = One, W = Refuses, P = Plain> {
+pub struct RateLimit<S, K = SharedQuota, C = UnitCost, W = Refuses, P = AnyRequest> {
     inner: S,
     shared: Arc<Shared>,
     key: K,
@@ -43,8 +43,8 @@ impl<S, K, C, W, P> RateLimit<S, K, C, W, P> {
     #[inline]
     fn ask<Req>(&self, request: &Req) -> Option<Ask>
     where
-        K: Key<Req>,
-        C: Cost<Req>,
+        K: KeyExtractor<Req>,
+        C: RequestCost<Req>,
     {
         let cost = self.cost.cost(request);
         match self.key.key(request) {
@@ -57,7 +57,7 @@ impl<S, K, C, W, P> RateLimit<S, K, C, W, P> {
     #[cold]
     fn turn_later<Req>(&self, request: &Req, ask: Ask, refusal: Refusal) -> Result<Turn, Refused>
     where
-        P: Carry<Req>,
+        P: RequestContext<Req>,
     {
         let turn = match refusal {
             Refusal::Wait(wait) => self.shared.take_later(ask, wait, || self.protocol.deadline(request)),
@@ -85,8 +85,8 @@ impl<S, K, C, P, Req> Service<Req> for RateLimit<S, K, C, Refuses, P>
 where
     S: Service<Req>,
     S::Error: CarryRejected,
-    K: Key<Req>,
-    C: Cost<Req>,
+    K: KeyExtractor<Req>,
+    C: RequestCost<Req>,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -110,9 +110,9 @@ impl<S, K, C, P, Req> Service<Req> for RateLimit<S, K, C, Waits, P>
 where
     S: Service<Req> + Clone,
     S::Error: CarryRejected,
-    K: Key<Req>,
-    C: Cost<Req>,
-    P: Carry<Req>,
+    K: KeyExtractor<Req>,
+    C: RequestCost<Req>,
+    P: RequestContext<Req>,
 {
     type Response = S::Response;
     type Error = S::Error;

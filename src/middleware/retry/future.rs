@@ -32,7 +32,7 @@ where
     /// None once it is let go of.
     inner: Option<S>,
     policy: P,
-    kept: P::Kept,
+    kept: P::Saved,
     shared: Arc<Shared>,
     span: AttemptSpan,
     progress: Progress,
@@ -50,7 +50,7 @@ where
         attempt: S::Future,
         inner: S,
         policy: P,
-        kept: P::Kept,
+        kept: P::Saved,
         shared: Arc<Shared>,
         span: AttemptSpan,
         is_repeatable: bool,
@@ -125,7 +125,7 @@ where
         let ended = Ended { is_idempotent: facts.is_idempotent, ..ended };
         let mut request = None;
         let next = this.shared.next(this.progress, ended, facts, |number| {
-            request = this.policy.again(this.kept, number);
+            request = this.policy.replay(this.kept, number);
             request.is_some()
         });
         match next.zip(request) {
@@ -175,7 +175,7 @@ where
 
 /// The outcome of an attempt: a rejection is what it says it is, all else is what the policy makes of it.
 #[inline]
-fn outcome_by<Req, P, Res, E>(policy: &P, kept: &mut P::Kept, result: &mut Result<Res, E>) -> Outcome
+fn outcome_by<Req, P, Res, E>(policy: &P, kept: &mut P::Saved, result: &mut Result<Res, E>) -> Outcome
 where
     P: RetryPolicy<Req, Res, E>,
     E: CarryRejected,

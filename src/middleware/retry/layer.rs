@@ -12,13 +12,13 @@ use crate::classify::Outcome;
 use crate::config::{InvalidConfig, assert_unused, valid};
 use crate::error::Reason;
 use crate::primitives::budget::{Budget, BudgetConfig};
-use crate::protocol::{Classified, Plain};
+use crate::protocol::{AnyRequest, Classified};
 use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
 
 /// [Tries failed calls again](super).
 ///
 /// The layer owns the budget and the configuration: all services it makes share them, and so do those of its clones.
-pub struct RetryLayer<P = Standard<Plain>> {
+pub struct RetryLayer<P = Standard<AnyRequest>> {
     config: Arc<RetryConfig>,
     name: &'static str,
     observers: Vec<Arc<dyn Observer>>,
@@ -52,7 +52,7 @@ impl RetryLayer {
             config: Arc::new(config),
             name: "retry",
             observers: Vec::new(),
-            policy: Standard::new(Plain),
+            policy: Standard::new(AnyRequest),
             budget: Budget::new(BudgetConfig::new()),
             shared: OnceLock::new(),
         })

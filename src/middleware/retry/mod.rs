@@ -101,7 +101,7 @@ pub use config::RetryConfig;
 pub use future::ResponseFuture;
 pub use handle::RetryHandle;
 pub use layer::RetryLayer;
-pub use policy::{Attempts, Facts, Kept, RetryPolicy, Standard};
+pub use policy::{Attempts, Facts, RetryPolicy, Saved, Standard};
 pub use service::Retry;
 
 #[cfg(all(test, not(stanchion_loom)))]

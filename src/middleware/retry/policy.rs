@@ -2,7 +2,7 @@ use std::future::{Future, Ready};
 
 use crate::classify::{Classify, Outcome};
 use crate::deadline::Deadline;
-use crate::protocol::{Attempt, Carry, Replay};
+use crate::protocol::{Attempt, Replay, RequestContext};
 
 /// What a retry layer needs to know of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,23 +27,23 @@ pub trait Attempts<Req> {
     /// What the service inside is called with.
     type Request;
     /// What is kept of a call from its first attempt to its last.
-    type Kept;
+    type Saved;
 
     /// Makes the first request. None but that one is going to be needed unless `is_repeatable`.
-    fn begin(&self, request: Req, is_repeatable: bool) -> (Self::Request, Self::Kept);
+    fn begin(&self, request: Req, is_repeatable: bool) -> (Self::Request, Self::Saved);
 
     /// What there is to know of the request. Asked when an attempt has failed.
-    fn facts(&self, kept: &Self::Kept) -> Facts {
+    fn facts(&self, kept: &Self::Saved) -> Facts {
         let _ = kept;
         Facts::default()
     }
 
     /// Makes the request of attempt `number`, counted from 1; `None` if that cannot be done.
-    fn again(&self, kept: &mut Self::Kept, number: u32) -> Option<Self::Request>;
+    fn replay(&self, kept: &mut Self::Saved, number: u32) -> Option<Self::Request>;
 
-    /// Looks at a request made by [`again`](Self::again) once more when it is sent, after all waits: less time is left
+    /// Looks at a request made by [`again`](Self::replay) once more when it is sent, after all waits: less time is left
     /// by then.
-    fn start(&self, kept: &Self::Kept, request: &mut Self::Request) {
+    fn start(&self, kept: &Self::Saved, request: &mut Self::Request) {
         let _ = (kept, request);
     }
 }
@@ -52,7 +52,7 @@ pub trait Attempts<Req> {
 ///
 /// [`Standard`] does so by a [protocol](crate::protocol), which is enough for most. Write a policy of your own where
 /// the decision depends on what happened earlier in the same call, which it can write down in what is
-/// [`Kept`](Attempts::Kept). How many attempts are made, the budget and the deadline are the layer's concern under
+/// [`Saved`](Attempts::Saved). How many attempts are made, the budget and the deadline are the layer's concern under
 /// every policy.
 pub trait RetryPolicy<Req, Res, E>: Attempts<Req> {
     /// A wait of the policy's own.
@@ -60,11 +60,11 @@ pub trait RetryPolicy<Req, Res, E>: Attempts<Req> {
 
     /// Returns the outcome of an attempt; it may change what is handed out. Rejections by layers of this crate further in
     /// are not put before it. Another attempt is made only if the outcome is [`retryable`](Outcome::retryable).
-    fn classify(&self, kept: &mut Self::Kept, result: &mut Result<Res, E>) -> Outcome;
+    fn classify(&self, kept: &mut Self::Saved, result: &mut Result<Res, E>) -> Outcome;
 
     /// The wait before another attempt, if it is not to be the one that is configured or that a server asked for.
     /// Asked when everything else allows the attempt. It is cut off by the deadline.
-    fn wait(&self, kept: &mut Self::Kept) -> Option<Self::Wait> {
+    fn wait(&self, kept: &mut Self::Saved) -> Option<Self::Wait> {
         let _ = kept;
         None
     }
@@ -91,44 +91,44 @@ impl<P> Standard<P> {
 
 /// What [`Standard`] keeps of a call.
 #[derive(Debug)]
-pub struct Kept<K> {
+pub struct Saved<K> {
     request: Option<K>,
     facts: Facts,
 }
 
 impl<P, Req> Attempts<Req> for Standard<P>
 where
-    P: Carry<Req> + Replay<Req> + Carry<<P as Replay<Req>>::Request>,
+    P: RequestContext<Req> + Replay<Req> + RequestContext<<P as Replay<Req>>::Request>,
 {
     type Request = <P as Replay<Req>>::Request;
-    type Kept = Kept<<P as Replay<Req>>::Kept>;
+    type Saved = Saved<<P as Replay<Req>>::Saved>;
 
     #[inline]
-    fn begin(&self, request: Req, is_repeatable: bool) -> (Self::Request, Self::Kept) {
+    fn begin(&self, request: Req, is_repeatable: bool) -> (Self::Request, Self::Saved) {
         let facts = Facts {
             deadline: self.0.deadline(&request),
             is_idempotent: self.0.is_idempotent(&request),
             is_nested: self.0.attempt(&request).is_some_and(|attempt| attempt.number > 0),
         };
-        let (mut request, kept) = self.0.keep(request, is_repeatable);
+        let (mut request, kept) = self.0.save(request, is_repeatable);
         self.0.set_attempt(&mut request, Attempt::numbered(1));
         if let Some(deadline) = facts.deadline {
             self.0.set_deadline(&mut request, deadline);
         }
-        (request, Kept { request: kept, facts })
+        (request, Saved { request: kept, facts })
     }
 
-    fn facts(&self, kept: &Self::Kept) -> Facts {
+    fn facts(&self, kept: &Self::Saved) -> Facts {
         kept.facts
     }
 
-    fn again(&self, kept: &mut Self::Kept, number: u32) -> Option<Self::Request> {
-        let mut request = self.0.again(kept.request.as_mut()?)?;
+    fn replay(&self, kept: &mut Self::Saved, number: u32) -> Option<Self::Request> {
+        let mut request = self.0.replay(kept.request.as_mut()?)?;
         self.0.set_attempt(&mut request, Attempt::numbered(number));
         Some(request)
     }
 
-    fn start(&self, kept: &Self::Kept, request: &mut Self::Request) {
+    fn start(&self, kept: &Self::Saved, request: &mut Self::Request) {
         if let Some(deadline) = kept.facts.deadline {
             self.0.set_deadline(request, deadline);
         }
@@ -143,7 +143,7 @@ where
     type Wait = Ready<()>;
 
     #[inline]
-    fn classify(&self, _: &mut Self::Kept, result: &mut Result<Res, E>) -> Outcome {
+    fn classify(&self, _: &mut Self::Saved, result: &mut Result<Res, E>) -> Outcome {
         let result: &Result<Res, E> = result;
         self.0.classify(result.as_ref())
     }

@@ -9,10 +9,10 @@ use super::future::ResponseFuture;
 use super::policy::{Attempts, RetryPolicy, Standard};
 use super::shared::Shared;
 use crate::error::CarryRejected;
-use crate::protocol::Plain;
+use crate::protocol::AnyRequest;
 
 /// A service whose failed calls are [tried again](super).
-pub struct Retry<S, P = Standard<Plain>> {
+pub struct Retry<S, P = Standard<AnyRequest>> {
     inner: S,
     policy: P,
     shared: Arc<Shared>,

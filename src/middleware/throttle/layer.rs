@@ -10,14 +10,14 @@ use super::shared::Shared;
 use crate::classify::Outcome;
 use crate::config::{InvalidConfig, valid};
 use crate::error::Reason;
-use crate::protocol::{Classified, Plain};
+use crate::protocol::{AnyRequest, Classified};
 use crate::telemetry::{Observer, Telemetry, Vocabulary};
 
 /// Refuses a share of the calls to a service that accepts few: see [throttles](super).
 ///
 /// The layer owns the configuration and the counts: all services it makes share them, and so do those of its
 /// clones.
-pub struct ThrottleLayer<P = Plain> {
+pub struct ThrottleLayer<P = AnyRequest> {
     config: ThrottleConfig,
     name: &'static str,
     observers: Vec<Arc<dyn Observer>>,
@@ -45,7 +45,13 @@ impl ThrottleLayer {
     /// If `config` is not valid.
     pub fn try_new(config: ThrottleConfig) -> Result<Self, InvalidConfig> {
         config.validate()?;
-        Ok(Self { config, name: "throttle", observers: Vec::new(), protocol: Plain, shared: OnceLock::new() })
+        Ok(Self {
+            config,
+            name: "throttle",
+            observers: Vec::new(),
+            protocol: AnyRequest,
+            shared: OnceLock::new(),
+        })
     }
 }
 

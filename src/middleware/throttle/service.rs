@@ -8,10 +8,10 @@ use super::future::ResponseFuture;
 use super::shared::Shared;
 use crate::classify::Classify;
 use crate::error::CarryRejected;
-use crate::protocol::Plain;
+use crate::protocol::AnyRequest;
 
 /// A service that is sent less when it accepts less: see [throttles](super).
-pub struct Throttle<S, P = Plain> {
+pub struct Throttle<S, P = AnyRequest> {
     inner: S,
     protocol: P,
     shared: Arc<Shared>,

@@ -12,7 +12,7 @@ use super::shared::Shared;
 use super::state::Bound;
 use crate::base::clock::{Timer, instant, instant_after};
 use crate::error::{CarryRejected, Reason, Rejected};
-use crate::protocol::{Cover, Watch};
+use crate::protocol::{BodyTimer, WrapBody};
 
 /// The future of a call that ends by a [timeout](super), if not before.
 ///
@@ -95,10 +95,10 @@ impl<F, P> ResponseFuture<F, P> {
 impl<F, P, Res, E> Future for ResponseFuture<F, P>
 where
     F: Future<Output = Result<Res, E>>,
-    P: Cover<Res>,
+    P: WrapBody<Res>,
     E: CarryRejected,
 {
-    type Output = Result<P::Covered, E>;
+    type Output = Result<P::Wrapped, E>;
 
     // Always, as `call` is.
     #[inline(always)]
@@ -111,9 +111,9 @@ where
                     // Each by itself: a watch is large, and is not even looked at where it is known that there is none.
                     return Poll::Ready(Ok(match this.shared {
                         Some(shared) if shared.plain().is_none() => {
-                            this.protocol.cover(answer, shared.answered(this.call.as_ref()))
+                            this.protocol.wrap_body(answer, shared.answered(this.call.as_ref()))
                         }
-                        _ => this.protocol.cover(answer, None),
+                        _ => this.protocol.wrap_body(answer, None),
                     }));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.named(error))),
@@ -186,7 +186,7 @@ impl Shared {
 
     /// Takes note of a call that has an answer, and puts what follows that under watch.
     #[cold]
-    fn answered(self: &Arc<Self>, call: Option<&Call>) -> Option<Watch> {
+    fn answered(self: &Arc<Self>, call: Option<&Call>) -> Option<BodyTimer> {
         if let Some(call) = call {
             self.ended(call, true);
         }
@@ -195,6 +195,6 @@ impl Shared {
             .filter(|_| settings.config.covers == Covers::Body)
             .and_then(|call| call.end().map(|end| (end, call.reason, call.limit)));
         let idle = settings.config.idle;
-        (end.is_some() || idle.is_some()).then(|| Watch::new(Arc::clone(&self.telemetry), end, idle))
+        (end.is_some() || idle.is_some()).then(|| BodyTimer::new(Arc::clone(&self.telemetry), end, idle))
     }
 }

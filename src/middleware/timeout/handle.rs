@@ -9,7 +9,7 @@ use super::shared::Shared;
 use super::state::bind;
 use crate::base::clock::{instant, nanos};
 use crate::config::InvalidConfig;
-use crate::protocol::Plain;
+use crate::protocol::AnyRequest;
 
 /// Inspects and changes what a [timeout](super) layer does, and limits what is no service.
 #[derive(Clone)]
@@ -61,7 +61,7 @@ impl TimeoutHandle {
     /// assert_eq!(error.rejected().unwrap().reason(), Reason::TotalTimeout);
     /// # }
     /// ```
-    pub fn run<F: Future>(&self, future: F) -> ResponseFuture<F, Plain> {
+    pub fn run<F: Future>(&self, future: F) -> ResponseFuture<F, AnyRequest> {
         let settings = self.shared.settings();
         let now = instant();
         // Without a deadline nothing is refused.
@@ -69,7 +69,7 @@ impl TimeoutHandle {
         let bound = bind(settings.config.scope, own, 0, None, 0).ok().flatten();
         let call = bound.map_or_else(|| Call::unlimited(now), |bound| Call::new(now, bound));
         let shared = self.shared.wants_ends(&settings).then(|| Arc::clone(&self.shared));
-        ResponseFuture::new(Some(future), Plain, Some(call), shared, self.shared.telemetry.name())
+        ResponseFuture::new(Some(future), AnyRequest, Some(call), shared, self.shared.telemetry.name())
     }
 }
 

@@ -10,14 +10,14 @@ use super::service::Timeout;
 use super::shared::Shared;
 use crate::config::{InvalidConfig, valid};
 use crate::error::Reason;
-use crate::protocol::Plain;
+use crate::protocol::AnyRequest;
 use crate::telemetry::{Observer, Telemetry, Vocabulary};
 
 /// Ends calls by a [timeout](super), if they do not end before.
 ///
 /// The layer owns the configuration and what is measured: all services it makes share them, and so do those of its
 /// clones.
-pub struct TimeoutLayer<P = Plain> {
+pub struct TimeoutLayer<P = AnyRequest> {
     config: TimeoutConfig,
     name: &'static str,
     observers: Vec<Arc<dyn Observer>>,
@@ -45,7 +45,13 @@ impl TimeoutLayer {
     /// If `config` is not valid.
     pub fn try_new(config: TimeoutConfig) -> Result<Self, InvalidConfig> {
         config.validate()?;
-        Ok(Self { config, name: "timeout", observers: Vec::new(), protocol: Plain, shared: OnceLock::new() })
+        Ok(Self {
+            config,
+            name: "timeout",
+            observers: Vec::new(),
+            protocol: AnyRequest,
+            shared: OnceLock::new(),
+        })
     }
 
     /// A call as a whole takes no longer than `limit`: for the outermost layer.

@@ -14,10 +14,10 @@ use super::wait::{By, Wait, Waited};
 use crate::base::clock::{instant, nanos};
 use crate::deadline::Deadline;
 use crate::error::CarryRejected;
-use crate::protocol::{Carry, Cover, Plain, Timeouts};
+use crate::protocol::{AnyRequest, RequestContext, Timeouts, WrapBody};
 
 /// A service whose calls end by a [timeout](super), if not before.
-pub struct Timeout<S, P = Plain> {
+pub struct Timeout<S, P = AnyRequest> {
     inner: S,
     protocol: P,
     shared: Arc<Shared>,
@@ -79,7 +79,7 @@ impl<S, P> Timeout<S, P> {
     #[inline]
     fn bind_plainly<Req>(&self, request: &Req, scope: Scope, limit: u64, now: Instant) -> Result<Bound, Bound>
     where
-        P: Carry<Req>,
+        P: RequestContext<Req>,
     {
         let own = self.protocol.timeouts(request).of(scope).map_or(limit, nanos);
         let left = self.protocol.deadline(request).map(|deadline| nanos(deadline.remaining_at(now)));
@@ -90,7 +90,7 @@ impl<S, P> Timeout<S, P> {
     /// The same in every other case; `None` if nothing ends the call.
     fn bind<Req>(&mut self, settings: &Settings, request: &Req, now: Instant) -> Result<Option<Call>, Bound>
     where
-        P: Carry<Req>,
+        P: RequestContext<Req>,
     {
         let scope = settings.config.scope;
         let used = match self.wait.take().map(|wait| wait.ended()) {
@@ -114,7 +114,7 @@ impl<S, P> Timeout<S, P> {
     #[inline(never)]
     fn begin_slowly<Req>(&mut self, request: &Req) -> (Result<Option<Call>, Bound>, bool)
     where
-        P: Carry<Req>,
+        P: RequestContext<Req>,
     {
         let settings = self.shared.settings();
         let now = instant();
@@ -137,9 +137,9 @@ impl<S, P, Req> Service<Req> for Timeout<S, P>
 where
     S: Service<Req>,
     S::Error: CarryRejected,
-    P: Carry<Req> + Cover<S::Response> + Clone,
+    P: RequestContext<Req> + WrapBody<S::Response> + Clone,
 {
-    type Response = P::Covered;
+    type Response = P::Wrapped;
     type Error = S::Error;
     type Future = ResponseFuture<S::Future, P>;
 

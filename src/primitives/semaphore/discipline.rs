@@ -11,7 +11,7 @@ use crate::base::clock::{Timestamp, nanos};
 /// few calls it holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Discipline {
+pub enum QueueDiscipline {
     /// The oldest first; each waits as long as it may. The default: fair, and all are late when more come than can be served.
     #[default]
     OldestFirst,
@@ -35,7 +35,7 @@ pub enum Discipline {
     },
 }
 
-impl Discipline {
+impl QueueDiscipline {
     const TARGET: Duration = Duration::from_millis(5);
     const INTERVAL: Duration = Duration::from_millis(100);
 
@@ -121,16 +121,16 @@ impl Rotation {
     }
 
     /// Takes note that a lane is served, after it has waited for its turn since `since`.
-    pub(super) fn serves(&mut self, discipline: Discipline, since: Timestamp, now: Timestamp) {
+    pub(super) fn serves(&mut self, discipline: QueueDiscipline, since: Timestamp, now: Timestamp) {
         let (target, interval) = match discipline {
-            Discipline::OldestFirst => return,
+            QueueDiscipline::OldestFirst => return,
             // Those who are served while it drops have waited for nearly a target: with all of it,
             // dropping would look like the end of the overload.
-            Discipline::AdaptiveLifo { target, interval } => {
+            QueueDiscipline::AdaptiveLifo { target, interval } => {
                 (target.checked_div(2).unwrap_or(target), interval)
             }
             // Of those it drops after two targets.
-            Discipline::ControlledDelay { target, interval } => (target, interval),
+            QueueDiscipline::ControlledDelay { target, interval } => (target, interval),
         };
         self.turns.record(now.since(since), target, interval, now);
     }
@@ -149,9 +149,9 @@ impl Memory {
 
     /// Returns the end of the lane that is served next. `all_late`: the
     /// [rotation](Rotation::is_overloaded) is overloaded.
-    pub(super) fn next(&self, discipline: Discipline, all_late: bool, now: Timestamp) -> End {
+    pub(super) fn next(&self, discipline: QueueDiscipline, all_late: bool, now: Timestamp) -> End {
         match discipline {
-            Discipline::AdaptiveLifo { interval, .. } if all_late || self.is_busy_for(interval, now) => {
+            QueueDiscipline::AdaptiveLifo { interval, .. } if all_late || self.is_busy_for(interval, now) => {
                 End::Newest
             }
             _ => End::Oldest,
@@ -166,19 +166,19 @@ impl Memory {
     /// is either.
     pub(super) fn gives_up(
         &mut self,
-        discipline: Discipline,
+        discipline: QueueDiscipline,
         all_late: bool,
         since: Timestamp,
         now: Timestamp,
     ) -> Option<Shed> {
         let waited = now.since(since);
         let (patience, gives_up) = match discipline {
-            Discipline::OldestFirst => return None,
-            Discipline::AdaptiveLifo { target, interval } => {
+            QueueDiscipline::OldestFirst => return None,
+            QueueDiscipline::AdaptiveLifo { target, interval } => {
                 let is_late = all_late || self.is_busy_for(interval, now);
                 (if is_late { target } else { interval }, true)
             }
-            Discipline::ControlledDelay { target, interval } => {
+            QueueDiscipline::ControlledDelay { target, interval } => {
                 let is_first = self.waits.record(waited, target, interval, now);
                 let is_late = all_late || self.waits.are_too_long && !is_first;
                 (target.saturating_mul(2), is_late)

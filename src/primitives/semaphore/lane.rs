@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::task::Waker;
 
-use super::discipline::{Discipline, End, Memory};
+use super::discipline::{End, Memory, QueueDiscipline};
 use super::queue::{Ask, Shed};
 use crate::base::clock::Timestamp;
 
@@ -60,12 +60,12 @@ impl Lane {
     }
 
     /// Who is served next.
-    pub(super) fn next(&self, discipline: Discipline, all_late: bool, now: Timestamp) -> Option<u64> {
+    pub(super) fn next(&self, discipline: QueueDiscipline, all_late: bool, now: Timestamp) -> Option<u64> {
         self.at(self.memory.next(discipline, all_late, now)).map(|(number, _)| number)
     }
 
     /// Who is served last of all. None, if that is whoever comes now.
-    pub(super) fn last(&self, discipline: Discipline, all_late: bool, now: Timestamp) -> Option<u64> {
+    pub(super) fn last(&self, discipline: QueueDiscipline, all_late: bool, now: Timestamp) -> Option<u64> {
         match self.memory.next(discipline, all_late, now) {
             End::Oldest => None,
             End::Newest => self.at(End::Oldest).map(|(number, _)| number),
@@ -80,7 +80,7 @@ impl Lane {
     /// One who is turned away before the next is served, and why. Another may follow.
     pub(super) fn shed(
         &mut self,
-        discipline: Discipline,
+        discipline: QueueDiscipline,
         all_late: bool,
         now: Timestamp,
         needed: u64,

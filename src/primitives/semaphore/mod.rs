@@ -26,7 +26,7 @@ mod queue;
 mod word;
 
 pub(crate) use acquire::Acquire;
-pub use discipline::Discipline;
+pub use discipline::QueueDiscipline;
 pub(crate) use parts::{Fraction, Part};
 pub(crate) use queue::{Ask, Shed};
 pub(crate) use word::Share;
@@ -82,7 +82,7 @@ impl Permits {
     pub(crate) const MAX: u32 = u32::MAX >> 1;
 
     /// `limit` permits, for which `max_queued` may wait.
-    pub(crate) fn new(limit: u32, max_queued: usize, discipline: Discipline) -> Self {
+    pub(crate) fn new(limit: u32, max_queued: usize, discipline: QueueDiscipline) -> Self {
         let word = Word::new(limit, 0, false);
         let queue = Mutex::new(Queue::new(max_queued, discipline));
         Self { word: AtomicU64::new(word.0), queue, parts: None }
@@ -251,7 +251,7 @@ impl Permits {
     }
 
     /// Lets `max` wait, and serves them by `discipline`. Those who wait already stay.
-    pub(crate) fn queue_by(&self, max: usize, discipline: Discipline) {
+    pub(crate) fn queue_by(&self, max: usize, discipline: QueueDiscipline) {
         lock(&self.queue).reconfigure(max, discipline);
     }
 

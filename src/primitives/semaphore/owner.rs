@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use super::{Acquire, Ask, Discipline, Owner, Part, Permit, Permits, Share};
+use super::{Acquire, Ask, Owner, Part, Permit, Permits, QueueDiscipline, Share};
 use crate::base::clock::Timestamp;
 
 thread_local! {
@@ -55,7 +55,7 @@ pub(super) fn permits(limit: u32, max_queued: usize) -> Arc<Permits> {
     set_now(0);
     set_needed(0);
     set_shares(|_| Share::WHOLE);
-    Arc::new(Permits::new(limit, max_queued, Discipline::OldestFirst))
+    Arc::new(Permits::new(limit, max_queued, QueueDiscipline::OldestFirst))
 }
 
 impl Permits {

@@ -3,7 +3,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 
-use super::discipline::{Discipline, Rotation};
+use super::discipline::{QueueDiscipline, Rotation};
 use super::granted::{Granted, Sleeper};
 use super::lane::{Lane, Waiter};
 use super::parts::Part;
@@ -95,13 +95,13 @@ pub(super) struct Queue {
     /// All who wait.
     len: usize,
     max: usize,
-    discipline: Discipline,
+    discipline: QueueDiscipline,
     /// One each nanosecond lasts for five hundred years.
     numbers: u64,
 }
 
 impl Queue {
-    pub(super) const fn new(max: usize, discipline: Discipline) -> Self {
+    pub(super) const fn new(max: usize, discipline: QueueDiscipline) -> Self {
         Self {
             lanes: BTreeMap::new(),
             turns: BTreeSet::new(),
@@ -125,7 +125,7 @@ impl Queue {
         self.len.saturating_add(self.granted.asleep())
     }
 
-    pub(super) const fn reconfigure(&mut self, max: usize, discipline: Discipline) {
+    pub(super) const fn reconfigure(&mut self, max: usize, discipline: QueueDiscipline) {
         (self.max, self.discipline) = (max, discipline);
     }
 

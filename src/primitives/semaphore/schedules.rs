@@ -12,7 +12,7 @@ use shuttle::future::block_on;
 use shuttle::thread::yield_now;
 
 use super::owner::{ASK, permits as new_permits, set_now, set_shares};
-use super::{Ask, Discipline, Permits, Share, Shed};
+use super::{Ask, Permits, QueueDiscipline, Share, Shed};
 use crate::base::clock::Timestamp;
 use crate::base::sync::{all, explore};
 
@@ -207,8 +207,8 @@ fn who_is_displaced_or_late_is_told_and_takes_nothing_along() {
 fn who_has_waited_for_too_long_is_told_and_takes_nothing_along() {
     let time = std::time::Duration::from_nanos;
     for discipline in [
-        Discipline::AdaptiveLifo { target: time(1), interval: time(2) },
-        Discipline::ControlledDelay { target: time(1), interval: time(2) },
+        QueueDiscipline::AdaptiveLifo { target: time(1), interval: time(2) },
+        QueueDiscipline::ControlledDelay { target: time(1), interval: time(2) },
     ] {
         explore(move || {
             let place = Place::new(1, 1, 9);

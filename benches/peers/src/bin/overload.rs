@@ -27,7 +27,7 @@ use congestion_limiter::limiter::{DefaultLimiter, Limiter, Outcome};
 use congestion_limiter::limits::{LimitAlgorithm, Vegas, Windowed};
 use fault::Fault;
 use overload::{BrownOut, Figures, behind, deadline};
-use stanchion::{AdaptiveLimitConfig, AdaptiveLimitLayer, BulkheadConfig, Discipline, Error};
+use stanchion::{AdaptiveLimitConfig, AdaptiveLimitLayer, BulkheadConfig, QueueDiscipline, Error};
 use tower::{BoxError, Layer, Service, ServiceBuilder};
 use tower_resilience_adaptive::ConcurrencyAlgorithm;
 use virtual_server::{Answer, Failed, Request, Server, seed};
@@ -206,10 +206,10 @@ fn main() {
     let queue = BulkheadConfig::new().max_in_flight(12).max_queued(10_000);
     row(
         "stanchion Bulkhead 12, adaptive LIFO",
-        behind(queue.clone().discipline(Discipline::adaptive_lifo()), deadline),
+        behind(queue.clone().discipline(QueueDiscipline::adaptive_lifo()), deadline),
     );
     row(
         "stanchion Bulkhead 12, controlled delay",
-        behind(queue.discipline(Discipline::controlled_delay()), deadline),
+        behind(queue.discipline(QueueDiscipline::controlled_delay()), deadline),
     );
 }

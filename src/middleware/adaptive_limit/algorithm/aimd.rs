@@ -51,7 +51,7 @@ impl Algorithm for Aimd {
         let fails = sample.failure_ratio() > self.max_failure_ratio;
         Next::limit(if fails || sample.latency > Some(self.max_latency) {
             shrunk(limit)
-        } else if sample.uses(limit) && sample.latency.is_some() {
+        } else if !sample.is_app_limited(limit) && sample.latency.is_some() {
             limit + 1.0
         } else {
             limit

@@ -202,7 +202,7 @@ impl Gradient {
         let few = few.min(before).max(1.0);
         self.bound = 0;
         self.phase = Phase::Measure(Measuring { before, few, throughput, last });
-        Next::limit(few).afresh()
+        Next::limit(few).reset_window()
     }
 
     fn measured(&mut self, measuring: Measuring, sample: &Sample) -> Next {

@@ -109,7 +109,7 @@ impl Algorithm for Gradient2 {
         if self.average.value > 2.0 * latency {
             self.average.value *= 0.95;
         }
-        if !sample.uses(limit) {
+        if sample.is_app_limited(limit) {
             return Next::limit(limit);
         }
         let gradient = (self.tolerance * self.average.value / latency).clamp(0.5, 1.0);

@@ -111,10 +111,10 @@ impl Sample {
         self.length.as_secs_f64().max(1e-9)
     }
 
-    /// Whether at least half of `limit` was used: if not, the window says nothing about a higher one.
+    /// Returns `true` if less than half of `limit` was used: such a window says nothing about a higher limit.
     #[must_use]
-    pub fn uses(&self, limit: f64) -> bool {
-        2.0 * f64::from(self.in_flight) >= limit
+    pub fn is_app_limited(&self, limit: f64) -> bool {
+        2.0 * f64::from(self.in_flight) < limit
     }
 }
 
@@ -136,7 +136,7 @@ impl Next {
     /// those that end first are the short ones: what is measured is this limit alone. If calls that began before keep all
     /// others out for too long, as many more are let in, up to the limit before.
     #[must_use]
-    pub const fn afresh(mut self) -> Self {
+    pub const fn reset_window(mut self) -> Self {
         self.afresh = true;
         self
     }
@@ -159,7 +159,7 @@ impl Next {
 /// impl Algorithm for Littles {
 ///     fn next(&mut self, limit: f64, sample: &Sample) -> Next {
 ///         let per_second = sample.calls as f64 / sample.length.as_secs_f64();
-///         Next::limit(if sample.uses(limit) { per_second * 0.1 } else { limit })
+///         Next::limit(if sample.is_app_limited(limit) { limit } else { per_second * 0.1 })
 ///     }
 /// }
 ///

@@ -69,7 +69,7 @@ impl Algorithm for Vegas {
             return Next::limit(limit - step);
         }
         let (Some(latency), Some(least)) = (latency, least) else { return Next::limit(limit) };
-        if !sample.uses(limit) {
+        if sample.is_app_limited(limit) {
             return Next::limit(limit);
         }
         let queue = (limit * (1.0 - least / latency)).ceil();

@@ -95,7 +95,7 @@ proptest! {
         impl Algorithm for Says {
             fn next(&mut self, limit: f64, _: &Sample) -> Next {
                 match self.0.pop() {
-                    Some((limit, true)) => Next::limit(limit).afresh(),
+                    Some((limit, true)) => Next::limit(limit).reset_window(),
                     Some((limit, false)) => Next::limit(limit),
                     None => Next::limit(limit),
                 }

@@ -23,7 +23,7 @@ fn assert_near(next: f64, expected: f64) {
 fn a_new_service_in_full_use_is_measured_with_few_in_flight_and_gets_its_limit_back() {
     let mut gradient = Gradient::new();
     let busy = |latency| window(latency, 20, 200);
-    assert_eq!(gradient.next(20.0, &busy(10 * MS)), Next::limit(4.0).afresh());
+    assert_eq!(gradient.next(20.0, &busy(10 * MS)), Next::limit(4.0).reset_window());
     assert_eq!(gradient.next(4.0, &window(8 * MS, 4, 200)), Next::limit(20.0));
     // 2,000 per second of 8 ms each are 16 at a time, and as many may wait.
     assert_near(gradient.next(20.0, &busy(10 * MS + MS / 10)).limit, 2.0 * 200.0 / 0.101 * 0.008 + 4.0);
@@ -71,7 +71,7 @@ fn what_is_worse_than_before_has_to_be_found_again_some_time_later() {
     let slow = window(100 * MS, 40, 200);
     assert_eq!(gradient.next(40.0, &slow).limit, 30.0);
     assert_eq!(gradient.next(30.0, &slow).limit, 22.5);
-    assert_eq!(gradient.next(22.5, &slow), Next::limit(3.0).afresh());
+    assert_eq!(gradient.next(22.5, &slow), Next::limit(3.0).reset_window());
     let found = Sample::new(80 * MS, 3, 60).length(1_600 * MS);
     assert_eq!(gradient.next(3.0, &found), Next::limit(17.25));
     // Until then half as much again is usual.
@@ -80,7 +80,7 @@ fn what_is_worse_than_before_has_to_be_found_again_some_time_later() {
     loop {
         let busy = Sample::new(80 * MS, 18, 125).length(SECOND);
         let next = gradient.next(limit, &busy);
-        if next == Next::limit(3.0).afresh() {
+        if next == Next::limit(3.0).reset_window() {
             break;
         }
         seconds += 1;
@@ -99,9 +99,9 @@ fn what_is_worse_than_before_has_to_be_found_again_some_time_later() {
 fn a_service_that_is_as_busy_with_few_is_measured_with_fewer() {
     let mut gradient = Gradient::new();
     // One worker, so that each call takes as many times 10 ms as there are in flight.
-    assert_eq!(gradient.next(20.0, &window(200 * MS, 20, 200)), Next::limit(4.0).afresh());
-    assert_eq!(gradient.next(4.0, &window(40 * MS, 4, 200)), Next::limit(2.0).afresh());
-    assert_eq!(gradient.next(2.0, &window(20 * MS, 2, 200)), Next::limit(1.0).afresh());
+    assert_eq!(gradient.next(20.0, &window(200 * MS, 20, 200)), Next::limit(4.0).reset_window());
+    assert_eq!(gradient.next(4.0, &window(40 * MS, 4, 200)), Next::limit(2.0).reset_window());
+    assert_eq!(gradient.next(2.0, &window(20 * MS, 2, 200)), Next::limit(1.0).reset_window());
     let next = gradient.next(1.0, &window(10 * MS, 1, 200)).limit;
     assert!((6.0..6.1).contains(&next), "{next}");
 }
@@ -113,7 +113,7 @@ fn a_measurement_waits_for_an_answer() {
     let mut limit = gradient.next(50.0, &failing).limit;
     for _ in 0..50 {
         let next = gradient.next(limit, &failing);
-        assert!(next.limit <= limit && next == Next::limit(next.limit).afresh(), "{next:?}");
+        assert!(next.limit <= limit && next == Next::limit(next.limit).reset_window(), "{next:?}");
         limit = next.limit;
     }
     assert_eq!(limit, 1.0);
@@ -127,7 +127,7 @@ fn measuring() -> (Gradient, f64) {
     for _ in 0..100 {
         let next = gradient.next(limit, &window(20 * MS, limit.ceil() as u32, 200));
         limit = next.limit;
-        if next == Next::limit(limit).afresh() {
+        if next == Next::limit(limit).reset_window() {
             return (gradient, limit);
         }
     }
@@ -148,7 +148,7 @@ fn failures_while_measuring_lower_the_limit_to_come_back_to() {
     // Where half fails twice, that is usual.
     let (mut gradient, few) = measuring();
     let half = window(10 * MS, few as u32, 200).failures(100);
-    assert_eq!(gradient.next(few, &half), Next::limit(few).afresh());
+    assert_eq!(gradient.next(few, &half), Next::limit(few).reset_window());
     assert_eq!(gradient.next(few, &half), Next::limit(before));
     // The limit is lowered where more do.
     let more = |failures| window(10 * MS, 2, 200).failures(failures);
@@ -162,7 +162,7 @@ fn failures_that_become_fewer_are_measured_until_they_do_not() {
     let (mut gradient, few) = measuring();
     for failures in [100, 70, 50] {
         let sample = window(10 * MS, few as u32, 200).failures(failures);
-        assert_eq!(gradient.next(few, &sample), Next::limit(few).afresh(), "{failures}");
+        assert_eq!(gradient.next(few, &sample), Next::limit(few).reset_window(), "{failures}");
     }
     assert!(gradient.next(few, &window(10 * MS, few as u32, 200).failures(40)).limit > few);
 }
@@ -287,7 +287,8 @@ impl Algorithm for Notes {
 #[test]
 fn a_window_that_is_measured_afresh_knows_nothing_of_the_calls_before_it() {
     let samples = std::sync::Arc::default();
-    let notes = Notes { samples: std::sync::Arc::clone(&samples), limits: vec![Next::limit(30.0).afresh()] };
+    let notes =
+        Notes { samples: std::sync::Arc::clone(&samples), limits: vec![Next::limit(30.0).reset_window()] };
     let mut metered = Metered::new(40, notes);
     let long = 100 * MS;
     metered.now = Timestamp(0).after(240 * MS);

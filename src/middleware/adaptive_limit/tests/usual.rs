@@ -64,7 +64,7 @@ fn windows_that_use_the_limit_tell_what_is_usual_only_if_calls_are_faster() {
 
 #[test]
 fn windows_that_are_measured_afresh_tell_what_is_usual_although_they_use_the_limit() {
-    let afresh = Next::limit(30.0).afresh();
+    let afresh = Next::limit(30.0).reset_window();
     assert_eq!(patience(&[(11, 10), (22, 30)], afresh), 35);
     assert_eq!(patience(&[(11, 10), (6, 30)], afresh), 23);
 }

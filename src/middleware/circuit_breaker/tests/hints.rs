@@ -7,7 +7,7 @@ use crate::base::clock::Now;
 use crate::middleware::circuit_breaker::config::CircuitBreakerConfig;
 use crate::middleware::circuit_breaker::orders::Order;
 use crate::middleware::circuit_breaker::pass::Verdict;
-use crate::middleware::circuit_breaker::snapshot::Saved;
+use crate::middleware::circuit_breaker::snapshot::PersistedState;
 use crate::middleware::circuit_breaker::transition::State;
 use crate::primitives::window::Window;
 
@@ -112,7 +112,10 @@ fn a_hint_of_one_state_says_nothing_in_the_next() {
     bench.fail_with(ms(7_000));
     assert_eq!(bench.wait(), ms(7_000), "the trial call's own");
     let bench = opened();
-    bench.circuit.restore(&Saved { state: State::Open, ..Saved::from(&bench.snapshot()) }, bench.now);
+    bench.circuit.restore(
+        &PersistedState { state: State::Open, ..PersistedState::from(&bench.snapshot()) },
+        bench.now,
+    );
     bench.order(Order::Trip(None));
     assert_eq!(bench.wait(), ms(5_000), "restored");
     let bench = opened();

@@ -3,7 +3,7 @@
 use super::{Bench, ms};
 use crate::middleware::circuit_breaker::config::CircuitBreakerConfig;
 use crate::middleware::circuit_breaker::pass::Verdict;
-use crate::middleware::circuit_breaker::snapshot::Saved;
+use crate::middleware::circuit_breaker::snapshot::PersistedState;
 use crate::middleware::circuit_breaker::transition::State;
 use crate::primitives::window::Window;
 
@@ -44,7 +44,7 @@ fn a_larger_window_of_calls_forgets_in_the_old_order() {
 #[test]
 fn a_saved_state_keeps_its_ratios_in_a_smaller_window() {
     let bench = Bench::new(by_calls(50));
-    let mut saved = Saved::new(State::Closed);
+    let mut saved = PersistedState::new(State::Closed);
     (saved.calls, saved.failures, saved.slow, saved.slow_failures) = (100, 45, 30, 10);
     bench.circuit.restore(&saved, bench.now);
     let restored = bench.snapshot();

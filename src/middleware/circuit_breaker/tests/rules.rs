@@ -10,7 +10,7 @@ use crate::middleware::circuit_breaker::config::{CircuitBreakerConfig, Settings}
 use crate::middleware::circuit_breaker::control::Notice;
 use crate::middleware::circuit_breaker::orders::Order;
 use crate::middleware::circuit_breaker::pass::{Refusal, Verdict};
-use crate::middleware::circuit_breaker::snapshot::Saved;
+use crate::middleware::circuit_breaker::snapshot::PersistedState;
 use crate::middleware::circuit_breaker::transition::{Cause, State};
 use crate::middleware::circuit_breaker::word::Word;
 use crate::primitives::window::Window;
@@ -456,7 +456,7 @@ fn calls_in_flight_survive_a_change_of_what_is_slow() {
 fn a_saved_state_is_restored_as_far_as_it_makes_sense() {
     let mut bench = opened(config());
     bench.advance(ms(40));
-    let saved = Saved::from(&bench.snapshot());
+    let saved = PersistedState::from(&bench.snapshot());
     let mut restored = Bench::new(config());
     restored.advance(ms(7));
     restored.circuit.restore(&saved, restored.now);
@@ -466,7 +466,7 @@ fn a_saved_state_is_restored_as_far_as_it_makes_sense() {
     restored.call(Verdict::Failure);
     assert_eq!(restored.snapshot().retry_after, Some(ms(200)), "the second opening in a row");
 
-    let nonsense = Saved {
+    let nonsense = PersistedState {
         state: State::Closed,
         openings: u32::MAX,
         retry_after: Some(Duration::MAX),
@@ -477,7 +477,7 @@ fn a_saved_state_is_restored_as_far_as_it_makes_sense() {
     };
     restored.circuit.restore(&nonsense, restored.now);
     assert_eq!((restored.snapshot().calls, restored.snapshot().failures), (1, 1));
-    restored.circuit.restore(&Saved { state: State::Open, ..nonsense }, restored.now);
+    restored.circuit.restore(&PersistedState { state: State::Open, ..nonsense }, restored.now);
     assert_eq!(restored.snapshot().retry_after, Some(Duration::from_secs(60)), "at most as long as allowed");
 }
 
@@ -486,7 +486,7 @@ fn a_saved_state_is_restored_as_far_as_it_makes_sense() {
 fn any_number_of_openings_is_escalated_at_once() {
     for (open_for, expected) in [(Duration::ZERO, Duration::ZERO), (ms(1), Duration::from_secs(60))] {
         let bench = Bench::new(config().open_for(open_for));
-        let saved = Saved { openings: u32::MAX, ..Saved::from(&bench.snapshot()) };
+        let saved = PersistedState { openings: u32::MAX, ..PersistedState::from(&bench.snapshot()) };
         bench.circuit.restore(&saved, bench.now);
         bench.order(Order::Trip(None));
         assert_eq!(bench.snapshot().retry_after, Some(expected));

@@ -5,7 +5,7 @@ use crate::base::clock::{Now, Timestamp};
 use crate::middleware::circuit_breaker::config::{CircuitBreakerConfig, Settings};
 use crate::middleware::circuit_breaker::orders::Order;
 use crate::middleware::circuit_breaker::pass::{Pass, Refusal, Verdict};
-use crate::middleware::circuit_breaker::snapshot::Saved;
+use crate::middleware::circuit_breaker::snapshot::PersistedState;
 use crate::middleware::circuit_breaker::transition::State;
 use crate::middleware::circuit_breaker::trial::{Finding, Trial};
 
@@ -224,7 +224,7 @@ fn a_half_open_circuit_that_is_restored_probes_anew() {
     let _in_flight = before.admitted();
     assert_eq!(before.state(), State::HalfOpen);
     let bench = Bench::new(config());
-    bench.circuit.restore(&Saved::from(&before.snapshot()), bench.now);
+    bench.circuit.restore(&PersistedState::from(&before.snapshot()), bench.now);
     assert_eq!(bench.state(), State::Open);
     let _probes = [bench.admitted(), bench.admitted(), bench.admitted()];
     bench.refused();

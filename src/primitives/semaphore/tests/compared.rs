@@ -10,7 +10,7 @@ use super::naive::{Fate, Naive};
 use crate::base::clock::Timestamp;
 use crate::primitives::semaphore::owner::{ASK, permits, set_needed, set_now, set_shares};
 use crate::primitives::semaphore::word::Share;
-use crate::primitives::semaphore::{Acquire, Ask, Discipline, Permit, Permits, Shed};
+use crate::primitives::semaphore::{Acquire, Ask, Permit, Permits, QueueDiscipline, Shed};
 
 /// For classes 0, 1 and 2: so many of 65,536 parts.
 const SHARES: [[u64; 3]; 3] = [[65_536; 3], [20_000, 40_000, 65_536], [1, 32_768, 50_000]];
@@ -41,7 +41,7 @@ enum Step {
     Return(usize),
     Leave(usize),
     Resize(u32),
-    Reconfigure(usize, Discipline),
+    Reconfigure(usize, QueueDiscipline),
     Shares(usize),
     Needed(u64),
     /// Time goes by, or a clock is behind.
@@ -49,13 +49,13 @@ enum Step {
     Back(u64),
 }
 
-fn discipline() -> impl Strategy<Value = Discipline> {
+fn discipline() -> impl Strategy<Value = QueueDiscipline> {
     let times =
         || (0..6_u64, 0..25_u64).prop_map(|(a, b)| (Duration::from_nanos(a), Duration::from_nanos(b)));
     prop_oneof![
-        Just(Discipline::OldestFirst),
-        times().prop_map(|(target, interval)| Discipline::AdaptiveLifo { target, interval }),
-        times().prop_map(|(target, interval)| Discipline::ControlledDelay { target, interval }),
+        Just(QueueDiscipline::OldestFirst),
+        times().prop_map(|(target, interval)| QueueDiscipline::AdaptiveLifo { target, interval }),
+        times().prop_map(|(target, interval)| QueueDiscipline::ControlledDelay { target, interval }),
     ]
 }
 
@@ -92,7 +92,7 @@ struct Compared {
 }
 
 impl Compared {
-    fn new(limit: u32, max: usize, discipline: Discipline) -> Self {
+    fn new(limit: u32, max: usize, discipline: QueueDiscipline) -> Self {
         let permits = permits(limit, max);
         permits.queue_by(max, discipline);
         let naive = Naive::new(limit, max, discipline);

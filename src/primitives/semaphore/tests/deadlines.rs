@@ -3,10 +3,10 @@
 use super::Line;
 use crate::base::clock::Timestamp;
 use crate::primitives::semaphore::Ask;
-use crate::primitives::semaphore::discipline::Discipline;
+use crate::primitives::semaphore::discipline::QueueDiscipline;
 use crate::primitives::semaphore::owner::{ASK, set_needed, set_now};
 
-const FIFO: Discipline = Discipline::OldestFirst;
+const FIFO: QueueDiscipline = QueueDiscipline::OldestFirst;
 
 const fn by(deadline: u64) -> Ask {
     Ask { deadline: Timestamp(deadline), ..ASK }
@@ -89,7 +89,7 @@ fn a_deadline_that_had_passed_before_is_found_out_at_its_turn() {
 #[test]
 fn of_a_busy_lane_the_newest_is_asked_for_its_deadline() {
     use std::time::Duration;
-    let newest = Discipline::AdaptiveLifo { target: Duration::MAX, interval: Duration::ZERO };
+    let newest = QueueDiscipline::AdaptiveLifo { target: Duration::MAX, interval: Duration::ZERO };
     let mut line = Line::full(1, 9, newest);
     line.waits("a", by(5));
     line.waits("b", by(100));
@@ -102,7 +102,7 @@ fn of_a_busy_lane_the_newest_is_asked_for_its_deadline() {
 
 #[test]
 fn who_has_waited_for_too_long_is_told_that_and_not_that_it_is_late() {
-    let mut line = Line::full(1, 9, Discipline::adaptive_lifo());
+    let mut line = Line::full(1, 9, QueueDiscipline::adaptive_lifo());
     line.waits("a", by(5));
     set_now(200_000_000);
     assert_eq!(line.next(), "a overdue 5000000");

@@ -7,37 +7,37 @@ use proptest::prelude::*;
 use super::Line;
 use crate::base::clock::Timestamp;
 use crate::primitives::semaphore::Shed;
-use crate::primitives::semaphore::discipline::{Discipline, End, Memory};
+use crate::primitives::semaphore::discipline::{End, Memory, QueueDiscipline};
 use crate::primitives::semaphore::owner::{ASK, set_now};
 
 const MS: u64 = 1_000_000;
 const YEAR: u64 = 365 * 86_400 * 1_000 * MS;
 /// 5 ms and 100 ms, as in the sources.
-const LIFO: Discipline = Discipline::adaptive_lifo();
-const CODEL: Discipline = Discipline::controlled_delay();
+const LIFO: QueueDiscipline = QueueDiscipline::adaptive_lifo();
+const CODEL: QueueDiscipline = QueueDiscipline::controlled_delay();
 
 fn ms(ms: u64) -> Timestamp {
     Timestamp(ms * MS)
 }
 
 /// Whether somebody who has waited for so many milliseconds is turned away then.
-fn gives_up(memory: &mut Memory, discipline: Discipline, now: u64, waited: u64) -> Option<Shed> {
+fn gives_up(memory: &mut Memory, discipline: QueueDiscipline, now: u64, waited: u64) -> Option<Shed> {
     memory.gives_up(discipline, false, Timestamp(ms(now).0.saturating_sub(ms(waited).0)), ms(now))
 }
 
 #[test]
 fn the_usual_times_are_those_of_the_sources() {
     let (target, interval) = (Duration::from_millis(5), Duration::from_millis(100));
-    assert_eq!(LIFO, Discipline::AdaptiveLifo { target, interval });
-    assert_eq!(CODEL, Discipline::ControlledDelay { target, interval });
-    assert_eq!(Discipline::default(), Discipline::OldestFirst);
+    assert_eq!(LIFO, QueueDiscipline::AdaptiveLifo { target, interval });
+    assert_eq!(CODEL, QueueDiscipline::ControlledDelay { target, interval });
+    assert_eq!(QueueDiscipline::default(), QueueDiscipline::OldestFirst);
 }
 
 #[test]
 fn the_oldest_first_waits_for_ever() {
     let mut memory = Memory::new(ms(0));
-    assert_eq!(memory.next(Discipline::OldestFirst, false, Timestamp(YEAR)), End::Oldest);
-    assert_eq!(memory.gives_up(Discipline::OldestFirst, false, ms(0), Timestamp(YEAR)), None);
+    assert_eq!(memory.next(QueueDiscipline::OldestFirst, false, Timestamp(YEAR)), End::Oldest);
+    assert_eq!(memory.gives_up(QueueDiscipline::OldestFirst, false, ms(0), Timestamp(YEAR)), None);
 }
 
 #[test]
@@ -76,10 +76,10 @@ fn patience_is_an_interval_until_there_was_a_queue_for_one_and_then_the_target()
 fn times_without_end_turn_nobody_away_and_times_of_zero_everybody_who_had_to_wait() {
     let long = Duration::MAX;
     for discipline in [
-        Discipline::AdaptiveLifo { target: long, interval: long },
-        Discipline::ControlledDelay { target: long, interval: long },
-        Discipline::ControlledDelay { target: long, interval: Duration::ZERO },
-        Discipline::AdaptiveLifo { target: long, interval: Duration::ZERO },
+        QueueDiscipline::AdaptiveLifo { target: long, interval: long },
+        QueueDiscipline::ControlledDelay { target: long, interval: long },
+        QueueDiscipline::ControlledDelay { target: long, interval: Duration::ZERO },
+        QueueDiscipline::AdaptiveLifo { target: long, interval: Duration::ZERO },
     ] {
         let mut memory = Memory::new(ms(0));
         for now in [0, 1, 2, YEAR, 500 * YEAR] {
@@ -92,10 +92,10 @@ fn times_without_end_turn_nobody_away_and_times_of_zero_everybody_who_had_to_wai
     }
     let none = Duration::ZERO;
     let mut memory = Memory::new(ms(0));
-    let lifo = Discipline::AdaptiveLifo { target: none, interval: none };
+    let lifo = QueueDiscipline::AdaptiveLifo { target: none, interval: none };
     assert_eq!(memory.gives_up(lifo, false, ms(0), ms(0)), None);
     assert_eq!(memory.gives_up(lifo, false, ms(0), Timestamp(1)), Some(Shed::Overdue(0)));
-    let codel = Discipline::ControlledDelay { target: none, interval: none };
+    let codel = QueueDiscipline::ControlledDelay { target: none, interval: none };
     // The first of each interval is served, and there is one between any two that are a nanosecond apart.
     for now in 0..9 {
         assert_eq!(memory.gives_up(codel, false, ms(0), ms(now)), None);
@@ -254,23 +254,25 @@ fn a_queue_with_controlled_delay_turns_to_shorter_waits() {
 
 #[test]
 fn a_discipline_that_changes_holds_for_those_who_wait() {
-    let mut line = Line::full(1, 9, Discipline::OldestFirst);
+    let mut line = Line::full(1, 9, QueueDiscipline::OldestFirst);
     for name in ["a", "b", "c"] {
         line.waits(name, ASK);
     }
     at(50);
-    line.permits.queue_by(9, Discipline::AdaptiveLifo { target: Duration::MAX, interval: Duration::ZERO });
+    line.permits
+        .queue_by(9, QueueDiscipline::AdaptiveLifo { target: Duration::MAX, interval: Duration::ZERO });
     assert_eq!(line.next(), "c");
-    line.permits.queue_by(9, Discipline::OldestFirst);
+    line.permits.queue_by(9, QueueDiscipline::OldestFirst);
     assert_eq!(line.next(), "a");
-    line.permits.queue_by(9, Discipline::AdaptiveLifo { target: Duration::ZERO, interval: Duration::ZERO });
+    line.permits
+        .queue_by(9, QueueDiscipline::AdaptiveLifo { target: Duration::ZERO, interval: Duration::ZERO });
     assert_eq!(line.next(), "b overdue 0");
     line.ends();
 }
 
 #[test]
 fn a_clock_that_stands_still_turns_nobody_away() {
-    for discipline in [LIFO, CODEL, Discipline::OldestFirst] {
+    for discipline in [LIFO, CODEL, QueueDiscipline::OldestFirst] {
         let mut line = Line::full(1, 9, discipline);
         at(7);
         for name in ["a", "b", "c"] {
@@ -283,7 +285,7 @@ fn a_clock_that_stands_still_turns_nobody_away() {
 
 #[test]
 fn a_clock_that_goes_back_turns_nobody_away() {
-    for discipline in [LIFO, CODEL, Discipline::OldestFirst] {
+    for discipline in [LIFO, CODEL, QueueDiscipline::OldestFirst] {
         let mut line = Line::full(1, 9, discipline);
         at(50);
         line.waits("a", ASK);
@@ -298,7 +300,7 @@ fn a_clock_that_goes_back_turns_nobody_away() {
 #[test]
 fn a_clock_that_jumps_by_a_year_loses_nobody() {
     for (discipline, expected) in [
-        (Discipline::OldestFirst, "a | b | c"),
+        (QueueDiscipline::OldestFirst, "a | b | c"),
         (LIFO, "a overdue 5000000, b overdue 5000000, c overdue 5000000"),
         // The wait of the first one says that they wait for too long, and it is to be so for an interval.
         (CODEL, "a | b | c"),

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use super::Line;
 use crate::primitives::semaphore::Ask;
-use crate::primitives::semaphore::discipline::Discipline;
+use crate::primitives::semaphore::discipline::QueueDiscipline;
 use crate::primitives::semaphore::owner::{ASK, set_now};
 
-pub(super) const FIFO: Discipline = Discipline::OldestFirst;
+pub(super) const FIFO: QueueDiscipline = QueueDiscipline::OldestFirst;
 /// The newest first, once a nanosecond has passed.
-const NEWEST: Discipline = Discipline::AdaptiveLifo { target: Duration::MAX, interval: Duration::ZERO };
+const NEWEST: QueueDiscipline =
+    QueueDiscipline::AdaptiveLifo { target: Duration::MAX, interval: Duration::ZERO };
 
 /// Somebody of this class and tenant.
 pub(super) const fn of(class: u8, tenant: u64) -> Ask {

@@ -23,7 +23,7 @@ use tokio_test::task::{self, Spawn};
 use tokio_test::{assert_pending, assert_ready};
 
 use super::owner::permits;
-use super::{Acquire, Ask, Discipline, Permit, Permits, Shed};
+use super::{Acquire, Ask, Permit, Permits, QueueDiscipline, Shed};
 
 /// Those who wait for one of some permits, by name.
 struct Line {
@@ -34,7 +34,7 @@ struct Line {
 
 impl Line {
     /// All of the permits are out.
-    fn full(limit: u32, max_queued: usize, discipline: Discipline) -> Self {
+    fn full(limit: u32, max_queued: usize, discipline: QueueDiscipline) -> Self {
         let permits = permits(limit, max_queued);
         permits.queue_by(max_queued, discipline);
         let held = (0..limit).map(|_| permits.try_acquire().unwrap()).collect();

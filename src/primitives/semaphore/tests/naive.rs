@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::primitives::semaphore::{Discipline, Shed};
+use crate::primitives::semaphore::{QueueDiscipline, Shed};
 
 /// What became of somebody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub(super) struct Naive {
     pub(super) limit: u64,
     pub(super) shares: [u64; 3],
     pub(super) max: usize,
-    pub(super) discipline: Discipline,
+    pub(super) discipline: QueueDiscipline,
     /// The permits that are out.
     pub(super) out: u64,
     /// All who wait, in the order in which they came.
@@ -82,7 +82,7 @@ pub(super) struct Naive {
 }
 
 impl Naive {
-    pub(super) fn new(limit: u32, max: usize, discipline: Discipline) -> Self {
+    pub(super) fn new(limit: u32, max: usize, discipline: QueueDiscipline) -> Self {
         Self {
             now: 0,
             needed: 0,
@@ -114,7 +114,7 @@ impl Naive {
 
     fn is_newest_first(&self, kind: &Kind) -> bool {
         match self.discipline {
-            Discipline::AdaptiveLifo { interval, .. } => {
+            QueueDiscipline::AdaptiveLifo { interval, .. } => {
                 u128::from(self.now.saturating_sub(kind.busy_since)) > interval.as_nanos()
                     || self.is_overloaded(kind.class)
             }
@@ -200,8 +200,8 @@ impl Naive {
 
     fn takes_turn(&mut self, kind: &Kind) {
         let (target, interval) = match self.discipline {
-            Discipline::AdaptiveLifo { target, interval } => (nanos(target) / 2, nanos(interval)),
-            Discipline::ControlledDelay { target, interval } => (nanos(target), nanos(interval)),
+            QueueDiscipline::AdaptiveLifo { target, interval } => (nanos(target) / 2, nanos(interval)),
+            QueueDiscipline::ControlledDelay { target, interval } => (nanos(target), nanos(interval)),
             _ => return,
         };
         let (_, turns) = self.classes.iter_mut().find(|(class, _)| *class == kind.class).unwrap();
@@ -214,10 +214,10 @@ impl Naive {
         let is_newest_first = self.is_newest_first(&self.kinds[turn]);
         let is_overloaded = self.is_overloaded(self.kinds[turn].class);
         let (patience, gives_up) = match self.discipline {
-            Discipline::OldestFirst => return None,
-            Discipline::AdaptiveLifo { target, .. } if is_newest_first => (nanos(target), true),
-            Discipline::AdaptiveLifo { interval, .. } => (nanos(interval), true),
-            Discipline::ControlledDelay { target, interval } => {
+            QueueDiscipline::OldestFirst => return None,
+            QueueDiscipline::AdaptiveLifo { target, .. } if is_newest_first => (nanos(target), true),
+            QueueDiscipline::AdaptiveLifo { interval, .. } => (nanos(interval), true),
+            QueueDiscipline::ControlledDelay { target, interval } => {
                 let waits = &mut self.kinds[turn].waits;
                 let is_first = waits.record(self.now, waited, nanos(target), nanos(interval));
                 (2 * nanos(target), is_overloaded || waits.overloaded && !is_first)

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::Line;
 use super::lanes::{class, tenant};
-use crate::primitives::semaphore::discipline::Discipline;
+use crate::primitives::semaphore::discipline::QueueDiscipline;
 use crate::primitives::semaphore::owner::set_now;
 
 const MS: u64 = 1_000_000;
 /// Targets of 5 ms and intervals of 100 ms.
-const LIFO: Discipline = Discipline::adaptive_lifo();
-const CODEL: Discipline = Discipline::controlled_delay();
+const LIFO: QueueDiscipline = QueueDiscipline::adaptive_lifo();
+const CODEL: QueueDiscipline = QueueDiscipline::controlled_delay();
 
 const NAMES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
 
@@ -20,7 +20,7 @@ fn at(now: u64) {
 
 /// Each 30 ms a tenant of its own begins to wait, and 60 ms later it is served: for more than an
 /// interval nobody waits less.
-fn many_wait(discipline: Discipline) -> Line {
+fn many_wait(discipline: QueueDiscipline) -> Line {
     let mut line = Line::full(1, 99, discipline);
     for (now, name) in (0..).zip(NAMES) {
         at(30 * now);
@@ -110,8 +110,10 @@ fn tenants_that_are_just_served_in_time_are_overloaded_still() {
 /// Its lane is never empty, but has its turn each 10 ms.
 #[test]
 fn a_tenant_that_always_has_calls_waiting_does_not_overload_the_others() {
-    let discipline =
-        Discipline::AdaptiveLifo { target: Duration::from_millis(100), interval: Duration::from_millis(20) };
+    let discipline = QueueDiscipline::AdaptiveLifo {
+        target: Duration::from_millis(100),
+        interval: Duration::from_millis(20),
+    };
     let mut line = Line::full(1, 99, discipline);
     for call in 0..30 {
         at(10 * call);

@@ -1,36 +1,36 @@
-use super::{Carry, Cover, Replay, Watch};
+use super::{BodyTimer, Replay, RequestContext, WrapBody};
 use crate::classify::{CarryGuard, Classify, Guard, Outcome};
 
 /// The protocol of requests that can be cloned. Every error is a failure and every response a success. Every request counts as
 /// idempotent: do not use it with retries or hedges for requests that must not be executed twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Plain;
+pub struct AnyRequest;
 
-impl<Req> Carry<Req> for Plain {}
+impl<Req> RequestContext<Req> for AnyRequest {}
 
-impl<Req: Clone> Replay<Req> for Plain {
+impl<Req: Clone> Replay<Req> for AnyRequest {
     type Request = Req;
-    type Kept = Req;
+    type Saved = Req;
 
     #[inline]
-    fn keep(&self, request: Req, is_wanted: bool) -> (Req, Option<Req>) {
+    fn save(&self, request: Req, is_wanted: bool) -> (Req, Option<Req>) {
         let kept = is_wanted.then(|| request.clone());
         (request, kept)
     }
 
-    fn again(&self, kept: &mut Req) -> Option<Req> {
+    fn replay(&self, kept: &mut Req) -> Option<Req> {
         Some(kept.clone())
     }
 }
 
-impl<Res, E> Classify<Res, E> for Plain {
+impl<Res, E> Classify<Res, E> for AnyRequest {
     #[inline]
     fn classify(&self, result: Result<&Res, &E>) -> Outcome {
         if result.is_ok() { Outcome::success() } else { Outcome::failure() }
     }
 }
 
-impl<Res> CarryGuard<Res> for Plain {
+impl<Res> CarryGuard<Res> for AnyRequest {
     type Response<G: Guard> = Res;
 
     // Always: see the guard's `finish`.
@@ -43,62 +43,62 @@ impl<Res> CarryGuard<Res> for Plain {
     }
 }
 
-impl<Res> Cover<Res> for Plain {
-    type Covered = Res;
+impl<Res> WrapBody<Res> for AnyRequest {
+    type Wrapped = Res;
 
     #[inline]
-    fn cover(&self, answer: Res, _: Option<Watch>) -> Res {
+    fn wrap_body(&self, answer: Res, _: Option<BodyTimer>) -> Res {
         answer
     }
 }
 
-/// The protocol of requests that only `copy` can make another of, or none: see [`copied`].
+/// The protocol of requests that only `copy` can make another of, or none: see [`clone_with`].
 #[derive(Clone, Copy, Debug)]
-pub struct Copied<F>(F);
+pub struct CloneWith<F>(F);
 
-/// Like [`Plain`], for requests of which `copy` makes another one; those of which it makes none are not repeated.
-pub const fn copied<F>(copy: F) -> Copied<F> {
-    Copied(copy)
+/// Like [`AnyRequest`], for requests of which `copy` makes another one; those of which it makes none are not repeated.
+pub const fn clone_with<F>(copy: F) -> CloneWith<F> {
+    CloneWith(copy)
 }
 
-impl<F, Req> Carry<Req> for Copied<F> {}
+impl<F, Req> RequestContext<Req> for CloneWith<F> {}
 
-impl<F: Fn(&Req) -> Option<Req>, Req> Replay<Req> for Copied<F> {
+impl<F: Fn(&Req) -> Option<Req>, Req> Replay<Req> for CloneWith<F> {
     type Request = Req;
-    type Kept = Req;
+    type Saved = Req;
 
     #[inline]
-    fn keep(&self, request: Req, is_wanted: bool) -> (Req, Option<Req>) {
+    fn save(&self, request: Req, is_wanted: bool) -> (Req, Option<Req>) {
         let kept = if is_wanted { (self.0)(&request) } else { None };
         (request, kept)
     }
 
-    fn again(&self, kept: &mut Req) -> Option<Req> {
+    fn replay(&self, kept: &mut Req) -> Option<Req> {
         (self.0)(kept)
     }
 }
 
-impl<F, Res, E> Classify<Res, E> for Copied<F> {
+impl<F, Res, E> Classify<Res, E> for CloneWith<F> {
     #[inline]
     fn classify(&self, result: Result<&Res, &E>) -> Outcome {
-        Plain.classify(result)
+        AnyRequest.classify(result)
     }
 }
 
-impl<F, Res> CarryGuard<Res> for Copied<F> {
+impl<F, Res> CarryGuard<Res> for CloneWith<F> {
     type Response<G: Guard> = Res;
 
     #[inline]
     fn carry<G: Guard>(&self, response: Res, guard: Option<(G, Outcome)>) -> Res {
-        Plain.carry(response, guard)
+        AnyRequest.carry(response, guard)
     }
 }
 
-impl<F, Res> Cover<Res> for Copied<F> {
-    type Covered = Res;
+impl<F, Res> WrapBody<Res> for CloneWith<F> {
+    type Wrapped = Res;
 
     #[inline]
-    fn cover(&self, answer: Res, _: Option<Watch>) -> Res {
+    fn wrap_body(&self, answer: Res, _: Option<BodyTimer>) -> Res {
         answer
     }
 }

@@ -2,7 +2,6 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use std::num::NonZeroU64;
 use std::sync::OnceLock;
 
-use super::{Copied, Plain};
 use crate::deadline::Deadline;
 
 /// How much it matters that a request is served when not all can be, from 0 to 100.
@@ -64,11 +63,11 @@ impl Tenant {
 /// The name is told by a number made of it, so make it a constant: then nothing is left to be done for a request.
 ///
 /// ```
-/// use stanchion::{Claim, Partition};
+/// use stanchion::{CallAttributes, Partition};
 ///
 /// const BATCH: Partition = Partition::named("batch");
 ///
-/// let claim = Claim::new().partition(BATCH);
+/// let claim = CallAttributes::new().partition(BATCH);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition(NonZeroU64);
@@ -88,10 +87,10 @@ impl Partition {
     }
 }
 
-/// What a request says about itself to a layer that cannot let all pass.
+/// The attributes of a call that a layer with a limit goes by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Claim {
+pub struct CallAttributes {
     /// How much it matters. Default: [`Criticality::DEFAULT`].
     pub criticality: Criticality,
     /// On whose behalf it is made. Default: nobody's, which is a tenant like all others.
@@ -107,7 +106,7 @@ pub struct Claim {
     pub exempt: bool,
 }
 
-impl Claim {
+impl CallAttributes {
     /// The defaults.
     #[must_use]
     pub const fn new() -> Self {
@@ -151,34 +150,14 @@ impl Claim {
     /// Sets whether the call is exempt from limits.
     ///
     /// ```
-    /// use stanchion::Claim;
+    /// use stanchion::CallAttributes;
     ///
-    /// let claims = |path: &&str| Claim::new().exempt(*path == "/health");
+    /// let claims = |path: &&str| CallAttributes::new().exempt(*path == "/health");
     /// assert!(claims(&"/health").exempt);
     /// ```
     #[must_use]
     pub const fn exempt(mut self, exempt: bool) -> Self {
         self.exempt = exempt;
         self
-    }
-}
-
-/// Tells how much a request matters, on whose behalf it is made, and by when an answer is wanted.
-pub trait Claims<Req> {
-    /// Returns what the request says.
-    fn claim(&self, request: &Req) -> Claim;
-}
-
-impl<Req> Claims<Req> for Plain {
-    #[inline]
-    fn claim(&self, _: &Req) -> Claim {
-        Claim::new()
-    }
-}
-
-impl<F, Req> Claims<Req> for Copied<F> {
-    #[inline]
-    fn claim(&self, _: &Req) -> Claim {
-        Claim::new()
     }
 }

@@ -10,18 +10,18 @@ use crate::error::{Reason, Rejected};
 use crate::telemetry::{Event, Telemetry};
 
 /// Lets a [timeout](crate::timeout) reach into what follows the head of an answer.
-pub trait Cover<Res> {
+pub trait WrapBody<Res> {
     /// What the caller receives instead of `Res`; the same, if nothing follows.
-    type Covered;
+    type Wrapped;
 
     /// Puts an answer under watch, if there is one to be kept.
-    fn cover(&self, answer: Res, watch: Option<Watch>) -> Self::Covered;
+    fn wrap_body(&self, answer: Res, timer: Option<BodyTimer>) -> Self::Wrapped;
 }
 
 /// The limits on what follows the head of an answer, such as its body.
 ///
 /// Ask it whenever what follows has been polled.
-pub struct Watch {
+pub struct BodyTimer {
     policy: &'static str,
     telemetry: Arc<Telemetry>,
     /// The end of the whole, why that is one, and the nanoseconds that were given.
@@ -32,7 +32,7 @@ pub struct Watch {
     timer: BoxedTimer,
 }
 
-impl Watch {
+impl BodyTimer {
     pub(crate) fn new(
         telemetry: Arc<Telemetry>,
         end: Option<(Instant, Reason, u64)>,
@@ -79,9 +79,9 @@ impl Watch {
     }
 }
 
-impl fmt::Debug for Watch {
+impl fmt::Debug for BodyTimer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch")
+        f.debug_struct("BodyTimer")
             .field("policy", &self.policy)
             .field("end", &self.end)
             .field("idle", &self.idle)
