@@ -1,3 +1,32 @@
+// The README's links, as they are in rustdoc. Of two definitions of one link Markdown takes the first.
+#![doc = concat!("[plot]: ", include_str!("docs/overload.uri"))]
+//!
+//! [CHANGELOG]: https://docs.rs/crate/stanchion/latest/source/CHANGELOG.md
+//! [DESIGN]: https://docs.rs/crate/stanchion/latest/source/DESIGN.md
+//! [CONTRIBUTING]: https://docs.rs/crate/stanchion/latest/source/CONTRIBUTING.md
+//! [settings]: docs::settings
+//! [composition]: docs::composition
+//! [operation]: docs::operation
+//! [Performance]: docs::performance
+//! [`circuit_breaker`]: mod@circuit_breaker
+//! [`timeout`]: mod@timeout
+//! [`retry`]: mod@retry
+//! [`hedge`]: mod@hedge
+//! [`fallback`]: mod@fallback
+//! [`bulkhead`]: mod@bulkhead
+//! [`adaptive_limit`]: mod@adaptive_limit
+//! [`admission`]: mod@admission
+//! [`rate_limit`]: mod@rate_limit
+//! [`throttle`]: mod@throttle
+//! [`budget`]: mod@budget
+//! [`backoff`]: mod@backoff
+//! [`protocol`]: mod@protocol
+//! [`classify`]: mod@classify
+//! [`error`]: mod@error
+//! [`telemetry`]: mod@telemetry
+//! [`docs`]: mod@docs
+//! [`respond`]: mod@respond
+//!
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
