@@ -16,7 +16,7 @@ pub(crate) const BARE: &str = "bare service";
 pub(crate) const COUNTING: &str = "floor: load, 1 RMW, Arc in the future";
 pub(crate) const TIMING: &str = "floor: load, 2 clocks, 1 RMW, Arc in the future";
 pub(crate) const ENDING: &str = "floor: load, 1 clock, 1 RMW, Arc in the future";
-pub(crate) const REFUSING: &str = "floor: load, 1 clock, refused";
+pub(crate) const REFUSING: &str = "floor: load, 1 clock, rejected";
 pub(crate) const OPEN: &str = "open";
 
 /// All of them, each with a circuit of its own.

@@ -108,7 +108,7 @@ fn bulkheads() -> Vec<Case> {
         succeeding("bulkhead, partition", parted.layer(service_fn(echo))).above(LIMIT),
         succeeding("bulkhead, backpressure", BulkheadLayer::backpressure(config).layer(service_fn(echo)))
             .above(LIMIT),
-        Case::new("bulkhead, refused", Expect::Refusal, Tower(full.layer(service_fn(echo))))
+        Case::new("bulkhead, rejected", Expect::Refusal, Tower(full.layer(service_fn(echo))))
             .above(LIMIT_REFUSED),
     ]
 }
@@ -124,7 +124,7 @@ fn adaptive_limits() -> Vec<Case> {
         succeeding("adaptive limit", AdaptiveLimitLayer::new(config).layer(service_fn(echo))).above(TIMING),
         succeeding("adaptive limit, waiting", waiting.layer(service_fn(echo))).above(TIMING),
         Case::new("adaptive limit, failed", Expect::Failure, Tower(failing)).above(TIMING),
-        Case::new("adaptive limit, refused", Expect::Refusal, Tower(reached.layer(service_fn(echo))))
+        Case::new("adaptive limit, rejected", Expect::Refusal, Tower(reached.layer(service_fn(echo))))
             .above(LIMIT_REFUSED),
     ]
 }
@@ -143,9 +143,9 @@ fn rate_limits() -> Vec<Case> {
         succeeding("rate limit", RateLimitLayer::new(plenty()).layer(service_fn(echo))).above(RATE),
         succeeding("rate limit by key", by_key(plenty()).layer(service_fn(echo))),
         succeeding("rate limit that waits, at once", waits.layer(service_fn(echo))).above(RATE),
-        Case::new("rate limit, refused", Expect::Refusal, Tower(spent.layer(service_fn(echo))))
+        Case::new("rate limit, rejected", Expect::Refusal, Tower(spent.layer(service_fn(echo))))
             .above(REFUSING),
-        Case::new("rate limit by key, refused", Expect::Refusal, Tower(keys_spent.layer(service_fn(echo)))),
+        Case::new("rate limit by key, rejected", Expect::Refusal, Tower(keys_spent.layer(service_fn(echo)))),
     ]
 }
 
@@ -154,7 +154,11 @@ fn throttles() -> Vec<Case> {
     let throttle = || ThrottleLayer::new(ThrottleConfig::new().max_ratio(1.0));
     vec![
         succeeding("throttle", throttle().layer(service_fn(echo))).above(TIMING),
-        Case::new("throttle, nearly all refused", Expect::Refusal, Tower(throttle().layer(service_fn(fail)))),
+        Case::new(
+            "throttle, nearly all rejected",
+            Expect::Refusal,
+            Tower(throttle().layer(service_fn(fail))),
+        ),
     ]
 }
 

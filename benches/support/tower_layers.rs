@@ -25,7 +25,7 @@ pub(crate) const ARMED: &str = "tower timeout, armed";
 pub(crate) const HEDGE: &str = "tower hedge, one for each clone";
 pub(crate) const HEDGE_ARMED: &str = "tower hedge, one for each clone, armed";
 pub(crate) const LIMIT: &str = "tower concurrency limit";
-pub(crate) const LIMIT_REFUSED: &str = "tower load shed, concurrency limit, refused";
+pub(crate) const LIMIT_REFUSED: &str = "tower load shed, concurrency limit, rejected";
 pub(crate) const RATE: &str = "tower rate limit, one for each clone";
 pub(crate) const STACK: &str = "tower timeout, retry, timeout";
 

@@ -64,6 +64,6 @@ fn throttles() -> Vec<Row> {
     let throttle = || ThrottleLayer::new(ThrottleConfig::new().max_ratio(1.0));
     vec![
         admits("**stanchion**, throttle", throttle().layer(service_fn(echo::<Error>))),
-        refuses("**stanchion**, throttle, nearly all refused", throttle().layer(service_fn(fail::<Error>))),
+        refuses("**stanchion**, throttle, nearly all rejected", throttle().layer(service_fn(fail::<Error>))),
     ]
 }

@@ -51,11 +51,11 @@ fn of_governor() -> Vec<Row> {
             .against(OURS_RATE_BY_KEY),
         admits("governor, check by key, std's clock", Keyed::new(plenty, MonotonicClock))
             .against(OURS_RATE_BY_KEY),
-        refuses("governor, direct check, refused", Direct::new(hourly, DefaultClock::default()).spent())
+        refuses("governor, direct check, rejected", Direct::new(hourly, DefaultClock::default()).spent())
             .against(OURS_RATE_REFUSED),
-        refuses("governor, direct check, std's clock, refused", Direct::new(hourly, MonotonicClock).spent())
+        refuses("governor, direct check, std's clock, rejected", Direct::new(hourly, MonotonicClock).spent())
             .against(OURS_RATE_REFUSED),
-        refuses("governor, check by key, refused", Keyed::new(hourly, DefaultClock::default()).spent())
+        refuses("governor, check by key, rejected", Keyed::new(hourly, DefaultClock::default()).spent())
             .against(OURS_KEY_REFUSED),
     ]
 }
@@ -134,7 +134,7 @@ fn of_tower() -> Vec<Row> {
             .against(OURS_BACKPRESSURE),
         admits("tower, load shed + concurrency limit", Tower(shed(64).service_fn(echo::<Failed>)))
             .against(OURS_BULKHEAD),
-        refuses("tower, load shed + concurrency limit, refused", Tower(shed(0).service_fn(echo::<Failed>)))
+        refuses("tower, load shed + concurrency limit, rejected", Tower(shed(0).service_fn(echo::<Failed>)))
             .against(OURS_FULL),
     ]
 }
@@ -182,13 +182,13 @@ fn of_tower_resilience() -> Vec<Row> {
         admits("tower-resilience, rate limit, token bucket", Tower(bucket.layer(service_fn(echo::<Failed>))))
             .against(OURS_RATE),
         refuses(
-            "tower-resilience, rate limit, fixed window, refused",
+            "tower-resilience, rate limit, fixed window, rejected",
             used(Tower(hourly.layer(service_fn(echo::<Failed>)))),
         )
         .against(OURS_RATE_REFUSED),
         admits("tower-resilience, bulkhead", Tower(roomy.layer(service_fn(echo::<Failed>))))
             .against(OURS_BULKHEAD),
-        refuses("tower-resilience, bulkhead, refused", Slow(full(bulkhead(1).build().expect("the same"))))
+        refuses("tower-resilience, bulkhead, rejected", Slow(full(bulkhead(1).build().expect("the same"))))
             .against(OURS_FULL)
             .one_thread(),
     ]

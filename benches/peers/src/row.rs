@@ -23,13 +23,13 @@ pub const OURS_SLOW_STACK: &str = "**stanchion**, timeout + retry + breaker (60 
 pub const OURS_RATE: &str = "**stanchion**, rate limit";
 pub const OURS_RATE_BY_KEY: &str = "**stanchion**, rate limit by key";
 pub const OURS_RATE_WAITS: &str = "**stanchion**, rate limit that waits, at once";
-pub const OURS_RATE_REFUSED: &str = "**stanchion**, rate limit, refused";
-pub const OURS_KEY_REFUSED: &str = "**stanchion**, rate limit by key, refused";
+pub const OURS_RATE_REFUSED: &str = "**stanchion**, rate limit, rejected";
+pub const OURS_KEY_REFUSED: &str = "**stanchion**, rate limit by key, rejected";
 pub const OURS_BULKHEAD: &str = "**stanchion**, bulkhead";
 #[cfg(feature = "ours")]
 pub const OURS_BULKHEAD_WAITS: &str = "**stanchion**, bulkhead that waits, at once";
 pub const OURS_BACKPRESSURE: &str = "**stanchion**, bulkhead, backpressure";
-pub const OURS_FULL: &str = "**stanchion**, bulkhead, refused";
+pub const OURS_FULL: &str = "**stanchion**, bulkhead, rejected";
 
 /// How many of the calls must succeed, checked after every loop: a breaker that has tripped by itself, or one
 /// that was meant to refuse and does not, would be fast and wrong.

@@ -32,7 +32,7 @@ use tower::{BoxError, Layer, Service, ServiceBuilder};
 use tower_resilience_adaptive::ConcurrencyAlgorithm;
 use virtual_server::{Answer, Failed, Request, Server, seed};
 
-const REFUSED: Failed = Error::Inner(Fault("refused"));
+const REFUSED: Failed = Error::Inner(Fault("rejected"));
 
 /// An algorithm that is told of each call.
 trait Algorithm {
