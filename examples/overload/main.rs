@@ -1,22 +1,23 @@
-//! More calls than a server can answer, and what is left of it: goodput against offered load.
+//! Goodput of an overloaded server by the limit in front of it.
 //!
 //! ```text
 //! cargo run --example overload --all-features
 //! ```
 //!
-//! Takes some seconds with `--release`, and less than a minute without. The server is a simulation, the layers are the
-//! real ones. What is random follows from a seed: `STANCHION_SEED=7` sets another. It prints tables, and draws two plots,
-//! `overload.svg` and `overload_time.svg`, into the folder that it is given, or into `target`. Those of the docs are made by
-//! `cargo run --release --example overload src/docs`.
+//! The example takes some seconds with `--release`, and less than a minute without. The server is a
+//! simulation, the layers are the real ones. Random numbers follow from a seed: `STANCHION_SEED=7` sets
+//! another one. The example prints tables, and draws two plots into the folder that it is given, or into
+//! `target`: `overload.svg`, with a copy as a data URI in `overload.uri`, and `overload_time.svg`. The plots
+//! of the docs are made by `cargo run --release --example overload src/docs`.
 //!
-//! Ten workers take 10 ms for a call on average (exponential), so they can answer 1,000 per second. Callers leave after
-//! 100 ms. Nobody tells the server: it answers those who have gone as well, unless it is said otherwise.
+//! Ten workers take 10 ms for a call on average (exponential), so the capacity is 1,000 calls per second.
+//! Callers leave after 100 ms. The server does not notice, and works for them nevertheless, unless the row
+//! says that expired calls are skipped.
 //!
-//! What to look for: **how much of what the server does is of use to anybody** when it is asked for twice or ten times as
-//! much as it can do. Without a limit the queue grows until every answer is late, and it is good for nothing while all its
-//! workers are busy.
+//! The goodput is the number of calls per second that end in time. Without a limit, the queue grows until
+//! every response is late: all workers are busy, and the goodput is zero.
 //!
-//! It ends with an exit status that is not zero if any of this is not so.
+//! The exit status is not zero if one of the claims that the example prints does not hold.
 
 #[path = "../../tests/support/fault.rs"]
 mod fault;
@@ -48,50 +49,50 @@ use crate::report::Report;
 use crate::scenario::{Guarded, Overload, Scenario, Troubles, WORKERS};
 use crate::virtual_server::{Failed, Orphans};
 
-/// Who guards the server. To see how another one does, add it here and to [`guard`](Self::guard).
+/// A limit in front of the server. To compare another one, add it here and to [`guard`](Self::guard).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Contestant {
-    Nobody,
+    Unlimited,
     ExpiredSkipped,
     TooHigh,
     Tower,
-    Refusing,
-    Waiting,
+    Rejecting,
+    Queueing,
     NewestFirst,
     Adaptive,
 }
 
 impl Contestant {
     const ALL: [Self; 8] = [
-        Self::Nobody,
+        Self::Unlimited,
         Self::ExpiredSkipped,
         Self::TooHigh,
         Self::Tower,
-        Self::Refusing,
-        Self::Waiting,
+        Self::Rejecting,
+        Self::Queueing,
         Self::NewestFirst,
         Self::Adaptive,
     ];
 
     const fn name(self) -> &'static str {
         match self {
-            Self::Nobody => "no limit",
-            Self::ExpiredSkipped => "no limit, skips the expired",
-            Self::TooHigh => "bulkhead of 200: too many",
-            Self::Tower => "tower: limit 20, load shed",
-            Self::Refusing => "bulkhead of 20, refuses",
-            Self::Waiting => "bulkhead of 10, 20 wait",
+            Self::Unlimited => "no limit",
+            Self::ExpiredSkipped => "no limit, expired calls skipped",
+            Self::TooHigh => "bulkhead of 200 (too high)",
+            Self::Tower => "tower limit of 20, load shed",
+            Self::Rejecting => "bulkhead of 20, rejects",
+            Self::Queueing => "bulkhead of 10, queue of 20",
             Self::NewestFirst => "bulkhead of 12, newest first",
             Self::Adaptive => "adaptive limit",
         }
     }
 
     fn guard<T: Scenario>(self, scenario: T) -> T::Outcome {
-        // As many again wait at the server, so that its workers always have something to do.
+        // The server's own queue holds as many calls as it has workers, so that no worker is idle.
         let twice = BulkheadConfig::new().max_in_flight(2 * WORKERS);
         match self {
-            Self::Nobody => scenario.run(Guarded::new),
-            // Whoever has left is not begun; whoever is about to leave is.
+            Self::Unlimited => scenario.run(Guarded::new),
+            // Calls whose callers have left are not started. Calls that expire a moment later are.
             Self::ExpiredSkipped => scenario.run(|server| {
                 let layers = ServiceBuilder::new().map_err(|_| LEFT).layer(TimeoutLayer::after(DEADLINE));
                 Guarded::new(layers.service(server.orphans(Orphans::Skipped)))
@@ -108,20 +109,20 @@ impl Contestant {
                     .concurrency_limit(2 * WORKERS as usize);
                 Guarded::new(layers.service(server)).limit(|| 2 * WORKERS)
             }),
-            Self::Refusing => scenario.run(|server| {
+            Self::Rejecting => scenario.run(|server| {
                 let layer = BulkheadLayer::new(twice);
                 let handle = layer.handle();
                 Guarded::new(layer.layer(server)).limit(move || handle.snapshot().max_in_flight)
             }),
-            Self::Waiting => scenario.run(|server| {
-                // A call that has waited for half of its time has the other half to be answered in.
+            Self::Queueing => scenario.run(|server| {
+                // A call that has waited for half of its time has the other half for its service.
                 let config = twice.max_in_flight(WORKERS).max_queued(20).max_wait(DEADLINE / 2);
                 let layer = BulkheadLayer::waiting(config);
                 let handle = layer.handle();
                 Guarded::new(layer.layer(server)).limit(move || handle.snapshot().max_in_flight)
             }),
             Self::NewestFirst => scenario.run(|server| {
-                // However many may wait: nobody does for longer than 5 ms while more come than can be served.
+                // The size of the queue is irrelevant: under overload no call waits for longer than 5 ms.
                 let config = twice.max_in_flight(WORKERS + 2).max_queued(10_000);
                 let layer = BulkheadLayer::waiting(config.discipline(QueueDiscipline::adaptive_lifo()));
                 let handle = layer.handle();
@@ -149,9 +150,12 @@ fn main() -> Result<ExitCode, std::io::Error> {
     let report = Report::new(jobs.into_iter().zip(outcomes).collect(), troubles);
     report.print();
     fs::create_dir_all(&folder)?;
-    for (name, plot) in
-        [("overload.svg", report.goodput_by_load()), ("overload_time.svg", report.over_time())]
-    {
+    let goodput = report.goodput_by_load();
+    for (name, plot) in [
+        ("overload.uri", plot::data_uri(&goodput)),
+        ("overload.svg", goodput),
+        ("overload_time.svg", report.over_time()),
+    ] {
         let path = folder.join(name);
         fs::write(&path, plot)?;
         println!("wrote {}", path.display());
@@ -159,15 +163,15 @@ fn main() -> Result<ExitCode, std::io::Error> {
     if report.check() {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("\nIt is not as this example says: see the lines above that begin with FAILED.");
+    eprintln!("\nA claim of this example does not hold: see the lines above that start with FAILED.");
     Ok(ExitCode::FAILURE)
 }
 
-/// What `run` makes of each job, in their order. Each simulation has a thread to itself.
+/// Returns the results of `run` for each job, in their order. Each simulation runs on one thread.
 fn on_all_cores<J: Sync, R: Send>(jobs: &[J], run: impl Fn(&J) -> R + Sync) -> Vec<R> {
     let left = Mutex::new(jobs.iter().enumerate());
     let lane = || {
-        let next = iter::from_fn(|| left.lock().expect("nobody panics with it").next());
+        let next = iter::from_fn(|| left.lock().expect("no thread panics while it holds the lock").next());
         next.map(|(place, job)| (place, run(job))).collect::<Vec<_>>()
     };
     let mut results: Vec<(usize, R)> = thread::scope(|scope| {

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-/// What stands between the two kinds of background.
+/// A grey that is legible on white and on black.
 const GREY: &str = "#7b7b7b";
-/// Told apart by those who see no red or no green too, with the dashes.
+/// Colours that differ, together with the dashes, for readers who cannot see red or green.
 const COLOURS: [&str; 10] = [
     "#7b7b7b", "#c08a00", "#d1495b", "#0f8fb8", "#2f9e44", "#8b5cf6", "#e0701a", "#b83fa5", "#1fa39a",
     "#5c7cfa",
@@ -21,9 +21,9 @@ const LEGEND_COLUMNS: usize = 3;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Axis {
-    /// With the unit.
+    /// The name of the axis, with the unit.
     pub(crate) label: &'static str,
-    /// From the first to the last.
+    /// The values from one end of the axis to the other.
     pub(crate) ticks: Vec<f64>,
     pub(crate) logarithmic: bool,
 }
@@ -37,7 +37,7 @@ impl Axis {
         Self { label, ticks: ticks.into(), logarithmic: true }
     }
 
-    /// Where it is, as a share of the axis. What is beyond an end is at the end.
+    /// Returns the position of `value` as a share of the axis, clamped to its ends.
     fn share(&self, value: f64) -> f64 {
         let scale = |value: f64| if self.logarithmic { value.ln() } else { value };
         let (Some(first), Some(last)) = (self.ticks.first(), self.ticks.last()) else { return 0.0 };
@@ -45,14 +45,14 @@ impl Axis {
     }
 }
 
-/// Points, from left to right; where one is `None` the line has a gap.
+/// Points from left to right. A value of `None` is a gap.
 pub(crate) type Line = Vec<(f64, Option<f64>)>;
 
-/// A part of the horizontal axis to look at.
+/// A highlighted part of the horizontal axis.
 pub(crate) struct Span {
     pub(crate) from: f64,
     pub(crate) to: f64,
-    pub(crate) says: &'static str,
+    pub(crate) caption: &'static str,
 }
 
 pub(crate) struct Panel {
@@ -61,11 +61,12 @@ pub(crate) struct Panel {
     pub(crate) x: Axis,
     pub(crate) y: Axis,
     pub(crate) spans: Vec<Span>,
-    /// Of each name, in their order.
+    /// One line for each name, in the same order.
     pub(crate) lines: Vec<Line>,
 }
 
-/// The panels, one below the other, and a legend. There is no empty line in it, which would end it on a page of Markdown.
+/// Returns a plot of the panels, one below the other, with a legend. It has no empty line, which would end
+/// the plot within a page of Markdown.
 pub(crate) fn draw(title: &str, names: &[&str], panels: &[Panel]) -> String {
     let rows = names.len().div_ceil(LEGEND_COLUMNS);
     let panels_height: f64 = panels.iter().map(|panel| ABOVE + panel.height + BELOW).sum();
@@ -101,14 +102,14 @@ impl Panel {
             top - 26.0,
             self.title
         ));
-        for Span { from, to, says } in &self.spans {
+        for Span { from, to, caption } in &self.spans {
             let (from, to) = (x(*from), x(*to));
             svg.add(format_args!(
                 "<rect x=\"{from:.1}\" y=\"{top}\" width=\"{:.1}\" height=\"{}\" fill-opacity=\"0.14\"/>",
                 to - from,
                 self.height
             ));
-            svg.text((from + to) / 2.0, top - 7.0, "middle", says);
+            svg.text((from + to) / 2.0, top - 7.0, "middle", caption);
         }
         for tick in &self.y.ticks {
             svg.rule((LEFT, y(*tick)), (RIGHT, y(*tick)), 0.3);
@@ -134,11 +135,25 @@ impl Panel {
     }
 }
 
+/// Returns an SVG as a data URI, for pages that cannot refer to a file.
+pub(crate) fn data_uri(svg: &str) -> String {
+    let mut uri = "data:image/svg+xml,".to_owned();
+    for byte in svg.lines().collect::<String>().bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~/:,=;+".contains(&byte) {
+            uri.push(char::from(byte));
+        } else {
+            write!(uri, "%{byte:02X}").expect("a string accepts every write");
+        }
+    }
+    uri.push('\n');
+    uri
+}
+
 struct Svg(String);
 
 impl Svg {
     fn add(&mut self, element: std::fmt::Arguments<'_>) {
-        writeln!(self.0, "{element}").expect("a string takes everything");
+        writeln!(self.0, "{element}").expect("a string accepts every write");
     }
 
     fn text(&mut self, x: f64, y: f64, anchor: &str, text: &str) {
@@ -156,10 +171,10 @@ impl Svg {
         let of = |styles: [&'static str; 10]| styles.into_iter().cycle().nth(place).unwrap_or_default();
         let mut places = String::new();
         for (x, y) in points {
-            write!(places, "{x:.1},{y:.1} ").expect("a string takes everything");
+            write!(places, "{x:.1},{y:.1} ").expect("a string accepts every write");
         }
         let (colour, dashes) = (of(COLOURS), of(DASHES));
-        // Those that are dashed may lie on one that is not.
+        // A dashed line may cover a solid one.
         let width = if dashes.is_empty() { 3 } else { 2 };
         self.add(format_args!(
             "<polyline fill=\"none\" stroke=\"{colour}\" stroke-dasharray=\"{dashes}\" stroke-width=\"{width}\" \

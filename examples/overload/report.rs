@@ -1,4 +1,4 @@
-//! What is printed and drawn, and whether it is as the example says.
+//! The tables, the plots and the checks of the example's claims.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use crate::plot::{Axis, Line, Panel, Span, draw};
 use crate::scenario::{CROWD, Figures, LASTING, Moment, Overload, SLOW};
 use crate::virtual_server::seed;
 
-/// What is seen when it begins is not what lasts.
+/// The slow period without its first seconds, in which the queue from before still drains.
 const SLOW_FOR_A_WHILE: Range<Duration> = Duration::from_secs(32)..SLOW.end;
 const WELL_AGAIN: Range<Duration> = Duration::from_secs(43)..LASTING;
 
 pub(crate) fn introduce() {
-    println!("A server that can answer 1,000 calls per second, to callers that wait for 100 ms.");
+    println!("A server with a capacity of 1,000 calls per second, and callers that wait for 100 ms.");
     println!("STANCHION_SEED={}", seed());
 }
 
@@ -43,18 +43,18 @@ impl Report {
     }
 
     pub(crate) fn print(&self) {
-        self.table("Goodput: answers in time, as a share of what it can do", |outcome| {
+        self.table("Goodput: responses in time, as a share of the capacity", |outcome| {
             format!("{:.2}", outcome.goodput)
         });
-        self.table("p99 of the calls that were not refused, in ms", |outcome| {
+        self.table("p99 of the admitted calls, in ms", |outcome| {
             if outcome.p99 < DEADLINE { outcome.p99.as_millis().to_string() } else { "late".to_owned() }
         });
-        self.table("Refused, as a share of the calls", |outcome| format!("{:.2}", outcome.refused));
-        self.table("Late, as a share of the server's work", |outcome| format!("{:.2}", outcome.late));
-        println!(
-            "\nAnswered in time per second: 700 are made, but 3,000 in a crowd, and 200 can be answered when it is slow"
-        );
-        println!("  {:30}{:>10}{:>10}{:>10}", "", "crowd", "slow", "after");
+        self.table("Rejected, as a share of the calls", |outcome| format!("{:.2}", outcome.refused));
+        self.table("Late responses, as a share of the server's work", |outcome| {
+            format!("{:.2}", outcome.late)
+        });
+        println!("\nResponses in time per second. Load: 700, in the burst 3,000. Capacity while slow: 200");
+        println!("  {:30}{:>10}{:>10}{:>10}", "", "burst", "slow", "after");
         for contestant in Contestant::ALL {
             let [crowd, slow, after] =
                 [CROWD, SLOW_FOR_A_WHILE, WELL_AGAIN].map(|during| self.answered(contestant, &during));
@@ -83,12 +83,9 @@ impl Report {
                 .collect()
         };
         let panel = Panel {
-            title: "What an overloaded server is good for",
+            title: "Goodput of an overloaded server, by limit",
             height: 300.0,
-            x: Axis::logarithmic(
-                "offered load (calls, as a multiple of what the server can answer)",
-                Overload::LOADS,
-            ),
+            x: Axis::logarithmic("offered load (multiple of the capacity)", Overload::LOADS),
             y: Axis::linear("goodput (share of capacity)", [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
             spans: vec![],
             lines: Contestant::ALL.map(line).into(),
@@ -97,10 +94,10 @@ impl Report {
     }
 
     pub(crate) fn over_time(&self) -> String {
-        let seconds = |from: Duration, to: Duration, says| Span {
+        let seconds = |from: Duration, to: Duration, caption| Span {
             from: from.as_secs_f64(),
             to: to.as_secs_f64(),
-            says,
+            caption,
         };
         let panel = |title, label, ticks: &[f64], value: fn(&Moment) -> Option<f64>| Panel {
             title,
@@ -111,8 +108,8 @@ impl Report {
             ),
             y: Axis::linear(label, ticks),
             spans: vec![
-                seconds(CROWD.start, CROWD.end, "3 times the capacity is offered"),
-                seconds(SLOW.start, SLOW.end, "calls take 5 times as long"),
+                seconds(CROWD.start, CROWD.end, "burst: 3 times the capacity"),
+                seconds(SLOW.start, SLOW.end, "slow: 5 times the service time"),
             ],
             lines: self
                 .troubles
@@ -124,33 +121,35 @@ impl Report {
         };
         let panels = [
             panel(
-                "Calls answered in time, of 700 per second",
+                "Responses in time, of 700 calls per second",
                 "per second",
                 &[0.0, 400.0, 800.0, 1_200.0],
                 |moment| Some(moment.answered),
             ),
             panel(
-                "Latency of calls that are not refused; at 100 their callers leave",
+                "Latency of admitted calls (callers give up after 100 ms)",
                 "p99 (ms)",
                 &[0.0, 25.0, 50.0, 75.0, 100.0],
                 |moment| Some(moment.p99?.as_secs_f64() * 1_000.0),
             ),
-            panel("Limit", "calls at a time", &[0.0, 10.0, 20.0, 30.0, 40.0, 50.0], |moment| {
+            panel("Concurrency limit", "calls in flight", &[0.0, 10.0, 20.0, 30.0, 40.0, 50.0], |moment| {
                 moment.limit.filter(|limit| *limit <= 50).map(f64::from)
             }),
         ];
-        draw("Two troubles, over time", &Contestant::ALL.map(Contestant::name), &panels)
+        draw("An overloaded and a slow server over time", &Contestant::ALL.map(Contestant::name), &panels)
     }
 
-    /// True if all is as this example says.
+    /// Prints each claim of this example, and returns `true` if all of them hold.
     pub(crate) fn check(&self) -> bool {
-        use Contestant::{Adaptive, ExpiredSkipped, NewestFirst, Nobody, Refusing, TooHigh, Tower, Waiting};
-        const FITS: [Contestant; 5] = [Tower, Refusing, Waiting, NewestFirst, Adaptive];
+        use Contestant::{
+            Adaptive, ExpiredSkipped, NewestFirst, Queueing, Rejecting, TooHigh, Tower, Unlimited,
+        };
+        const FITS: [Contestant; 5] = [Tower, Rejecting, Queueing, NewestFirst, Adaptive];
         println!();
-        let mut is_so = true;
+        let mut all_hold = true;
         let mut expect = |holds: bool, what: &str| {
             println!("{} {what}", if holds { "  ok   " } else { "FAILED " });
-            is_so &= holds;
+            all_hold &= holds;
         };
         let overloads = [2.0, 3.0, 5.0, 10.0];
         let always = |contestants: &[Contestant], holds: &dyn Fn(Figures) -> bool| {
@@ -159,43 +158,43 @@ impl Report {
         let goodput = |contestant, load| self.outcome(contestant, load).goodput;
         expect(
             Contestant::ALL.iter().all(|contestant| goodput(*contestant, 0.8) >= 0.75),
-            "with less than it can do, the server answers everybody, whoever guards it",
+            "below its capacity the server serves all callers, with any limit",
         );
         expect(
-            always(&[Nobody, TooHigh], &|outcome| outcome.goodput < 0.02),
-            "from twice that on, it answers nobody in time without a limit, or with one that is too high",
+            always(&[Unlimited, TooHigh], &|outcome| outcome.goodput < 0.02),
+            "from twice the capacity on, no response is in time without a limit, or with one that is too high",
         );
         expect(
             (0.05..0.15).contains(&goodput(ExpiredSkipped, 2.0)) && goodput(ExpiredSkipped, 10.0) < 0.05,
-            "to skip those who have left is not enough: it begins what is nearly too late",
+            "skipping expired calls is not enough: the server starts calls that are nearly expired",
         );
         expect(
             always(&FITS, &|outcome| outcome.goodput >= 0.93),
-            "with a limit that fits, or a short queue, it is nearly as good as it can be",
+            "with a suitable limit, or a short queue, the goodput is close to the capacity",
         );
-        expect(always(&FITS, &|outcome| outcome.late <= 0.02), "and at most one answer of fifty is late");
+        expect(always(&FITS, &|outcome| outcome.late <= 0.02), "and at most one response in fifty is late");
         expect(
             always(&FITS, &|outcome| outcome.p99 <= Duration::from_millis(95)),
-            "those that are not refused take 95 ms at most, in 99 of 100 cases",
+            "the p99 of the admitted calls is at most 95 ms",
         );
         let after = CROWD.end + Duration::from_secs(2)..SLOW.start;
         expect(
-            self.answered(Nobody, &after) < 1.0,
-            "without a limit the trouble goes on when the crowd has gone: the queue is still there",
+            self.answered(Unlimited, &after) < 1.0,
+            "without a limit the overload outlasts the burst, because the queue remains",
         );
         expect(
             FITS.iter().all(|which| self.answered(*which, &after) > 0.95 * 700.0),
-            "with a limit it is over with its cause",
+            "with a limit it ends with the burst",
         );
         let slow = |contestant| self.answered(contestant, &SLOW_FOR_A_WHILE);
         expect(
-            FITS.iter().all(|which| slow(*which) >= 110.0) && slow(Nobody) < 1.0,
-            "a server that is slow is of use to some callers, and to none without a limit",
+            FITS.iter().all(|which| slow(*which) >= 110.0) && slow(Unlimited) < 1.0,
+            "a slow server serves some callers, and none without a limit",
         );
         expect(
             FITS.iter().all(|which| self.answered(*which, &WELL_AGAIN) > 0.95 * 700.0),
-            "and to all soon after",
+            "and serves all of them soon after it has recovered",
         );
-        is_so
+        all_hold
     }
 }
