@@ -1,4 +1,4 @@
-//! The load of the service inside, for `tower`'s balancer: a layer that hides it cannot stand under one.
+//! Forwards the load of the inner service, so that every layer can stand under tower's balancer.
 
 use tower::load::Load;
 

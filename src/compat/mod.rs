@@ -1,4 +1,4 @@
-//! What other crates need to know of these layers: tower's load balancer and tower's retry.
+//! Adapters for other crates: tower's load balancer and tower's retry.
 
 #[cfg(feature = "balance")]
 mod balance;

@@ -8,11 +8,12 @@ use tower::retry::Policy;
 use crate::classify::{Outcome, Retryable};
 use crate::middleware::retry::{Attempts, RetryPolicy};
 
-/// Lets a [`RetryLayer`](crate::RetryLayer) go by a policy that was written for `tower::retry`.
+/// A policy written for `tower::retry`, for use in a [`RetryLayer`](crate::RetryLayer).
 ///
-/// The policy decides whether a call is tried again and after which wait; the layer adds its own bounds to that: the number of
-/// attempts, the budget, and that refusals by layers of this crate are not tried again. As in tower each call
-/// has a clone of the policy, and what it cannot clone a request of is not put before it.
+/// The policy decides whether to retry a call and how long to wait. The layer adds its own bounds:
+/// the number of attempts, the budget, and no retry of a rejection by a layer of this crate. As in
+/// tower, each call has a clone of the policy, and the policy is not asked about a call whose
+/// request it cannot clone.
 ///
 /// ```
 /// use std::future::{Ready, ready};
@@ -27,7 +28,11 @@ use crate::middleware::retry::{Attempts, RetryPolicy};
 /// impl Policy<u32, u32, Error<std::fmt::Error>> for Once {
 ///     type Future = Ready<()>;
 ///
-///     fn retry(&mut self, _: &mut u32, result: &mut Result<u32, Error<std::fmt::Error>>) -> Option<Ready<()>> {
+///     fn retry(
+///         &mut self,
+///         _: &mut u32,
+///         result: &mut Result<u32, Error<std::fmt::Error>>,
+///     ) -> Option<Ready<()>> {
 ///         (result.is_err() && std::mem::take(&mut self.0)).then(|| ready(()))
 ///     }
 ///
@@ -50,16 +55,16 @@ pub struct TowerPolicy<T, Res, E> {
 }
 
 impl<T, Res, E> TowerPolicy<T, Res, E> {
-    /// Goes by `policy`.
+    /// Wraps `policy`.
     pub const fn new(policy: T) -> Self {
         Self { policy, ends: PhantomData }
     }
 }
 
-/// What is kept of a call.
+/// The state of one call: its policy and the request of its next attempt.
 pub struct Saved<T, Req, W> {
     policy: T,
-    /// Of the next attempt.
+    /// The request of the next attempt.
     request: Option<Req>,
     wait: Option<W>,
 }
@@ -93,7 +98,7 @@ where
     fn classify(&self, kept: &mut Self::Saved, result: &mut Result<Res, E>) -> Outcome {
         let wait = kept.request.as_mut().map(|request| kept.policy.retry(request, result));
         match (wait, result.is_ok()) {
-            // Without another request the policy is not asked. Whether it would try again is not known then.
+            // Without another request the policy is not asked, so it is unknown whether it would retry.
             (None, false) => Outcome::failure(),
             (Some(Some(wait)), _) => {
                 kept.wait = Some(wait);

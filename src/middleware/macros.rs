@@ -1,36 +1,38 @@
-//! What every service has, and every layer.
+//! Methods that every service or every layer has.
 
-/// Access to the `inner` service. A service that keeps its readiness names the field for that, and
-/// forgets it when the inner service may be replaced.
+/// Defines access to the `inner` service. A service that stores the readiness of `inner` names that
+/// field, which is reset when the caller may replace the inner service.
 macro_rules! inner_accessors {
     ($($is_inner_ready:ident)?) => {
-        /// The service inside.
+        /// Returns the inner service.
         pub const fn get_ref(&self) -> &S {
             &self.inner
         }
 
-        /// The service inside. It may be replaced: call `poll_ready` again before the next call.
+        /// Returns the inner service, which the caller may replace. Call `poll_ready` again before
+        /// the next call.
         pub const fn get_mut(&mut self) -> &mut S {
             $(self.$is_inner_ready = false;)?
             &mut self.inner
         }
 
-        /// The service inside.
+        /// Returns the inner service.
         pub fn into_inner(self) -> S {
             self.inner
         }
     };
 }
 
-/// Sets what every layer has besides its configuration.
+/// Defines the setters that every layer has besides its configuration.
 macro_rules! layer_setters {
     () => {
-        /// Names the layer, after the dependency that it stands before. The name is in rejections, metrics and logs, so it
-        /// must be one of few: never a URL or a key.
+        /// Sets the name of the layer, usually that of the dependency. The name appears in
+        /// rejections, metrics and logs, so a program should have few names: never a URL or a key.
         ///
         /// # Panics
         ///
-        /// If the layer was cloned, or has made a service or a handle: they would not share its state.
+        /// Panics if the layer was cloned or has made a service or a handle, since these would not
+        /// share its state.
         #[must_use]
         #[track_caller]
         pub fn name(self, name: &'static str) -> Self {
@@ -42,7 +44,8 @@ macro_rules! layer_setters {
         ///
         /// # Panics
         ///
-        /// If the layer was cloned, or has made a service or a handle: they would not share its state.
+        /// Panics if the layer was cloned or has made a service or a handle, since these would not
+        /// share its state.
         #[must_use]
         #[track_caller]
         pub fn observer(mut self, observer: impl Observer + 'static) -> Self {

@@ -1,4 +1,5 @@
-//! The layers. They never import one another, and [`admission`] is what bulkhead and adaptive limit share.
+//! The middlewares. They do not import one another, except that bulkhead and adaptive limit share
+//! [`admission`].
 
 pub mod adaptive_limit;
 pub mod admission;
