@@ -40,7 +40,7 @@ fuzz *targets:
 bench *args:
     cargo bench --bench overhead --bench contention -- {{ args }}
 
-# The same work done by other crates, side by side
+# The same work with other crates, side by side
 peers:
     cargo run --release --locked --manifest-path benches/peers/Cargo.toml
 
@@ -52,11 +52,11 @@ instructions:
 outage:
     cargo run --release --all-features --example outage
 
-# A retry storm, and what tames it
+# A retry storm and its remedies
 storm:
     cargo run --all-features --example storm
 
-# Every layer under random calls, drops, panics and orders; for ten seconds, or as many as given
+# Every layer under random calls, drops, panics and commands, for ten seconds or the given number
 stress seconds="10":
     cargo run --release --all-features --example stress -- {{ seconds }}
 
@@ -64,6 +64,6 @@ stress seconds="10":
 deny:
     cargo deny check
 
-# Everything that must pass before a change lands
+# All steps of CI
 ci:
     bash .ci/run

@@ -1,4 +1,5 @@
-// The README's links, as they are in rustdoc. Of two definitions of one link Markdown takes the first.
+// The targets of the README's links in rustdoc. Markdown takes the first of two definitions of a link,
+// so these replace the definitions in the README, which are for repository and registry pages.
 #![doc = concat!("[plot]: ", include_str!("docs/overload.uri"))]
 //!
 //! [CHANGELOG]: https://docs.rs/crate/stanchion/latest/source/CHANGELOG.md

@@ -405,3 +405,17 @@ fn long_lines_are_found_except_tables_and_links() {
     finds("a.md", &format!("```\n{medium}\n{long}\n```"), &["a.md:3: 101"]);
     finds("README.md", &format!("{medium}\n```\n{medium}\n```\n{medium}"), &["README.md:3: 90"]);
 }
+
+#[test]
+fn plot_of_the_root_page_is_that_of_the_guides() {
+    let read = |file: &str| fs::read_to_string(root().join("src/docs").join(file)).unwrap();
+    let uri = read("overload.uri");
+    let mut pieces = uri.trim_end().strip_prefix("data:image/svg+xml,").unwrap().split('%');
+    let mut decoded = pieces.next().unwrap().to_owned();
+    for piece in pieces {
+        let (code, text) = piece.split_at(2);
+        decoded.push(char::from(u8::from_str_radix(code, 16).unwrap()));
+        decoded.push_str(text);
+    }
+    assert!(decoded == read("overload.svg").replace('\n', ""), "run the example `overload` with `src/docs`");
+}
