@@ -5,8 +5,15 @@
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "helpers of a test")]
 
+#[path = "prose/checker.rs"]
+mod checker;
+#[path = "prose/text.rs"]
+mod text;
+
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use text::{Word, documentation, fence, is_link_definition, is_row, passages};
 
 /// Folders and files whose prose is not rewritten yet. This list is to become empty: remove an entry
 /// together with its last violation, and never add one.
@@ -43,148 +50,6 @@ const INDEFINITE: &[&str] = &["somebody", "everybody", "nobody", "anybody", "who
 
 const WIDTH: usize = 100;
 const README_CODE_WIDTH: usize = 80;
-
-/// A passage of prose: a paragraph, a list item, a heading or a row of a table.
-struct Passage {
-    /// Lines of text with their numbers.
-    lines: Vec<(usize, String)>,
-    /// Headings, rows and drawings have no sentences.
-    has_sentences: bool,
-}
-
-struct Word {
-    line: usize,
-    text: String,
-    /// The word is the first one of a sentence.
-    opens: bool,
-    /// The mark after the word, if it ends a sentence.
-    ends: Option<char>,
-}
-
-impl Passage {
-    /// Returns the words outside of code spans and link targets.
-    fn words(&self) -> Vec<Word> {
-        let mut words = Vec::new();
-        let mut opens = self.has_sentences;
-        let prose = self.lines.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("\n");
-        let numbers = self.lines.iter().map(|(number, _)| *number);
-        for (line, text) in numbers.zip(without_code(&prose).lines()) {
-            for raw in text.split_whitespace() {
-                let text = raw.trim_matches(|c: char| !c.is_alphanumeric() && c != CODE).to_owned();
-                if text.is_empty() {
-                    continue;
-                }
-                let last = raw.trim_end_matches(['*', '_', ')', '"', ']']).chars().next_back();
-                let ends = last.filter(|mark| self.has_sentences && ".!?".contains(*mark));
-                words.push(Word { line, text, opens, ends });
-                opens = ends.is_some();
-            }
-        }
-        words
-    }
-}
-
-/// Stands for a code span.
-const CODE: char = '\u{fffc}';
-
-/// Replaces code spans and link targets, and keeps the line breaks.
-fn without_code(prose: &str) -> String {
-    let (mut kept, mut rest) = (String::new(), prose);
-    let newlines = |text: &str| "\n".repeat(text.matches('\n').count());
-    while let Some(at) = rest.find(['`', ']']) {
-        let (before, from) = rest.split_at(at);
-        kept.push_str(before);
-        let ticks = from.len() - from.trim_start_matches('`').len();
-        let (opening, closing) = match ticks {
-            0 if from.starts_with("](") => (2, ")".to_owned()),
-            0 => {
-                kept.push(']');
-                rest = &from[1..];
-                continue;
-            }
-            _ => (ticks, "`".repeat(ticks)),
-        };
-        let inside = &from[opening..];
-        let end = inside.find(&closing).unwrap_or(inside.len());
-        kept.push(if ticks == 0 { ']' } else { CODE });
-        kept.push_str(&newlines(&inside[..end]));
-        rest = inside.get(end + closing.len()..).unwrap_or_default();
-    }
-    kept + rest
-}
-
-/// Returns the lines of documentation with their numbers: all lines of Markdown, the doc comments of Rust.
-fn documentation<'a>(file: &str, text: &'a str) -> Vec<(usize, &'a str)> {
-    let numbered = (1..).zip(text.lines());
-    if file.ends_with(".md") {
-        return numbered.collect();
-    }
-    let comment = |line: &'a str| {
-        let line = line.trim_start();
-        let text = line.strip_prefix("///").or_else(|| line.strip_prefix("//!"));
-        text.filter(|text| !text.starts_with('/')).map(|text| text.strip_prefix(' ').unwrap_or(text))
-    };
-    // A line of code ends a comment as an empty line does.
-    numbered.map(|(number, line)| (number, comment(line).unwrap_or_default())).collect()
-}
-
-/// Returns the language of a code block that starts or ends with this line.
-fn fence(line: &str) -> Option<&str> {
-    line.trim_start().strip_prefix("```")
-}
-
-fn is_row(line: &str) -> bool {
-    line.trim_start().starts_with('|')
-}
-
-fn is_link_definition(line: &str) -> bool {
-    line.starts_with('[') && line.contains("]: ")
-}
-
-/// Returns the text after the marker of a list item.
-fn list_item(line: &str) -> Option<&str> {
-    let line = line.trim_start();
-    let number = line.trim_start_matches(|c: char| c.is_ascii_digit());
-    let numbered = (number.len() < line.len()).then(|| number.strip_prefix(". ")).flatten();
-    numbered.or_else(|| line.strip_prefix("- ")).or_else(|| line.strip_prefix("* "))
-}
-
-fn passages(lines: &[(usize, &str)]) -> Vec<Passage> {
-    let mut found = vec![Passage { lines: vec![], has_sentences: true }];
-    let mut block = None;
-    for (number, line) in lines {
-        let mut add = |text: &str, starts: bool, has_sentences: bool| {
-            if starts {
-                found.push(Passage { lines: vec![], has_sentences });
-            }
-            found.last_mut().unwrap().lines.push((*number, text.to_owned()));
-        };
-        match (block, fence(line)) {
-            (None, Some(language)) => {
-                block = Some(language);
-                add("", true, false);
-            }
-            (Some(_), Some(_)) => {
-                block = None;
-                add("", true, true);
-            }
-            // Drawings are prose, too.
-            (Some("text"), None) => add(line, true, false),
-            (Some(_), None) => {}
-            (None, None) if line.trim().is_empty() => add("", true, true),
-            (None, None) if is_row(line) || line.starts_with('#') => {
-                add(line, true, false);
-                add("", true, true);
-            }
-            (None, None) if is_link_definition(line) => {}
-            (None, None) => match list_item(line) {
-                Some(text) => add(text, true, true),
-                None => add(line, false, true),
-            },
-        }
-    }
-    found
-}
 
 /// Words of the glossary that another word replaces, as `(replaced, word)`.
 fn glossary(guide: &str) -> Vec<(String, String)> {
@@ -341,69 +206,6 @@ fn style_guide_names_every_banned_opening_and_phrase() {
     for phrase in HEADLESS.iter().chain(VAGUE).chain(INDEFINITE) {
         assert!(guide.contains(&format!("`{phrase}`")), "docs/STYLE.md does not mention `{phrase}`");
     }
-}
-
-fn check(file: &str, text: &str) -> Vec<String> {
-    let guide = "## 1. a\n## 2. b\n| rejection | c | `refuse`, `refusal`, patience |\n| in flight | d | `under way` |";
-    violations(file, text, &glossary(&format!("\n{guide}")))
-}
-
-#[track_caller]
-fn finds(file: &str, text: &str, expected: &[&str]) {
-    let found = check(file, text);
-    assert_eq!(found.len(), expected.len(), "{found:#?} in {text:?}");
-    for (found, expected) in found.iter().zip(expected) {
-        assert!(found.contains(expected), "{found:?} does not contain {expected:?}");
-    }
-}
-
-#[test]
-fn banned_openings_are_found_where_a_sentence_starts() {
-    finds(
-        "src/a.rs",
-        "/// Whether it is open.\nfn f();",
-        &["src/a.rs:1: a sentence starts with \"Whether\""],
-    );
-    finds("src/a.rs", "//! First.\n//!\n//! What it does is this.", &["src/a.rs:3: "]);
-    finds("a.md", "It is closed. How it\nopens is secret.", &["a.md:1: a sentence starts with \"How\""]);
-    finds("a.md", "**Whoever** waits.", &["\"whoever\"", "\"Whoever\""]);
-    finds("a.md", "- Those that wait.\n- Those\n  that go.", &["a.md:1: ", "a.md:2: "]);
-    finds("a.md", "1. Of two one is first.", &["a paragraph starts with \"Of\""]);
-    finds("src/a.rs", "/// None.\nfn f();\n/// The same.\nfn g();", &["\"None\"", "\"The same\""]);
-    finds("a.md", "It is open. The same rule holds then.\nWhatever happens, it is.", &[]);
-}
-
-#[test]
-fn questions_headings_and_code_are_no_banned_openings() {
-    finds("a.md", "# How it decides\n\nWhat is a circuit? A state machine.", &[]);
-    finds("a.md", "`What` is a name.\n\n```\nWhat is this?\n```\n\n| How | What |", &[]);
-    finds("src/a.rs", "/// `None` without a deadline.\n// What the code says.\nlet a = \"Who is it\";", &[]);
-}
-
-#[test]
-fn indefinite_phrases_are_found_across_lines() {
-    finds("a.md", "It lets so\nmany calls in.", &["a.md:1: \"so many\""]);
-    finds("a.md", "| who | nobody |", &["a.md:1: \"nobody\""]);
-    finds("a.md", "# Everybody waits", &["\"everybody\""]);
-    finds("a.md", "The `nobody` user, [a link](so many) and ``so long``.", &[]);
-    finds("a.md", "```text\nsomebody waits\n```\n\n```rust\nsomebody\n```", &["a.md:2: \"somebody\""]);
-}
-
-#[test]
-fn glossary_replaces_words_in_all_their_forms() {
-    finds("a.md", "It refuses.", &["\"refuse\": the glossary has \"rejection\""]);
-    finds("a.md", "Refused, refusing and refusals.", &["\"refusal\"", "\"refuse\"", "\"refuse\""]);
-    finds("a.md", "Calls under\nway.", &["a.md:1: \"under way\""]);
-    finds("a.md", "The connection refused, REFUSED_STREAM, a diffuser, and patience.", &[]);
-}
-
-#[test]
-fn long_lines_are_found_except_tables_and_links() {
-    let (long, medium) = ("x".repeat(101), "x".repeat(90));
-    finds("src/a.rs", &format!("/// {}\nlet a = \"{long}\";\n// {long}", &long[4..]), &["src/a.rs:1: 101"]);
-    finds("a.md", &format!("{long}\n| {long} |\n[a]: {long}"), &["a.md:1: 101 columns"]);
-    finds("a.md", &format!("```\n{medium}\n{long}\n```"), &["a.md:3: 101"]);
-    finds("README.md", &format!("{medium}\n```\n{medium}\n```\n{medium}"), &["README.md:3: 90"]);
 }
 
 #[test]

@@ -27,7 +27,7 @@ use congestion_limiter::limiter::{DefaultLimiter, Limiter, Outcome};
 use congestion_limiter::limits::{LimitAlgorithm, Vegas, Windowed};
 use fault::Fault;
 use overload::{BrownOut, Figures, behind, deadline};
-use stanchion::{AdaptiveLimitConfig, AdaptiveLimitLayer, BulkheadConfig, QueueDiscipline, Error};
+use stanchion::{AdaptiveLimitConfig, AdaptiveLimitLayer, BulkheadConfig, Error, QueueDiscipline};
 use tower::{BoxError, Layer, Service, ServiceBuilder};
 use tower_resilience_adaptive::ConcurrencyAlgorithm;
 use virtual_server::{Answer, Failed, Request, Server, seed};
