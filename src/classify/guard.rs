@@ -1,6 +1,6 @@
 use std::mem;
 
-use super::{Class, Outcome};
+use super::Outcome;
 
 /// A call in flight, as its layer sees it. Dropping it instead of finishing it cancels the call.
 pub trait Guard {
@@ -20,49 +20,6 @@ pub trait CarryGuard<Res> {
     /// Hands `guard` on with the response, [told](Guard::answered) that the headers are there, or ends the call with the
     /// outcome beside it if nothing follows. `None`: the call has ended already.
     fn carry<G: Guard>(&self, response: Res, guard: Option<(G, Outcome)>) -> Self::Response<G>;
-}
-
-/// Until when the guard of a call is held if there is a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HoldUntil {
-    /// Until the headers of the response are there.
-    Headers,
-    /// Until the outcome is known: at once unless the response is good, and then until what follows it has ended.
-    Outcome,
-    /// Until what follows the headers has ended, whatever the outcome.
-    BodyEnd,
-}
-
-/// Ends a call with the `outcome` of its result, or hands its guard on with the response.
-// Always, since what it is given and what it returns may be large.
-#[inline(always)]
-pub(crate) fn settle<P, Res, E, G>(
-    protocol: &P,
-    result: Result<Res, E>,
-    outcome: Outcome,
-    guard: G,
-    until: HoldUntil,
-) -> Result<P::Response<G>, E>
-where
-    P: CarryGuard<Res>,
-    G: Guard,
-{
-    let is_carried = match until {
-        HoldUntil::Headers => false,
-        HoldUntil::Outcome => outcome.class == Class::Success && outcome.is_good(),
-        HoldUntil::BodyEnd => true,
-    };
-    match result {
-        Ok(response) if is_carried => Ok(protocol.carry(response, Some((guard, outcome)))),
-        Ok(response) => {
-            guard.finish(outcome);
-            Ok(protocol.carry(response, None))
-        }
-        Err(error) => {
-            guard.finish(outcome);
-            Err(error)
-        }
-    }
 }
 
 /// Runs a part of the service, and `fail` if it panics: then the call has failed. The drop of a guard alone could not

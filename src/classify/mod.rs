@@ -38,8 +38,8 @@ mod outcome;
 
 pub use asking::Asking;
 pub(crate) use asking::outcome_of;
+pub(crate) use guard::in_service;
 pub use guard::{CarryGuard, Guard};
-pub(crate) use guard::{HoldUntil, in_service, settle};
 pub(crate) use outcome::Cause;
 pub use outcome::{Class, Outcome, RetryHint, Retryable};
 

@@ -109,29 +109,34 @@ impl Timeouts {
 /// Reads from a request what was said about it, and writes to it what layers have to say.
 pub trait RequestContext<Req> {
     /// The moment by which the caller wants an answer.
+    #[inline]
     fn deadline(&self, request: &Req) -> Option<Deadline> {
         let _ = request;
         None
     }
 
     /// Says by when an answer is wanted.
+    #[inline]
     fn set_deadline(&self, request: &mut Req, deadline: Deadline) {
         let _ = (request, deadline);
     }
 
     /// The timeouts that this request asks for.
+    #[inline]
     fn timeouts(&self, request: &Req) -> Timeouts {
         let _ = request;
         Timeouts::default()
     }
 
     /// Which attempt this is.
+    #[inline]
     fn attempt(&self, request: &Req) -> Option<Attempt> {
         let _ = request;
         None
     }
 
     /// Says which attempt this is.
+    #[inline]
     fn set_attempt(&self, request: &mut Req, attempt: Attempt) {
         let _ = (request, attempt);
     }
@@ -145,6 +150,7 @@ pub trait RequestContext<Req> {
 
     /// Returns `true` if executing the request twice does no harm. Default: `true` for every request. Override it if some of
     /// your requests write.
+    #[inline]
     fn is_idempotent(&self, request: &Req) -> bool {
         let _ = request;
         true

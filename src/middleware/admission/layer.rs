@@ -11,9 +11,10 @@ use super::lookout::Lookout;
 use super::parked::{Refuse, Wait};
 use super::service::Admission;
 use super::shared::Shared;
-use crate::classify::{HoldUntil, Outcome};
+use crate::classify::Outcome;
 use crate::config::{InvalidConfig, assert_unused, valid};
 use crate::error::Reason;
+use crate::middleware::gate::HoldUntil;
 use crate::protocol::{AnyRequest, CallAttributes, Classified, WithAttributes};
 use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
 
