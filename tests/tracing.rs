@@ -351,7 +351,7 @@ async fn what_is_set_up_wrongly_is_a_warning_once_and_then_below_the_usual_level
                     warning,
                     Level::WARN,
                     &[
-                        ("message", "this will go on, and is logged once"),
+                        ("message", "this is logged once and will recur"),
                         ("module", "retry"),
                         ("name", "inner"),
                         ("action", action),

@@ -17,7 +17,7 @@ use super::when::When;
 use crate::classify::{Asking, Outcome};
 use crate::config::{InvalidConfig, assert_unused, valid};
 use crate::protocol::{AnyRequest, Classified};
-use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
+use crate::telemetry::{Action, MetricSet, Observer, Telemetry};
 
 /// [Answers failed calls otherwise](super).
 ///
@@ -292,13 +292,13 @@ impl<A, K, P> FallbackLayer<A, K, P> {
     fn shared(&self) -> &Arc<Shared<A, K, P>> {
         self.shared.get_or_init(|| {
             let About { name, observers, actions, only_refusals } = &self.about;
-            let vocabulary = Vocabulary { actions, ..Vocabulary::new("fallback", &[]) };
+            let metrics = MetricSet { actions, ..MetricSet::new("fallback", &[]) };
             Arc::new(Shared {
                 answer: Arc::clone(&self.answer),
                 keep: Arc::clone(&self.keep),
                 protocol: Arc::clone(&self.protocol),
                 only_refusals: *only_refusals,
-                telemetry: Telemetry::new(&vocabulary, name, observers),
+                telemetry: Telemetry::new(&metrics, name, observers),
             })
         })
     }

@@ -11,7 +11,7 @@ use crate::classify::{Asking, Outcome};
 use crate::config::{InvalidConfig, assert_unused, valid};
 use crate::primitives::budget::{Budget, BudgetConfig};
 use crate::protocol::{AnyRequest, Classified};
-use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
+use crate::telemetry::{Action, MetricSet, Observer, Telemetry};
 
 /// [Hedges slow calls](super).
 ///
@@ -116,7 +116,7 @@ impl<P> HedgeLayer<P> {
 
     fn shared(&self) -> &Arc<Shared> {
         self.shared.get_or_init(|| {
-            let vocabulary = Vocabulary {
+            let metrics = MetricSet {
                 actions: &[
                     Action::Hedged,
                     Action::HedgeWon,
@@ -130,9 +130,9 @@ impl<P> HedgeLayer<P> {
                 ],
                 attempts: true,
                 budget: Some(&self.budget),
-                ..Vocabulary::new("hedge", &[])
+                ..MetricSet::new("hedge", &[])
             };
-            let telemetry = Telemetry::new(&vocabulary, self.name, &self.observers);
+            let telemetry = Telemetry::new(&metrics, self.name, &self.observers);
             Arc::new(Shared::new(self.config.clone(), self.budget.clone(), telemetry))
         })
     }

@@ -153,7 +153,7 @@ impl Shared {
         let can_pay = || {
             let can_pay = self.budget.can_pay(Cost::Retry);
             if !can_pay {
-                self.telemetry.tell(&self.budget);
+                self.telemetry.emit_budget(&self.budget);
             }
             can_pay
         };
@@ -170,7 +170,7 @@ impl Shared {
     /// Pays for a copy that is about to be sent.
     pub(super) fn pay(&self) -> bool {
         let is_paid = self.budget.withdraw();
-        self.telemetry.tell(&self.budget);
+        self.telemetry.emit_budget(&self.budget);
         is_paid
     }
 }

@@ -13,7 +13,7 @@ use crate::config::{InvalidConfig, assert_unused, valid};
 use crate::error::Reason;
 use crate::primitives::budget::{Budget, BudgetConfig};
 use crate::protocol::{AnyRequest, Classified};
-use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
+use crate::telemetry::{Action, MetricSet, Observer, Telemetry};
 
 /// [Tries failed calls again](super).
 ///
@@ -102,7 +102,7 @@ impl<P> RetryLayer<P> {
 
     fn shared(&self) -> &Arc<Shared> {
         self.shared.get_or_init(|| {
-            let vocabulary = Vocabulary {
+            let metrics = MetricSet {
                 actions: &[
                     Action::Retried,
                     Action::Exhausted,
@@ -116,9 +116,9 @@ impl<P> RetryLayer<P> {
                 ],
                 attempts: true,
                 budget: Some(&self.budget),
-                ..Vocabulary::new("retry", &[Reason::NotReady])
+                ..MetricSet::new("retry", &[Reason::NotReady])
             };
-            let telemetry = Telemetry::new(&vocabulary, self.name, &self.observers);
+            let telemetry = Telemetry::new(&metrics, self.name, &self.observers);
             Arc::new(Shared::new(&self.config, self.budget.clone(), telemetry))
         })
     }

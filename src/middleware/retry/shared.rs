@@ -133,7 +133,7 @@ impl<R: FnMut(u32) -> bool> Means for Layer<'_, R> {
     fn pay(&mut self, cost: Cost) -> bool {
         let Shared { budget, telemetry, .. } = self.shared;
         let is_paid = budget.withdraw_for(cost);
-        telemetry.tell(budget);
+        telemetry.emit_budget(budget);
         is_paid
     }
 }

@@ -11,7 +11,7 @@ use super::shared::Shared;
 use crate::config::{InvalidConfig, valid};
 use crate::error::Reason;
 use crate::protocol::AnyRequest;
-use crate::telemetry::{Observer, Telemetry, Vocabulary};
+use crate::telemetry::{MetricSet, Observer, Telemetry};
 
 /// Ends calls by a [timeout](super), if they do not end before.
 ///
@@ -107,7 +107,7 @@ impl<P> TimeoutLayer<P> {
                 Reason::IdleTimeout,
                 Reason::DeadlineExceeded,
             ];
-            let telemetry = Telemetry::new(&Vocabulary::new("timeout", reasons), self.name, &self.observers);
+            let telemetry = Telemetry::new(&MetricSet::new("timeout", reasons), self.name, &self.observers);
             Arc::new(Shared::new(self.config.clone(), telemetry))
         })
     }

@@ -11,7 +11,7 @@ use super::super::{HedgeConfig, HedgeLayer};
 use super::{at, ms};
 use crate::classify::{Outcome, RetryHint};
 use crate::primitives::budget::{Budget, BudgetConfig};
-use crate::telemetry::{Telemetry, Vocabulary};
+use crate::telemetry::{MetricSet, Telemetry};
 
 fn pace(calls: impl IntoIterator<Item = Duration>) -> Pace {
     let pace = Pace::new();
@@ -88,7 +88,7 @@ fn a_slowdown_below_one_or_not_a_number_is_rejected() {
 /// If both find the old one, the second replaces what the first has made, and what was measured with it.
 #[test]
 fn two_configurations_at_the_same_time_do_not_lose_latencies() {
-    let telemetry = Telemetry::new(&Vocabulary::new("hedge", &[]), "hedge", &[]);
+    let telemetry = Telemetry::new(&MetricSet::new("hedge", &[]), "hedge", &[]);
     let shared = Shared::new(HedgeConfig::new(), Budget::new(BudgetConfig::new()), telemetry);
     let barrier = Barrier::new(2);
     for round in 1..=2_000_u32 {
