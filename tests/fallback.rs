@@ -597,7 +597,7 @@ async fn an_answer_that_panics_when_it_is_cloned_leaves_the_others_alone() {
 }
 
 #[test]
-#[should_panic(expected = "invalid `max_keys`: 0 given, allowed: 1 to 1,000,000")]
+#[should_panic(expected = "invalid value for `max_keys`: got 0, expected a number from 1 to 1,000,000")]
 fn a_store_without_room_is_a_mistake() {
     let _ = stale(StaleConfig::new().max_keys(0));
 }

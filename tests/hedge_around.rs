@@ -251,7 +251,7 @@ async fn whatever_can_be_configured_works() {
 }
 
 #[tokio::test(start_paused = true)]
-#[should_panic(expected = "invalid `max_hedges`: 11 given, allowed: 0 to 10")]
+#[should_panic(expected = "invalid value for `max_hedges`: got 11, expected a number from 0 to 10")]
 async fn a_mistake_in_the_source_panics() {
     let _ = HedgeLayer::new(config().max_hedges(11));
 }

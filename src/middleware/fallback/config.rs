@@ -45,10 +45,10 @@ impl StaleConfig {
     pub fn validate(&self) -> Result<(), InvalidConfig> {
         const MOST: u32 = 1_000_000;
         if self.max_age.is_zero() {
-            return Err(InvalidConfig::new("max_age", self.max_age, "above 0 s"));
+            return Err(InvalidConfig::new("max_age", self.max_age, "a duration above zero"));
         }
         if !(1..=MOST).contains(&self.max_keys) {
-            return Err(InvalidConfig::new("max_keys", self.max_keys, "1 to 1,000,000"));
+            return Err(InvalidConfig::new("max_keys", self.max_keys, "a number from 1 to 1,000,000"));
         }
         Ok(())
     }

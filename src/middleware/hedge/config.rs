@@ -36,7 +36,7 @@ impl HedgeDelay {
             return Err(InvalidConfig::new("quantile", quantile, allowed));
         }
         if max <= min {
-            return Err(InvalidConfig::new("max", max, "longer than `min`"));
+            return Err(InvalidConfig::new("max", max, "a duration longer than `min`"));
         }
         Ok(())
     }
@@ -154,7 +154,7 @@ impl HedgeConfig {
             return Err(InvalidConfig::new("max_slowdown", self.max_slowdown, "at least 1"));
         }
         if self.max_hedges > MOST {
-            return Err(InvalidConfig::new("max_hedges", self.max_hedges, "0 to 10"));
+            return Err(InvalidConfig::new("max_hedges", self.max_hedges, "a number from 0 to 10"));
         }
         Ok(())
     }

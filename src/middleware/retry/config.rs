@@ -97,7 +97,7 @@ impl RetryConfig {
     pub fn validate(&self) -> Result<(), InvalidConfig> {
         const MOST: u32 = 1_000;
         if !(1..=MOST).contains(&self.max_attempts) {
-            return Err(InvalidConfig::new("max_attempts", self.max_attempts, "1 to 1,000"));
+            return Err(InvalidConfig::new("max_attempts", self.max_attempts, "a number from 1 to 1,000"));
         }
         self.backoff.validate()
     }

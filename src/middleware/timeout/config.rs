@@ -139,14 +139,14 @@ impl TimeoutConfig {
     ///
     /// Returns the first field that is out of its range.
     pub fn validate(&self) -> Result<(), InvalidConfig> {
-        const SOME: &str = "longer than zero";
+        const SOME: &str = "a duration above zero";
         match self.limit {
             Limit::Fixed(limit) if limit.is_zero() => return Err(InvalidConfig::new("limit", limit, SOME)),
             Limit::Adaptive { quantile, factor, min, max } => {
                 quantile_of("limit.quantile", quantile)?;
                 // Written so that a NaN fails: it is in no range.
                 if !(1.0..=100.0).contains(&factor) {
-                    return Err(InvalidConfig::new("limit.factor", factor, "1 to 100"));
+                    return Err(InvalidConfig::new("limit.factor", factor, "a number from 1 to 100"));
                 }
                 if min.is_zero() {
                     return Err(InvalidConfig::new("limit.min", min, SOME));
@@ -158,7 +158,7 @@ impl TimeoutConfig {
             Limit::Fixed(_) | Limit::Deadline => {}
         }
         if self.covers == Covers::Body && matches!(self.limit, Limit::Adaptive { .. }) {
-            return Err(InvalidConfig::new("covers", self.covers, "the head, if the limit is measured"));
+            return Err(InvalidConfig::new("covers", self.covers, "`Covers::Head`, because the limit is measured"));
         }
         if let Some(idle) = self.idle.filter(Duration::is_zero) {
             return Err(InvalidConfig::new("idle", idle, SOME));
