@@ -203,7 +203,7 @@ async fn a_body_dropped_before_its_end_is_a_cancelled_call() {
 
 /// As after `HEAD`, with a `204` and a `304`: nobody reads such a body.
 #[test]
-fn a_body_without_a_byte_has_ended_with_the_head() {
+fn an_empty_body_ends_with_the_headers() {
     let (body, told) = guarded(Empty::<&[u8]>::new());
     assert_eq!(told.ends(), [End::As(Success)]);
     drop(body);
@@ -354,7 +354,7 @@ async fn failed_statuses_open_the_circuit_without_their_bodies_being_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bodies_dropped_half_read_say_nothing() {
+async fn bodies_dropped_half_read_do_not_count() {
     let layer = layer(config());
     for _ in 0..100 {
         let mut response = call(&layer, ok(&[Step::Data("hel"), Step::Stall])).await.unwrap();
@@ -687,7 +687,7 @@ mod over_sockets {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn requests_without_an_answer_open_the_circuit_while_all_of_them_wait() {
+    async fn requests_without_a_response_open_the_circuit_while_they_wait() {
         let server = Server::start(Mode::StallsHeads);
         let mut client = Guarded::new(server.address(), impatient());
         let mut waiting = JoinSet::new();
@@ -705,7 +705,7 @@ mod over_sockets {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn calls_that_are_given_up_say_nothing() {
+    async fn cancelled_calls_do_not_count() {
         let server = Server::start(Mode::StallsHeads);
         let client = Guarded::new(server.address(), config());
         let mut waiting = JoinSet::new();
@@ -720,7 +720,7 @@ mod over_sockets {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_gets_up_sees_no_more_trial_calls_than_allowed() {
+    async fn a_recovering_server_sees_no_more_trial_calls_than_configured() {
         let server = Server::start(Mode::Held);
         let client = Guarded::new(server.address(), config().probes(3));
         client.handle.trip();

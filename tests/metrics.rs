@@ -256,7 +256,7 @@ async fn the_life_of_a_circuit_can_be_read_from_its_metrics() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durations_are_those_of_the_calls_that_say_something() {
+async fn durations_exclude_ignored_and_cancelled_calls() {
     exporter();
     let handle = CircuitBreakerLayer::new(config().slow_after(SECOND)).name("durations").handle();
     for (seconds, class) in
@@ -497,7 +497,7 @@ async fn throttled_calls_are_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bulkhead_shows_its_load_and_counts_waits_and_refusals_by_their_reason() {
+async fn a_bulkhead_reports_its_gauges_and_counts_waits_and_rejections() {
     exporter();
     let config = BulkheadConfig::new().max_in_flight(1);
     let layer = BulkheadLayer::waiting(config.clone().max_queued(1)).name("narrow");
@@ -543,7 +543,7 @@ impl Algorithm for Falls {
 
 /// The gauge of the limit follows it, and goes back to zero with the layer.
 #[tokio::test(start_paused = true)]
-async fn an_adaptive_limit_shows_its_load_and_counts_waits_and_refusals_by_their_reason() {
+async fn an_adaptive_limit_reports_its_gauges_and_counts_waits_and_rejections() {
     exporter();
     let config = AdaptiveLimitConfig::new().min_limit(1).initial_limit(4).algorithm(Falls);
     let config = config.window(Duration::from_millis(10)).min_calls(1).max_queued(1);

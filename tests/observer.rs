@@ -178,7 +178,7 @@ async fn a_call_tells_how_long_it_took_and_whether_it_was_slow() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_call_is_one_event() {
+async fn a_rejected_call_is_one_event() {
     let heard = Heard::default();
     let layer = heard.by(layer());
     layer.handle().force_open();
@@ -194,7 +194,7 @@ async fn a_refused_call_is_one_event() {
 
 /// Buffers, balancers and `ready_cache` ask again and again.
 #[tokio::test(start_paused = true)]
-async fn a_refused_call_is_one_event_however_often_poll_ready_is_asked() {
+async fn a_rejected_call_is_one_event_however_often_poll_ready_is_called() {
     let heard = Heard::default();
     let layer = heard.by(layer());
     let mut service = service(&layer);
@@ -208,7 +208,7 @@ async fn a_refused_call_is_one_event_however_often_poll_ready_is_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_call_is_one_event_though_the_inner_service_was_ready_before() {
+async fn a_rejected_call_is_one_event_though_the_inner_service_was_ready() {
     let heard = Heard::default();
     let layer = heard.by(layer());
     let mut service = service(&layer);
@@ -309,7 +309,7 @@ async fn a_panic_in_poll_ready_is_a_failed_call() {
 
 /// No call was made, so none can have been refused.
 #[tokio::test(start_paused = true)]
-async fn a_failed_poll_ready_is_never_a_refused_call() {
+async fn a_failed_poll_ready_is_never_a_rejected_call() {
     let heard = Heard::default();
     let layer = heard.by(CircuitBreakerLayer::new(
         config().ramp(1_000 * SECOND).without_failure_ratio().slow_after(SECOND),
@@ -492,7 +492,7 @@ async fn an_observer_that_panics_while_a_call_panics_does_not_abort() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_may_give_orders_while_it_is_told() {
+async fn an_observer_may_control_the_circuit_from_an_event() {
     let heard = Heard::default();
     let handle = Arc::new(OnceLock::<CircuitBreakerHandle>::new());
     let operator = Arc::clone(&handle);
@@ -511,7 +511,7 @@ async fn an_observer_may_give_orders_while_it_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_may_look_at_the_circuit_and_change_its_settings_while_it_is_told() {
+async fn an_observer_may_inspect_and_reconfigure_the_circuit_from_an_event() {
     let seen = Arc::new(Mutex::new(vec![]));
     let states = Arc::clone(&seen);
     let handle = Arc::new(OnceLock::<CircuitBreakerHandle>::new());
@@ -619,7 +619,7 @@ async fn a_subscriber_that_falls_behind_is_told_what_it_missed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscriber_that_is_gone_harms_nobody() {
+async fn a_dropped_subscriber_affects_no_other() {
     let handle = layer().handle();
     let gone = handle.subscribe();
     let mut stays = handle.subscribe();
@@ -664,7 +664,7 @@ async fn a_circuit_says_when_it_begins_and_when_it_ends() {
 // Retries; what they tell in detail is in their own tests.
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_layer_tells_what_it_does_in_the_order_in_which_it_does_it() {
+async fn a_retry_layer_reports_events_in_order() {
     let told = Arc::new(Mutex::new(vec![]));
     let seen = Arc::clone(&told);
     let layer = RetryLayer::new(RetryConfig::new().max_attempts(2)).name("payments").observer(

@@ -46,7 +46,7 @@ async fn text<B: Body<Error: std::fmt::Debug>>(body: B) -> Bytes {
 }
 
 #[tokio::test]
-async fn a_body_that_was_read_is_there_again_as_often_as_wanted() {
+async fn a_complete_body_can_be_replayed_any_number_of_times() {
     let (first, replay) = ReplayBody::new(hello(), CAP);
     assert_eq!(replay.replayable(), Replayable::Sending);
     assert_eq!(text(first).await, "hello");
@@ -57,7 +57,7 @@ async fn a_body_that_was_read_is_there_again_as_often_as_wanted() {
 }
 
 #[tokio::test]
-async fn a_body_that_nobody_read_is_there_for_the_next() {
+async fn an_unread_body_is_passed_to_the_next_attempt() {
     let (first, replay) = ReplayBody::new(hello(), CAP);
     drop(first);
     assert_eq!(text(replay.replay().unwrap()).await, "hello");
@@ -224,7 +224,7 @@ async fn an_attempt_that_waits_is_woken() {
 }
 
 #[tokio::test]
-async fn what_is_long_is_not_copied() {
+async fn long_data_is_not_copied() {
     let long = Bytes::from(vec![7; 2_000]);
     let (mut first, replay) = ReplayBody::new(Full::new(long.clone()), CAP);
     let sent = frame(&mut first).await.unwrap().unwrap().into_data().unwrap();
@@ -326,7 +326,7 @@ async fn a_cap_without_bound_is_one() {
 }
 
 #[tokio::test]
-async fn nothing_is_kept_for_nobody() {
+async fn nothing_is_kept_once_the_handle_is_dropped() {
     let (mut body, replay, held) = endless(2_000);
     frame(&mut body).await.unwrap().unwrap();
     assert_eq!(held.load(Ordering::Relaxed), 2_000);
@@ -422,7 +422,7 @@ mod over_sockets {
     }
 
     #[tokio::test]
-    async fn a_request_that_was_answered_with_a_503_is_sent_again_whole() {
+    async fn a_request_is_sent_again_whole_after_a_503() {
         let chunked = Script::new([Step::Data("hel"), Step::Wait, Step::Data("lo"), Step::Trailers]);
         for (script, has_trailers) in [(chunked, true), (hello().sized(), false)] {
             let (listener, address) = listen().await;

@@ -334,13 +334,13 @@ fn assert_over(end: &Result<(), Failure>, reason: Reason, limit: Duration) {
 use Step::{Data, Endless, Fail, Spend, Stall, Trailers, Wait};
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_on_the_head_leaves_the_body_its_time() {
+async fn a_limit_on_the_headers_does_not_limit_the_body() {
     let body = body_of(config(), &[Wait(YEAR), Data, Wait(YEAR), Data]).await;
     assert_eq!(read(body).await, (2, Ok(()), 2 * YEAR));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_on_the_whole_counts_head_and_body() {
+async fn a_limit_on_the_body_includes_the_headers() {
     let steps = [Wait(300 * MS), Data, Wait(300 * MS), Data, Wait(300 * MS), Data];
     let (frames, end, took) = read(response(whole(), 300 * MS, Paced::new(&steps)).await.into_body()).await;
     assert_over(&end, Reason::TotalTimeout, SECOND);
@@ -386,7 +386,7 @@ async fn a_frame_that_is_there_when_idleness_ends_is_not_too_late() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn time_in_which_nobody_reads_is_not_idle() {
+async fn time_without_a_reader_is_not_idle() {
     let mut body = body_of(idle(), &[Wait(SECOND / 2), Data, Wait(SECOND / 2), Data]).await;
     for _ in 0..2 {
         advance(3_600 * SECOND).await;
@@ -395,7 +395,7 @@ async fn time_in_which_nobody_reads_is_not_idle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_idleness_and_the_whole_the_first_is_named() {
+async fn the_earlier_of_idle_and_total_timeout_is_named() {
     let (frames, end, took) =
         read(body_of(whole().idle(400 * MS), &[Wait(300 * MS), Data, Stall]).await).await;
     assert_over(&end, Reason::IdleTimeout, 400 * MS);
@@ -516,7 +516,7 @@ async fn a_body_that_moves_to_another_task_is_given_up_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_of_for_ever_are_none() {
+async fn endless_limits_never_expire() {
     for config in [idle().idle(Duration::MAX), whole().limit(Limit::Fixed(Duration::MAX)).idle(30 * YEAR)] {
         let body = body_of(config, &[Wait(YEAR), Data, Wait(YEAR), Data]).await;
         assert_eq!(read(body).await, (2, Ok(()), 2 * YEAR));

@@ -111,7 +111,7 @@ fn end(handle: &CircuitBreakerHandle, classes: &[Class]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_opening_is_a_warning_that_says_what_was_measured_against_what() {
+async fn opening_is_logged_as_a_warning_with_value_and_threshold() {
     let (log, _guard) = Log::start();
     let handle = breaker();
     end(&handle, &[Class::Success, Class::Failure, Class::Failure, Class::Failure]);
@@ -132,7 +132,7 @@ async fn an_opening_is_a_warning_that_says_what_was_measured_against_what() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recovery_is_information() {
+async fn closing_is_logged_at_info() {
     let (log, _guard) = Log::start();
     let handle = breaker();
     end(&handle, &[Class::Failure; 4]);
@@ -154,7 +154,7 @@ async fn a_recovery_is_information() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_are_not_logged_and_refusals_are_below_the_usual_level() {
+async fn calls_are_not_logged_and_rejections_are_logged_at_debug() {
     let (log, _guard) = Log::start();
     let handle = breaker();
     end(&handle, &[Class::Success, Class::Ignored, Class::Failure]);
@@ -183,7 +183,7 @@ async fn calls_are_not_logged_and_refusals_are_below_the_usual_level() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_circuit_that_only_observes_warns_of_what_it_would_do() {
+async fn an_observe_only_circuit_warns_instead_of_opening() {
     let (log, _guard) = Log::start();
     let handle = breaker();
     handle.observe_only();
@@ -330,7 +330,7 @@ async fn lost(_: Letter) -> Result<(), Error<Fault>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_set_up_wrongly_is_a_warning_once_and_then_below_the_usual_level() {
+async fn a_wrong_setup_is_a_warning_once_and_then_logged_at_debug() {
     let (log, _guard) = Log::start();
     let services = ServiceBuilder::new().layer(post()).layer(post().name("inner")).service_fn(lost);
     for (is_long, action, times) in [(true, "not_replayable", 1), (false, "nested", 4)] {
@@ -427,7 +427,7 @@ async fn each_attempt_is_a_span_that_ends_before_the_wait() {
     assert_eq!(*spans.0.lock().unwrap(), [first, second].concat(), "of a run as well");
 }
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_given_up_is_below_the_usual_level() {
+async fn a_timeout_is_logged_at_debug() {
     let (log, _guard) = Log::start();
     let handle = TimeoutLayer::after(SECOND).name("payments").handle();
     handle.run(ready(Ok::<_, Error<Fault>>(()))).await.unwrap();
@@ -449,7 +449,7 @@ async fn a_call_that_is_given_up_is_below_the_usual_level() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_throttled_call_is_below_the_usual_level() {
+async fn a_throttled_call_is_logged_at_debug() {
     let (log, _guard) = Log::start();
     let layer = ThrottleLayer::new(ThrottleConfig::new()).name("payments");
     let fails = service_fn(|()| ready(Err::<(), _>(Error::Inner(Fault("failed")))));
@@ -471,7 +471,7 @@ async fn a_throttled_call_is_below_the_usual_level() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waits_and_refusals_of_an_adaptive_limit_are_below_the_usual_level() {
+async fn waits_and_rejections_of_an_adaptive_limit_are_logged_at_debug() {
     let config = AdaptiveLimitConfig::new().min_limit(1).initial_limit(1).max_queued(1);
     let handle = AdaptiveLimitLayer::waiting(config).name("search").handle();
     let (log, _guard) = Log::start();
@@ -496,7 +496,7 @@ async fn waits_and_refusals_of_an_adaptive_limit_are_below_the_usual_level() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waits_and_refusals_of_a_rate_limit_are_below_the_usual_level() {
+async fn waits_and_rejections_of_a_rate_limit_are_logged_at_debug() {
     use tower::Service;
 
     let quota = stanchion::rate_limit::Quota::per_second(10).burst(1);

@@ -88,7 +88,7 @@ async fn no_wait_goes_past_the_deadline_and_the_failure_is_handed_out_at_once() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_refused_for_want_of_time_costs_nothing() {
+async fn a_retry_without_enough_time_costs_nothing() {
     let budget = two_tokens();
     let (service, starts) = backend(|_| async { FAILED });
     let service = layer().protocol(Orders).budget(budget.clone()).layer(service);

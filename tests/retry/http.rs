@@ -78,7 +78,7 @@ async fn send(layer: RetryLayer, server: &Server, request: Request<Empty<Bytes>>
 
 /// .NET's retries came up to 11 ms early.
 #[tokio::test(start_paused = true)]
-async fn a_repetition_is_never_earlier_than_the_server_asked_for() {
+async fn a_retry_is_never_earlier_than_the_server_asked_for() {
     for (seconds, status) in [("0", 503), ("1", 503), ("7", 429), ("30", 503), ("31", 503)] {
         let server = Server::new([answer(status, &[("retry-after", seconds)]), answer(200, &[])]);
         let status = send(layer(), &server, get()).await;
@@ -156,7 +156,7 @@ proptest! {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pushback_is_obeyed_exactly_and_the_backoff_begins_anew() {
+async fn pushback_is_exact_and_restarts_the_backoff() {
     let unavailable = |pushback: Option<&str>| {
         let status = ("grpc-status", "14");
         match pushback {
@@ -187,7 +187,7 @@ async fn pushback_is_obeyed_exactly_and_the_backoff_begins_anew() {
 
 /// Elsewhere a POST is repeated by default, and tickets were made twice.
 #[tokio::test(start_paused = true)]
-async fn only_what_does_no_harm_twice_is_repeated() {
+async fn only_idempotent_requests_are_retried() {
     let attempts = |request| async move {
         let server = Server::new([answer(503, &[])]);
         send(layer(), &server, request).await;

@@ -134,7 +134,7 @@ async fn a_service_that_does_not_get_ready_is_given_up_with_the_last_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn if_the_last_end_was_an_answer_that_is_gone_the_call_is_given_up() {
+async fn a_call_whose_last_response_was_dropped_ends_in_a_rejection() {
     let heard = Heard::default();
     let layer = heard.by(layer().classify(|_: Result<&u32, &Failure>| Class::Failure));
     let (answer, _) = busy_until(&layer, 7, 9 * SECOND, Ok(503)).await;
@@ -146,7 +146,7 @@ async fn if_the_last_end_was_an_answer_that_is_gone_the_call_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_readiness_past_the_deadline_or_until_too_little_time_is_left() {
+async fn the_wait_for_readiness_leaves_enough_time_before_the_deadline() {
     for (min_remaining, given_up_at) in [(0, 400), (150, 250)] {
         let layer = RetryLayer::new(config().min_remaining(min_remaining * MS)).protocol(Orders);
         let order = Order::within(400 * MS);
@@ -235,7 +235,7 @@ async fn a_place_in_a_full_pool_is_given_back_before_the_wait_and_asked_for_afte
 
 /// Not even a runtime has to be there.
 #[test]
-fn a_repetition_without_a_wait_needs_no_timer() {
+fn a_retry_without_a_wait_needs_no_timer() {
     let (service, starts) = failing_without_time(2);
     let service = RetryLayer::new(config().backoff(Backoff::constant(Duration::ZERO))).layer(service);
     let mut call = task::spawn(service.oneshot(7));

@@ -83,7 +83,7 @@ async fn a_call_that_began_as_the_only_attempt_stays_so() {
 
 /// What each call looks at is kept apart from the rest, and must not part from it.
 #[test]
-fn two_who_reconfigure_at_once_leave_one_configuration() {
+fn concurrent_reconfigurations_leave_one_configuration() {
     let (service, starts) = failing_at_once();
     let layer =
         RetryLayer::new(config().backoff(Backoff::constant(Duration::ZERO))).budget(Budget::unlimited());
@@ -115,7 +115,7 @@ fn failing_at_once()
 }
 
 #[test]
-fn calls_work_while_others_reconfigure() {
+fn calls_work_during_reconfigurations() {
     let (service, starts) = failing_at_once();
     let layer =
         RetryLayer::new(config().backoff(Backoff::constant(Duration::ZERO))).budget(Budget::unlimited());

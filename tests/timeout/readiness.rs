@@ -160,7 +160,7 @@ async fn a_wait_that_was_abandoned_leaves_the_next_one_its_whole_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_nobody_called_for_is_not_the_next_callers() {
+async fn an_unused_rejection_does_not_affect_the_next_caller() {
     let (_, mut service, door) = with_door();
     service.ready().await.unwrap();
     door.set(true);
@@ -276,7 +276,7 @@ async fn a_wait_in_a_task_that_is_always_late_ends_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_one_task_heard_of_is_not_anothers() {
+async fn a_rejection_seen_by_one_task_does_not_affect_another() {
     for is_open in [true, false] {
         let (_, mut service, door) = with_door();
         let (mut first, mut second) = (task::spawn(()), task::spawn(()));

@@ -17,7 +17,7 @@ impl<Res> WrapBody<Res> for Watching {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_watched_if_that_is_all_that_is_configured() {
+async fn bodies_are_timed_if_nothing_else_is_configured() {
     let config = TimeoutConfig::new().limit(Limit::Fixed(SECOND));
     for (config, is_watched) in [
         (config.clone(), false),
