@@ -21,7 +21,8 @@ use crate::base::clock::{Rounded, nanos};
 /// use std::time::Duration;
 /// use stanchion::{Reason, Rejected};
 ///
-/// let rejected = Rejected::new(Reason::CircuitOpen, "payments").with_retry_after(Duration::from_secs(5));
+/// let rejected = Rejected::new(Reason::CircuitOpen, "payments")
+///     .with_retry_after(Duration::from_secs(5));
 /// assert_eq!(rejected.retry_after(), Some(Duration::from_secs(5)));
 /// assert!(!rejected.reached_service());
 /// assert_eq!(rejected.to_string(), "rejected by payments: circuit is open, retry after 5s");

@@ -27,7 +27,8 @@ const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 /// use stanchion::{Error, RateLimitLayer, respond};
 /// use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 ///
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Infallible> {
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Infallible> {
 /// // With tonic: `Server::builder().layer(layers)`.
 /// let layers = ServiceBuilder::new()
 ///     .layer(respond(grpc_response))

@@ -22,7 +22,8 @@ use crate::error::{Reason, Rejected};
 /// use stanchion::{Error, RateLimitLayer, respond};
 /// use tower::{ServiceBuilder, ServiceExt};
 ///
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Infallible> {
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Infallible> {
 /// let app = Router::new().route("/", get(|| async { "hello" })).layer(
 ///     ServiceBuilder::new()
 ///         .layer(respond(http_response))
@@ -30,7 +31,8 @@ use crate::error::{Reason, Rejected};
 ///         .map_err(Error::<Infallible>::Inner),
 /// );
 /// for _ in 0..10 {
-///     assert_eq!(app.clone().oneshot(Request::new(Body::empty())).await?.status(), StatusCode::OK);
+///     let response = app.clone().oneshot(Request::new(Body::empty())).await?;
+///     assert_eq!(response.status(), StatusCode::OK);
 /// }
 /// let rejected = app.oneshot(Request::new(Body::empty())).await?;
 /// assert_eq!(rejected.status(), StatusCode::TOO_MANY_REQUESTS);

@@ -28,7 +28,10 @@
 //!     .layer(fallback)
 //!     .layer(breaker)
 //!     .service(service_fn(|user: u32| async move {
-//!         if user == 0 { Err(Error::Inner(std::fmt::Error)) } else { Ok(format!("novels, for user {user}")) }
+//!         match user {
+//!             0 => Err(Error::Inner(std::fmt::Error)),
+//!             _ => Ok(format!("novels, for user {user}")),
+//!         }
 //!     }));
 //!
 //! assert_eq!(service.clone().oneshot(7).await?, "novels, for user 7");

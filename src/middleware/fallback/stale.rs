@@ -21,7 +21,7 @@ pub(super) struct Answers<Key, Res> {
 
 impl<Key, Res> Answers<Key, Res> {
     pub(super) fn new(config: StaleConfig) -> Self {
-        // A part holds so many keys that random hashes fill all parts about equally.
+        // Enough keys per part for random hashes to fill all parts about equally.
         const KEYS_IN_A_PART: usize = 256;
         const MAX_PARTS: usize = 16;
         let keys = config.max_keys as usize;

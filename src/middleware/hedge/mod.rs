@@ -43,14 +43,14 @@
 //! # How it decides
 //!
 //! ```text
-//!   call ----> original ----------------------------> good ----> returned, and all others are dropped
-//!                 |                                    ^
-//!                 +---> is late, or failed             |
-//!                         |                            |
-//!                         v                            |
-//!   all of these ------> copy ------------------------>+----> failed or rejected ---> waits for the others, or
-//!   1 idempotent          |                                                           returns the failure
-//!   2 can be sent again   +---> is late ----> the next copy, `max_hedges` in all
+//!   call ---> original -------------------------> good ---> returned, all others are dropped
+//!                |                                 ^
+//!                +---> is late, or failed          |
+//!                        |                         |
+//!                        v                         |
+//!   all of these ----> copy ---------------------->+---> failed or rejected ---> waits for the
+//!   1 idempotent         |                                    others, or returns the failure
+//!   2 can be sent again  +---> is late ---> the next copy, `max_hedges` in all
 //!   3 time is left
 //!   4 the budget pays for it
 //!   5 the service is ready

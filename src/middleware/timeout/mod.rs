@@ -41,7 +41,7 @@
 //!   first poll_ready ....... call ============+=================> head ======> end of the body
 //!   (includes_readiness)      |                                  (covers)        (covers)
 //!                             |                                   | idle | idle |
-//!                  refused if less is left
+//!                 rejected if less is left
 //!                  than min_remaining
 //! ```
 //!
