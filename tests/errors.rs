@@ -33,7 +33,7 @@ use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A circuit that opens at the first failure.
+/// Returns a circuit that opens at the first failure.
 fn layer(name: &'static str) -> CircuitBreakerLayer {
     CircuitBreakerLayer::new(
         CircuitBreakerConfig::new().consecutive_failures(1).open_jitter(0.0).open_for(SECOND),
@@ -45,7 +45,7 @@ fn reset() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, "reset by peer")
 }
 
-/// A service that succeeds or fails as its request says.
+/// Returns a service that succeeds or fails as its request says.
 fn backend()
 -> impl Service<bool, Response = (), Error = io::Error, Future: Send> + Clone + Send + Sync + use<> {
     service_fn(|succeeds: bool| async move { if succeeds { Ok(()) } else { Err(reset()) } })
@@ -533,7 +533,8 @@ async fn a_service_whose_reserved_trial_call_is_lost_is_not_ready_any_more() {
 
 // The view of an outer layer on an inner layer's rejections.
 
-/// Two circuits around `between`. The inner one rejects all calls.
+/// Puts two circuits around `between`, of which the inner one rejects all calls, and asserts that
+/// the outer one ignores the rejections.
 async fn assert_ignored<S>(between: impl Fn(CircuitBreaker<Backend>) -> S)
 where
     S: Service<bool, Response = (), Error = Error<io::Error>>,
@@ -586,7 +587,7 @@ async fn a_rejection_is_ignored_by_the_outer_layer_through_a_function() {
     .await;
 }
 
-/// A service that logs and waits a little before it passes the error on.
+/// The service between the circuits logs and waits a little before it passes the error on.
 #[tokio::test(start_paused = true)]
 async fn a_rejection_is_ignored_by_the_outer_layer_a_poll_later() {
     assert_ignored(|inner| {

@@ -37,7 +37,7 @@ const SECOND: Duration = Duration::from_secs(1);
 type Failed = Error<Fault>;
 type Outcome = Result<u32, Failed>;
 
-/// A service that returns what its request says.
+/// Returns a service whose calls end as their request says.
 fn backend() -> impl Service<Outcome, Response = u32, Error = Failed, Future: Send> + Clone {
     service_fn(|end: Outcome| async move { end })
 }

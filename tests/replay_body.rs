@@ -1,4 +1,4 @@
-//! Sending a request's body again: what the attempts yield, what is kept for them, and all of it over real sockets.
+//! Replayed request bodies: what attempts yield, what is kept, and the same over real sockets.
 
 #![cfg(feature = "http")]
 #![allow(clippy::disallowed_methods, reason = "servers are tasks")]
@@ -76,7 +76,7 @@ async fn an_attempt_takes_up_where_the_last_one_was_dropped() {
     assert_eq!(text(body).await, "hello");
 }
 
-/// A body may come to know that it is over without yielding anything.
+/// A body may find out that it has ended without yielding a frame.
 #[tokio::test]
 async fn an_attempt_is_not_over_before_it_has_yielded_what_was_kept() {
     let (first, replay) = ReplayBody::new(Script::new([Step::Data("hello"), Step::Wait]).sized(), CAP);
@@ -100,7 +100,7 @@ async fn attempts_go_on_side_by_side_once_one_has_read_to_the_end() {
     assert!(frame(&mut first).await.is_none());
 }
 
-/// Hyper and others do not ask a body of known length for what comes after its last byte.
+/// Hyper and others do not poll a body of known length after its last byte.
 #[tokio::test]
 async fn a_body_of_known_length_is_complete_with_its_last_byte_and_any_other_with_its_trailers() {
     let with_trailers = Script::new([Step::Data("hel"), Step::Data("lo"), Step::Trailers]);
@@ -257,7 +257,7 @@ fn its_types_fit_where_bodies_are_wanted() {
     fits(&replay);
 }
 
-/// Yields pieces without end, and counts the bytes of those that somebody still holds.
+/// Yields pieces without end, and counts the bytes of those that are still alive.
 #[derive(Debug)]
 struct Endless {
     piece: usize,
@@ -386,7 +386,8 @@ mod over_sockets {
 
     type Received = Arc<Mutex<Vec<(Bytes, Option<HeaderMap>)>>>;
 
-    /// Serves one connection: reads requests to their end, answers the first with a 503 and the others with a 200.
+    /// Serves one connection: reads each request to its end, and responds to the first with 503 and
+    /// to the others with 200.
     async fn serve(listener: &TcpListener, received: Received) {
         let (stream, _) = listener.accept().await.unwrap();
         let answer = service_fn(move |request: Request<Incoming>| {
@@ -448,7 +449,7 @@ mod over_sockets {
         }
     }
 
-    /// A body whose data somebody else sends.
+    /// A body whose data another task sends.
     #[derive(Debug)]
     struct Piped(UnboundedReceiver<&'static [u8]>);
 

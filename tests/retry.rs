@@ -102,7 +102,7 @@ where
     (service_fn(move |_: R| end(log.begin())), starts)
 }
 
-/// A service that fails this many times at once, and then succeeds.
+/// Returns a service that fails this many times at once, and then succeeds.
 fn failing(
     times: u32,
 ) -> (impl Service<u32, Response = u32, Error = Failure, Future: Send> + Clone + Send + 'static, Starts) {

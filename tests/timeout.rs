@@ -97,7 +97,7 @@ impl<Res> WrapBody<Res> for Queries {
     }
 }
 
-/// Responds with the deadline of the request, after the time that the request takes.
+/// A service that responds with the deadline of the request, after the time the request takes.
 #[derive(Clone, Debug, Default)]
 struct Backend {
     calls: Arc<AtomicU32>,
@@ -617,7 +617,7 @@ impl Service<Query> for Busy {
 
 type WithReadiness = stanchion::Timeout<Busy, Queries>;
 
-/// A limit of one second on readiness and call.
+/// Returns a service with a limit of one second on readiness and call.
 fn with_readiness(busy: Duration) -> WithReadiness {
     let config = TimeoutConfig::new().limit(Limit::Fixed(SECOND)).includes_readiness(true);
     TimeoutLayer::new(config).name("outer").protocol(Queries).layer(Busy::for_the_next(busy))
@@ -829,7 +829,7 @@ fn adaptive(factor: f64) -> TimeoutConfig {
     TimeoutConfig::new().limit(Limit::Adaptive { quantile: 0.99, factor, min, max })
 }
 
-/// Asserts that `limit` is at most one bucket above `exact`.
+/// Returns `true` if `limit` is `exact`, or above it by less than the width of a bucket.
 fn is_about(limit: Option<Duration>, exact: Duration) -> bool {
     limit.is_some_and(|limit| limit >= exact && limit < exact + exact / 30)
 }

@@ -1,4 +1,4 @@
-//! What the log says, as a subscriber sees it.
+//! Log records, as a subscriber sees them.
 
 #![cfg(feature = "tracing")]
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock")]
@@ -54,7 +54,7 @@ impl Visit for Record {
     }
 }
 
-/// Writes down all events of this thread.
+/// Records all events of this thread.
 #[derive(Clone, Debug, Default)]
 struct Log(Arc<Mutex<Vec<Record>>>);
 
@@ -78,7 +78,7 @@ impl Log {
         (log, tracing::subscriber::set_default(subscriber))
     }
 
-    /// What was logged since the last time, by this crate.
+    /// Returns this crate's events since the last time.
     fn take(&self) -> Vec<Record> {
         let mut records = std::mem::take(&mut *self.0.lock().unwrap());
         records.retain(|record| record.target.starts_with("stanchion"));
@@ -204,7 +204,7 @@ async fn an_observe_only_circuit_warns_instead_of_opening() {
     );
 }
 
-/// Names come from the source, but causes and reasons must not bring lines of their own either.
+/// Names are part of the source. Causes and reasons must not contain line breaks either.
 #[tokio::test(start_paused = true)]
 async fn every_field_is_one_line() {
     let (log, _guard) = Log::start();
@@ -219,11 +219,11 @@ async fn every_field_is_one_line() {
     }
 }
 
-/// Writes down all spans with their fields, and the names of those in which something is said.
+/// Records all spans with their fields, and the names of the spans around each event.
 #[derive(Clone, Debug, Default)]
 struct Spans(Arc<Mutex<Vec<String>>>);
 
-/// Fields, one after another.
+/// The fields in order.
 struct Line<'a>(&'a mut String);
 
 impl Visit for Line<'_> {
@@ -281,7 +281,7 @@ async fn each_attempt_at_a_hedged_call_has_a_span_with_its_number_and_runs_in_it
     );
 }
 
-/// A request that carries its number, and cannot be sent again if it is too long.
+/// A request that carries the number of its attempt, and cannot be replayed if it is too long.
 #[derive(Clone, Debug)]
 struct Letter {
     number: Option<Attempt>,
@@ -366,7 +366,7 @@ async fn a_wrong_setup_is_a_warning_once_and_then_logged_at_debug() {
     }
 }
 
-/// Writes down when spans begin and end.
+/// Records the start and the end of spans.
 #[derive(Clone, Debug, Default)]
 struct Lives(Arc<Mutex<Vec<String>>>);
 

@@ -1,4 +1,4 @@
-//! Code of the user's that a fallback runs (`Clone`, `Eq`, `Drop`) calls back into the fallback.
+//! User code that a fallback runs (`Clone`, `Eq`, `Drop`) and that calls back into the fallback.
 
 use std::sync::OnceLock;
 
@@ -8,7 +8,7 @@ use super::*;
 
 type Handle = Arc<OnceLock<StaleHandle<Curious, Curious>>>;
 
-/// Looks at what is held whenever it is cloned, compared or dropped.
+/// Inspects the store whenever it is cloned, compared or dropped.
 #[derive(Default)]
 struct Curious {
     number: u32,
@@ -75,7 +75,7 @@ async fn responses_and_keys_may_use_the_store_reentrantly() {
 
 type ToReentrant = FallbackLayer<stanchion::fallback::FallbackService<Reentrant>, fn(&Outcome)>;
 
-/// Makes a call that falls back to it whenever it is cloned.
+/// Calls its own fallback whenever it is cloned.
 #[derive(Default)]
 struct Reentrant {
     layer: Arc<OnceLock<ToReentrant>>,
@@ -121,7 +121,7 @@ async fn a_fallback_service_may_call_the_fallback_from_clone() {
     }
 }
 
-/// One that panics is not lost to the calls after it.
+/// A service that panics is not lost to later calls.
 #[tokio::test(start_paused = true)]
 async fn a_fallback_service_that_panics_in_clone_serves_the_next_call() {
     struct Fickle(Arc<AtomicU32>);

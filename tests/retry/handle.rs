@@ -1,4 +1,4 @@
-//! Retries of what is no service.
+//! Retries of work that is not a `Service`.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -128,7 +128,7 @@ async fn an_inner_rejection_is_returned_and_costs_nothing() {
     assert_eq!((starts.count(), budget.balance()), (1, 2.0));
 }
 
-/// The mark of a refusal is one of the thread.
+/// Rejections in other tasks of the thread do not count.
 #[tokio::test(start_paused = true)]
 async fn rejections_in_other_tasks_do_not_affect_a_run() {
     let breaker = CircuitBreakerLayer::new(CircuitBreakerConfig::new()).handle();
@@ -164,7 +164,7 @@ async fn rejections_in_other_tasks_do_not_affect_a_run() {
             is_over.set(true);
         })
         .await;
-    // And the other way round: a failure elsewhere does not hide a refusal that is held back.
+    // Conversely, a failure elsewhere does not hide a stored rejection.
     let starts = Starts::new();
     let handle = layer().handle();
     tasks
@@ -185,7 +185,7 @@ async fn rejections_in_other_tasks_do_not_affect_a_run() {
     assert_eq!(starts.count(), 1);
 }
 
-/// So that a refusal or a timeout before the last attempt is not taken for its end.
+/// A rejection or a timeout before the last attempt does not count as its result.
 #[tokio::test(start_paused = true)]
 async fn an_outer_layer_sees_the_result_of_the_last_attempt() {
     let inside = CircuitBreakerLayer::new(CircuitBreakerConfig::new()).handle();

@@ -1,8 +1,8 @@
-//! What follows an answer is put under watch, whether or not anything else has to be known of the call.
+//! Bodies are timed, whether or not the layer needs anything else of the call.
 
 use super::*;
 
-/// Answers whether there is a watch.
+/// A protocol whose wrapped response is `true` if there is a timer.
 #[derive(Clone, Copy, Debug)]
 struct Watching;
 
