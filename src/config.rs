@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
-/// A setting that cannot be used: which field, what was given, what is allowed.
+/// A rejected setting: its name, the value that was given, and the values that are allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidConfig {
     field: &'static str,
@@ -14,25 +14,26 @@ pub struct InvalidConfig {
 }
 
 impl InvalidConfig {
-    /// The setting `field` cannot be `given`, but what is `allowed`.
+    /// Creates the error for the setting `field` with the value `given`. `allowed` completes the
+    /// sentence "expected ..".
     #[must_use]
     pub fn new(field: &'static str, given: impl fmt::Debug, allowed: &'static str) -> Self {
         Self { field, given: format!("{given:?}"), allowed }
     }
 
-    /// The name of the setting.
+    /// Returns the name of the setting.
     #[must_use]
     pub const fn field(&self) -> &'static str {
         self.field
     }
 
-    /// The value that was given.
+    /// Returns the value that was given, as its `Debug` text.
     #[must_use]
     pub fn given(&self) -> &str {
         &self.given
     }
 
-    /// The values that are allowed.
+    /// Returns the values that are allowed, in words.
     #[must_use]
     pub const fn allowed(&self) -> &'static str {
         self.allowed
@@ -62,7 +63,7 @@ pub(crate) fn assert_unused<T>(shared: &OnceLock<T>, setter: &str) {
 
 impl fmt::Display for InvalidConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "invalid `{}`: {} given, allowed: {}", self.field, self.given, self.allowed)
+        write!(f, "invalid value for `{}`: got {}, expected {}", self.field, self.given, self.allowed)
     }
 }
 

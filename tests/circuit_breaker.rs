@@ -271,7 +271,7 @@ async fn a_transition_tells_subscribers_what_happened_and_how_long_it_took() {
 fn a_layer_of_an_invalid_configuration_says_so_where_it_is_made() {
     let invalid = CircuitBreakerConfig::new().probes(0);
     let error = CircuitBreakerLayer::try_new(invalid.clone()).unwrap_err();
-    assert_eq!(error.to_string(), "invalid `probes`: 0 given, allowed: 1 to 1,000");
+    assert_eq!(error.to_string(), "invalid value for `probes`: got 0, expected a number from 1 to 1,000");
     let panic = std::panic::catch_unwind(|| CircuitBreakerLayer::new(invalid)).unwrap_err();
     assert_eq!(panic.downcast_ref::<String>(), Some(&error.to_string()));
 }

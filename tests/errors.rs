@@ -1,5 +1,5 @@
-//! The error type stays the user's: stacks of our layers over every kind of it, with tower's own layers in
-//! between, and what an outer layer makes of an inner one's refusals.
+//! Errors keep the user's type: stacks of layers over each error type, mixed with tower's own
+//! layers, and the view of an outer layer on an inner layer's rejections.
 
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock, and spawns")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
@@ -33,7 +33,7 @@ use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Opens at the first failure.
+/// Returns a circuit that opens at the first failure.
 fn layer(name: &'static str) -> CircuitBreakerLayer {
     CircuitBreakerLayer::new(
         CircuitBreakerConfig::new().consecutive_failures(1).open_jitter(0.0).open_for(SECOND),
@@ -45,7 +45,7 @@ fn reset() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, "reset by peer")
 }
 
-/// Whether a call succeeds is what it is called with.
+/// Returns a service that succeeds or fails as its request says.
 fn backend()
 -> impl Service<bool, Response = (), Error = io::Error, Future: Send> + Clone + Send + Sync + use<> {
     service_fn(|succeeds: bool| async move { if succeeds { Ok(()) } else { Err(reset()) } })
@@ -55,7 +55,7 @@ async fn call<S: Service<R>, R>(service: &mut S, request: R) -> Result<S::Respon
     service.ready().await?.call(request).await
 }
 
-// Three of ours over each kind of error.
+// Three layers over each error type.
 
 /// Three of our layers, outermost first.
 struct Stack([CircuitBreakerLayer; 3]);
@@ -79,8 +79,8 @@ impl Stack {
     }
 }
 
-/// Calls pass, a failure passes unchanged and is one for all three, and a refusal by any of the three arrives
-/// with its name and is no failure for those around it.
+/// Calls pass. A failure passes unchanged, and all three layers count it. A rejection by one of the
+/// three arrives with the name of that layer, and is no failure for the layers around it.
 async fn three_layers_get_along<E>(
     stack: &Stack,
     mut service: impl Service<bool, Response = (), Error = E>,
@@ -171,7 +171,8 @@ async fn three_layers_over_an_error_of_std_io() {
     three_layers_get_along(&stack, stack.around(backend()), is_reset, CarryRejected::rejected).await;
 }
 
-/// An inner service that is not `Send`, with an error that is not, and no `std::error::Error` either.
+/// An inner service that is not `Send`, with an error that is neither `Send` nor a
+/// `std::error::Error`.
 #[tokio::test(start_paused = true)]
 async fn three_layers_over_what_is_not_send() {
     #[derive(Debug)]
@@ -219,7 +220,7 @@ impl StdError for Caused {
     }
 }
 
-/// The first error of type `T` below `error`.
+/// Finds the first error of type `T` below `error`.
 fn below<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
     let mut next = error.source();
     while let Some(error) = next {
@@ -237,7 +238,7 @@ fn the_sources_of_an_inner_error_are_all_reachable() {
     assert_eq!(error.to_string(), "payment failed");
     assert!(below::<Caused>(&error).is_some());
     assert_eq!(below::<io::Error>(&error).unwrap().kind(), io::ErrorKind::ConnectionReset);
-    // Wrapped again, and boxed as a whole, which is what tower's layers do to it.
+    // Wrapped again, and boxed as a whole, as tower's layers do.
     let error = Error::Inner(error);
     assert!(below::<Error<Caused>>(&error).is_some());
     assert!(below::<io::Error>(&error).is_some());
@@ -267,7 +268,7 @@ fn any_other_inner_error_is_reachable_too_and_stays_so_once_it_is_boxed() {
 }
 
 #[test]
-fn a_refusal_is_found_wherever_in_the_chain_it_is() {
+fn a_rejection_is_found_anywhere_in_the_chain() {
     let rejected = refusal();
     let direct: Error<io::Error> = Error::Rejected(rejected);
     let wrapped: Error<Error<io::Error>> = Error::Inner(Error::Rejected(rejected));
@@ -322,7 +323,7 @@ fn every_reason_has_a_name_and_a_text_of_its_own() {
     }
 }
 
-// With tower's layers in between.
+// Mixed with tower's layers.
 
 #[tokio::test(start_paused = true)]
 async fn a_timeout_in_between_fails_for_the_outer_and_cancels_for_the_inner() {
@@ -340,7 +341,7 @@ async fn a_timeout_in_between_fails_for_the_outer_and_cancels_for_the_inner() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_passes_through_towers_layers_and_is_ignored_by_the_outer() {
+async fn a_rejection_passes_through_towers_layers_and_is_ignored_by_the_outer_layer() {
     let (outer, inner) = (layer("outer"), layer("inner"));
     let mut service = ServiceBuilder::new()
         .layer(&outer)
@@ -412,13 +413,14 @@ async fn stacks_may_be_called_in_spawned_tasks() {
         let anyhow = stack.around(backend().map_err(anyhow::Error::from));
         tokio::spawn(async move { anyhow.oneshot(true).await }).await.unwrap().unwrap();
     }
-    // Not in a block of its own: tower's buffer asks for a bound that rustc cannot see through there (#64552).
+    // Not in a block of its own: tower's buffer asks for a bound that rustc cannot see through
+    // there (#64552).
     tokio::spawn(buffered.oneshot(true)).await.unwrap().unwrap();
 }
 
 // Under a balancer.
 
-/// Three endpoints, each behind a circuit of its own.
+/// Three endpoints, each behind its own circuit.
 struct Endpoints {
     layers: [CircuitBreakerLayer; 3],
     hits: [Arc<AtomicUsize>; 3],
@@ -452,7 +454,7 @@ impl Endpoints {
         (0..3).map(endpoint).collect()
     }
 
-    /// Calls since the last time.
+    /// Returns the calls since the last time.
     fn hits(&self) -> [usize; 3] {
         self.hits.each_ref().map(|hits| hits.swap(0, Ordering::Relaxed))
     }
@@ -470,7 +472,7 @@ async fn a_balancer_sends_calls_around_an_open_circuit_and_back_once_it_probes()
     assert_eq!((hits[0], failed), (1, 1), "one failure opens the circuit, and nobody notices any more");
     assert_eq!(hits.iter().sum::<usize>(), 300);
 
-    // It still fails: one trial call, and it is left alone for longer.
+    // It still fails: after one trial call, it gets none for a longer time.
     advance(SECOND).await;
     let mut failed = 0;
     for _ in 0..300 {
@@ -503,7 +505,8 @@ async fn a_balancer_whose_circuits_are_all_open_waits_for_the_first_that_probes(
     assert_eq!(endpoints.hits(), [1, 0, 0]);
 }
 
-/// What `poll_ready` has reserved may be lost before the call: by an order, or to another caller.
+/// A reservation in `poll_ready` may be lost before the call, to an operator's command or to
+/// another caller.
 #[tokio::test(start_paused = true)]
 async fn a_service_whose_reserved_trial_call_is_lost_is_not_ready_any_more() {
     let config = CircuitBreakerConfig::new().probes(1).probe_timeout(SECOND);
@@ -528,9 +531,10 @@ async fn a_service_whose_reserved_trial_call_is_lost_is_not_ready_any_more() {
     service.call(true).await.unwrap();
 }
 
-// What an outer layer makes of an inner one's refusals.
+// The view of an outer layer on an inner layer's rejections.
 
-/// Two circuits around `between`, of which the inner one refuses all calls.
+/// Puts two circuits around `between`, of which the inner one rejects all calls, and asserts that
+/// the outer one ignores the rejections.
 async fn assert_ignored<S>(between: impl Fn(CircuitBreaker<Backend>) -> S)
 where
     S: Service<bool, Response = (), Error = Error<io::Error>>,
@@ -549,7 +553,7 @@ where
     assert_eq!(outer.handle().state(), State::Open, "a failure was ignored");
 }
 
-/// As [`backend`], with a type that can be named.
+/// Like [`backend`], with a type that has a name.
 #[derive(Clone, Copy, Debug)]
 struct Backend;
 
@@ -568,12 +572,12 @@ impl Service<bool> for Backend {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_is_ignored_by_the_outer() {
+async fn a_rejection_is_ignored_by_the_outer_layer() {
     assert_ignored(|inner| inner).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_is_ignored_by_the_outer_through_a_function() {
+async fn a_rejection_is_ignored_by_the_outer_layer_through_a_function() {
     assert_ignored(|inner| {
         service_fn(move |request: bool| {
             let mut inner = inner.clone();
@@ -583,9 +587,9 @@ async fn a_refusal_is_ignored_by_the_outer_through_a_function() {
     .await;
 }
 
-/// A service that does something before it passes the error on: writes to a log, waits a little.
+/// The service between the circuits logs and waits a little before it passes the error on.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_is_ignored_by_the_outer_though_it_arrives_a_poll_later() {
+async fn a_rejection_is_ignored_by_the_outer_layer_a_poll_later() {
     assert_ignored(|inner| {
         service_fn(move |request: bool| {
             let mut inner = inner.clone();
@@ -600,7 +604,7 @@ async fn a_refusal_is_ignored_by_the_outer_though_it_arrives_a_poll_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_is_ignored_by_the_outer_through_a_retry() {
+async fn a_rejection_is_ignored_by_the_outer_layer_through_a_retry() {
     assert_ignored(|inner| {
         service_fn(move |request: bool| {
             let mut inner = inner.clone();
@@ -616,7 +620,7 @@ async fn a_refusal_is_ignored_by_the_outer_through_a_retry() {
     .await;
 }
 
-/// A refusal by one, and then a failure of another: what the caller gets is the failure.
+/// One service rejects, and another then fails: the caller receives the failure.
 async fn assert_failure<F>(pause: impl Fn() -> F)
 where
     F: Future<Output = ()>,
@@ -639,18 +643,18 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_after_a_refusal_by_another_layer_is_a_failure_of_the_outer() {
+async fn a_failure_after_an_inner_rejection_is_a_failure() {
     assert_failure(|| ready(())).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_some_time_after_a_refusal_by_another_layer_is_a_failure_of_the_outer() {
+async fn a_failure_some_time_after_an_inner_rejection_is_a_failure() {
     assert_failure(tokio::task::yield_now).await;
 }
 
-/// What was refused in another task cannot be told from a failure, but for what the error says.
+/// A rejection in another task is known only by what the error says.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_in_another_task_is_ignored_by_a_classifier_that_looks_for_it() {
+async fn a_rejection_in_another_task_is_ignored() {
     let inner = layer("inner");
     let outer = layer("outer").classify(|result: Result<&(), &BoxError>| match result {
         Ok(()) => Class::Success,
@@ -672,7 +676,7 @@ async fn a_refusal_in_another_task_is_ignored_by_a_classifier_that_looks_for_it(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_is_ignored_by_what_runs_under_a_handle() {
+async fn a_rejection_is_ignored_by_run() {
     let (outer, inner) = (layer("outer").handle(), layer("inner").handle());
     inner.force_open();
     let run = |outer: &CircuitBreakerHandle, inner: &CircuitBreakerHandle| {

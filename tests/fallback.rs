@@ -1,4 +1,4 @@
-//! What a fallback does with failed calls, through the public API.
+//! Fallbacks for failed calls, through the public API.
 
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
@@ -22,7 +22,7 @@ use std::time::Duration;
 use crate::fault::Fault;
 use stanchion::circuit_breaker::State;
 use stanchion::classify::Class;
-use stanchion::fallback::{Failure, Stale, Why};
+use stanchion::fallback::{Failure, FailureKind, Stale};
 use stanchion::telemetry::{Event, LayerId};
 use stanchion::{
     Backoff, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Error, FallbackLayer, Reason,
@@ -37,7 +37,7 @@ const SECOND: Duration = Duration::from_secs(1);
 type Failed = Error<Fault>;
 type Outcome = Result<u32, Failed>;
 
-/// A service that ends as it is asked to.
+/// Returns a service whose calls end as their request says.
 fn backend() -> impl Service<Outcome, Response = u32, Error = Failed, Future: Send> + Clone {
     service_fn(|end: Outcome| async move { end })
 }
@@ -56,7 +56,7 @@ fn is_refusal<T: fmt::Debug>(result: &Result<T, Failed>) -> bool {
     matches!(result, Err(Error::Rejected(rejected)) if rejected.reason() == Reason::CircuitOpen)
 }
 
-/// A 503 is a failure, a 404 nothing.
+/// Classifies a 503 as a failure and a 404 as ignored.
 fn judge(result: Result<&u32, &Failed>) -> Class {
     match result {
         Ok(503) | Err(Error::Inner(Fault("failed")) | Error::Rejected(_)) => Class::Failure,
@@ -65,10 +65,10 @@ fn judge(result: Result<&u32, &Failed>) -> Class {
     }
 }
 
-// From where.
+// Sources of responses.
 
 #[tokio::test(start_paused = true)]
-async fn a_value_answers_for_every_failure() {
+async fn a_value_replaces_every_failure() {
     let mut service = FallbackLayer::value(7).layer(backend());
     assert_eq!(service.ready().await.unwrap().call(failed()).await, Ok(7));
     assert_eq!(service.ready().await.unwrap().call(Ok(1)).await, Ok(1));
@@ -98,7 +98,7 @@ async fn a_value_is_cloned_only_when_it_is_used() {
     assert_eq!(clones.load(Ordering::Relaxed), 1);
 }
 
-/// Nothing here is `Clone`, nor `Send` or `Sync` where it goes with a call.
+/// Nothing here is `Clone`. What travels with the call is neither `Send` nor `Sync`.
 #[tokio::test(start_paused = true)]
 async fn neither_request_nor_response_nor_service_nor_function_needs_to_be_cloned() {
     #[derive(Debug)]
@@ -134,7 +134,7 @@ async fn neither_request_nor_response_nor_service_nor_function_needs_to_be_clone
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_request_is_looked_at_unless_something_is_to_be_kept_of_it() {
+async fn requests_are_not_inspected_unless_part_of_them_is_saved() {
     let looks = Arc::new(AtomicU32::new(0));
     let looked = Arc::clone(&looks);
     let layer = FallbackLayer::with(|kept: Outcome, _: &Failure<u32, Failed>| {
@@ -154,7 +154,7 @@ async fn a_function_learns_what_failed_and_why() {
     let seen = Arc::new(Mutex::new(vec![]));
     let see = Arc::clone(&seen);
     let layer = FallbackLayer::with(move |(), failure: &Failure<u32, Failed>| {
-        let what = (failure.why(), failure.answer().copied(), failure.error().cloned());
+        let what = (failure.kind(), failure.answer().copied(), failure.error().cloned());
         see.lock().unwrap().push(what);
         None
     })
@@ -168,13 +168,16 @@ async fn a_function_learns_what_failed_and_why() {
     let seen = std::mem::take(&mut *seen.lock().unwrap());
     assert_eq!(
         seen[..2],
-        [(Why::Failed, Some(503), None), (Why::Failed, None, Some(Error::Inner(Fault("failed"))))]
+        [
+            (FailureKind::Failed, Some(503), None),
+            (FailureKind::Failed, None, Some(Error::Inner(Fault("failed"))))
+        ]
     );
-    assert!(matches!(seen[2], (Why::Refused, None, Some(Error::Rejected(_)))), "{:?}", seen[2]);
+    assert!(matches!(seen[2], (FailureKind::Rejected, None, Some(Error::Rejected(_)))), "{:?}", seen[2]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_failure_that_a_fallback_declines_is_handed_out_as_it_was() {
+async fn the_failure_is_returned_unchanged_if_the_fallback_declines() {
     let layer = FallbackLayer::with(|(), _: &Failure<u32, Failed>| None).classify(judge);
     let mut service = layer.layer(backend());
     for end in [failed(), Ok(503)] {
@@ -182,9 +185,9 @@ async fn the_failure_that_a_fallback_declines_is_handed_out_as_it_was() {
     }
 }
 
-/// An outer breaker sees a refusal as one, also if its own fallback took some time to come to nothing.
+/// An outer breaker recognises a rejection even if its own fallback took time and had no response.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_is_handed_out_after_a_wait_is_still_known_as_one() {
+async fn a_rejection_that_is_returned_after_a_wait_is_still_recognised() {
     let outer = CircuitBreakerLayer::new(CircuitBreakerConfig::new().consecutive_failures(1));
     let handle = outer.handle();
     let (inner, operator) = breaker();
@@ -206,7 +209,7 @@ async fn a_refusal_that_is_handed_out_after_a_wait_is_still_known_as_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_still_known_as_one_if_the_fallback_is_refused() {
+async fn a_failure_stays_a_failure_if_the_fallback_is_rejected() {
     let outer = CircuitBreakerLayer::new(CircuitBreakerConfig::new().consecutive_failures(1));
     let handle = outer.handle();
     let (open, operator) = breaker();
@@ -218,7 +221,7 @@ async fn a_failure_is_still_known_as_one_if_the_fallback_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fallbacks_around_one_another_are_asked_from_the_inside_out() {
+async fn nested_fallbacks_run_from_the_inside_out() {
     let seven_for_failures =
         FallbackLayer::with(|(), failure: &Failure<u32, Failed>| match failure.error() {
             Some(Error::Inner(Fault("failed"))) => Some(7),
@@ -229,10 +232,10 @@ async fn fallbacks_around_one_another_are_asked_from_the_inside_out() {
     assert_eq!(service.oneshot(Err(Error::Inner(Fault("otherwise")))).await, Ok(8));
 }
 
-// When.
+// Conditions.
 
 #[tokio::test(start_paused = true)]
-async fn a_judge_is_believed_about_what_is_no_failure_and_what_is() {
+async fn the_classifier_decides_what_is_a_failure() {
     let service = FallbackLayer::value(7).classify(judge).layer(backend());
     assert_eq!(service.clone().oneshot(Ok(503)).await, Ok(7));
     assert_eq!(service.clone().oneshot(failed()).await, Ok(7));
@@ -242,7 +245,7 @@ async fn a_judge_is_believed_about_what_is_no_failure_and_what_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_judge_is_not_asked_about_refusals() {
+async fn the_classifier_does_not_see_rejections() {
     let (breaker, operator) = breaker();
     let never = |_: Result<&u32, &Failed>| Class::Success;
     let service = FallbackLayer::value(7).classify(never).layer(breaker.layer(backend()));
@@ -252,7 +255,7 @@ async fn a_judge_is_not_asked_about_refusals() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_rejections_only_refusals_are_answered() {
+async fn on_rejections_falls_back_only_for_rejections() {
     let (breaker, operator) = breaker();
     let layer = || FallbackLayer::value(7).classify(judge).on_rejections();
     let service = layer().layer(breaker.layer(backend()));
@@ -266,7 +269,7 @@ async fn on_rejections_only_refusals_are_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_came_after_a_refusal_is_not_a_refusal() {
+async fn a_response_after_an_inner_rejection_is_no_rejection() {
     let (breaker, operator) = breaker();
     let inner = breaker.layer(service_fn(|()| ready(Ok::<_, Failed>(503))));
     let retry = RetryLayer::new(RetryConfig::new().retry_refusals(true).backoff(Backoff::constant(SECOND)));
@@ -292,8 +295,8 @@ async fn a_predicate_decides_about_everything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_was_given_up_is_a_failure_and_no_refusal() {
-    /// Ready once.
+async fn a_timeout_is_a_failure_and_no_rejection() {
+    /// A service that is ready once.
     #[derive(Clone, Default)]
     struct Tired(Arc<AtomicU32>);
     impl Service<()> for Tired {
@@ -310,14 +313,14 @@ async fn a_call_that_was_given_up_is_a_failure_and_no_refusal() {
     let retry = RetryLayer::new(RetryConfig::new()).classify(judge);
     let layer = || {
         FallbackLayer::with(|(), failure: &Failure<u32, Failed>| {
-            assert_eq!(failure.why(), Why::TimedOut);
+            assert_eq!(failure.kind(), FailureKind::TimedOut);
             Some(7)
         })
     };
     let tired = || retry.layer(Tired::default());
     assert_eq!(layer().layer(tired()).oneshot(()).await, Ok(7));
     assert_eq!(layer().classify(judge).layer(tired()).oneshot(()).await, Ok(7));
-    // Unlike a refusal, it is put before the classifier.
+    // Unlike a rejection, it is passed to the classifier.
     let lenient = layer().classify(|_: Result<&u32, &Failed>| Class::Success);
     for result in
         [lenient.layer(tired()).oneshot(()).await, layer().on_rejections().layer(tired()).oneshot(()).await]
@@ -326,9 +329,9 @@ async fn a_call_that_was_given_up_is_a_failure_and_no_refusal() {
     }
 }
 
-// Another service.
+// A service as the fallback.
 
-/// What happens to a service that is a fallback.
+/// The events of a fallback service.
 #[derive(Clone, Default)]
 struct Second {
     log: Arc<Mutex<Vec<&'static str>>>,
@@ -373,7 +376,7 @@ impl Service<&'static str> for Second {
     }
 }
 
-/// Says `12` to its fallback if it fails.
+/// Saves `12` for its fallback.
 fn with_second(
     second: &Second,
 ) -> impl Service<Outcome, Response = u32, Error = Failed, Future: Send> + Clone + use<> {
@@ -383,7 +386,7 @@ fn with_second(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_is_asked_when_a_call_has_failed_and_not_before() {
+async fn the_fallback_service_is_polled_only_after_a_failure() {
     let second = Second::default();
     let service = with_second(&second);
     assert_eq!(service.clone().oneshot(Ok(1)).await, Ok(1));
@@ -393,7 +396,7 @@ async fn a_service_is_asked_when_a_call_has_failed_and_not_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_original_error_is_handed_out_if_the_service_fails_as_well() {
+async fn the_original_error_is_returned_if_the_fallback_service_fails() {
     let original = Err(Error::Inner(Fault("the one to be mended")));
     let second = Second::default();
     assert_eq!(with_second(&second).oneshot(original.clone()).await, original);
@@ -404,7 +407,7 @@ async fn the_original_error_is_handed_out_if_the_service_fails_as_well() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_does_not_become_ready_is_not_waited_for_for_ever() {
+async fn the_wait_for_the_fallback_service_is_limited() {
     let busy = Second { is_busy: true, ..Second::default() };
     let start = Instant::now();
     assert_eq!(with_second(&busy).oneshot(failed()).await, failed());
@@ -452,7 +455,7 @@ async fn nothing_but_the_service_wakes_a_call_that_waits_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_dropped_drops_that_of_the_fallback() {
+async fn dropping_a_call_drops_the_call_of_the_fallback() {
     let stuck = Second { is_stuck: true, ..Second::default() };
     let mut call = task::spawn(with_second(&stuck).oneshot(failed()));
     assert_pending!(call.poll());
@@ -462,7 +465,7 @@ async fn a_call_that_is_dropped_drops_that_of_the_fallback() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_failed_call_is_gone_before_the_fallback_is_called() {
+async fn the_failed_call_is_dropped_before_the_fallback_is_called() {
     struct Work(#[expect(dead_code, reason = "it is held")] Arc<()>);
     impl Future for Work {
         type Output = Result<usize, Failed>;
@@ -475,7 +478,7 @@ async fn the_failed_call_is_gone_before_the_fallback_is_called() {
     let first = service_fn(move |()| Work(Arc::clone(&held)));
     let second = service_fn(move |()| ready(Ok::<_, ()>(Arc::strong_count(&connection))));
     let service = FallbackLayer::service(second).layer(first);
-    // Those of the two services and of the clone that is called.
+    // The clones of the two services, and of the one that is called.
     assert_eq!(service.clone().oneshot(()).await, Ok(3));
 }
 
@@ -486,12 +489,12 @@ async fn a_panic_of_the_service_is_passed_on() {
     assert!(catch_unwind(AssertUnwindSafe(|| call.poll())).is_err());
 }
 
-// The last good answer.
+// The last good response.
 
 type Item = (u32, Outcome);
 type StaleLayer = FallbackLayer<Stale<u32, u32>, fn(&Item) -> Option<u32>>;
 
-/// Requests with an even number have it as their key.
+/// An even number is its own key.
 fn stale(config: StaleConfig) -> StaleLayer {
     FallbackLayer::stale(config, |(item, _): &Item| (item % 2 == 0).then_some(*item))
 }
@@ -501,7 +504,7 @@ fn items() -> impl Service<Item, Response = u32, Error = Failed, Future: Send> +
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_good_answer_for_the_same_key_is_given_until_it_is_too_old() {
+async fn the_last_good_response_for_a_key_is_returned_until_it_expires() {
     let layer = stale(StaleConfig::new().max_age(10 * SECOND));
     let service = layer.layer(items());
     for answer in [1, 2] {
@@ -515,7 +518,7 @@ async fn the_last_good_answer_for_the_same_key_is_given_until_it_is_too_old() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_without_a_key_has_no_last_answer() {
+async fn a_request_without_a_key_has_no_stored_response() {
     let layer = stale(StaleConfig::new());
     let service = layer.layer(items());
     assert_eq!(service.clone().oneshot((5, Ok(1))).await, Ok(1));
@@ -524,7 +527,7 @@ async fn a_request_without_a_key_has_no_last_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_judged_a_failure_or_ignored_is_never_given_again() {
+async fn failed_and_ignored_responses_are_not_stored() {
     let layer = stale(StaleConfig::new()).classify(judge);
     let service = layer.layer(items());
     for answer in [503, 404] {
@@ -538,7 +541,7 @@ async fn an_answer_that_is_judged_a_failure_or_ignored_is_never_given_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_last_answer_that_was_given_gets_no_younger() {
+async fn returning_a_stored_response_does_not_renew_it() {
     let service = stale(StaleConfig::new().max_age(10 * SECOND)).layer(items());
     let _ = service.clone().oneshot((4, Ok(1))).await;
     advance(9 * SECOND).await;
@@ -548,7 +551,7 @@ async fn a_last_answer_that_was_given_gets_no_younger() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn services_and_clones_of_a_layer_share_their_answers_and_its_handle_forgets_them() {
+async fn services_and_clones_share_stored_responses_and_the_handle_clears_them() {
     let layer = stale(StaleConfig::new().max_keys(2));
     let _ = layer.layer(items()).oneshot((2, Ok(1))).await;
     let _ = layer.clone().layer(items()).clone().oneshot((4, Ok(2))).await;
@@ -564,7 +567,7 @@ async fn services_and_clones_of_a_layer_share_their_answers_and_its_handle_forge
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_given_again_can_be_marked_with_its_age() {
+async fn a_stored_response_can_be_marked_with_its_age() {
     let layer = stale(StaleConfig::new())
         .mark(|answer: &mut u32, age| *answer += u32::try_from(age.as_secs()).unwrap());
     let service = layer.layer(items());
@@ -577,7 +580,7 @@ async fn an_answer_that_is_given_again_can_be_marked_with_its_age() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_panics_when_it_is_cloned_leaves_the_others_alone() {
+async fn a_response_that_panics_in_clone_does_not_affect_others() {
     #[derive(Debug, PartialEq)]
     struct Fragile(bool);
     impl Clone for Fragile {
@@ -597,22 +600,22 @@ async fn an_answer_that_panics_when_it_is_cloned_leaves_the_others_alone() {
 }
 
 #[test]
-#[should_panic(expected = "invalid `max_keys`: 0 given, allowed: 1 to 1,000,000")]
-fn a_store_without_room_is_a_mistake() {
+#[should_panic(expected = "invalid value for `max_keys`: got 0, expected a number from 1 to 1,000,000")]
+fn a_store_without_room_panics() {
     let _ = stale(StaleConfig::new().max_keys(0));
 }
 
 #[test]
-fn a_setting_that_was_read_gives_an_error() {
+fn an_invalid_setting_is_an_error() {
     let key = |item: &Item| Some(item.0);
     let made: Result<FallbackLayer<Stale<u32, u32>, _>, _> =
         FallbackLayer::try_stale(StaleConfig::new().max_age(Duration::ZERO), key);
     assert_eq!(made.unwrap_err().field(), "max_age");
 }
 
-// Who is told.
+// Telemetry.
 
-/// Writes down what a layer says, one line for each event.
+/// Records the events of a layer, one line each.
 #[derive(Clone, Default)]
 struct Heard(Arc<Mutex<Vec<String>>>);
 
@@ -652,7 +655,7 @@ async fn each_failure_that_needed_a_fallback_is_one_action() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_given_again_is_told_with_its_age() {
+async fn an_event_reports_the_age_of_a_stored_response() {
     let heard = Heard::default();
     let service = stale(StaleConfig::new()).name("items").observer(heard.observer()).layer(items());
     let _ = service.clone().oneshot((4, Ok(1))).await;
@@ -667,7 +670,7 @@ async fn an_answer_that_is_given_again_is_told_with_its_age() {
 
 #[cfg(feature = "metrics")]
 #[tokio::test(start_paused = true)]
-async fn metrics_say_which_fallback_it_was() {
+async fn metrics_have_the_name_of_the_fallback() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let (value, last) = metrics::with_local_recorder(&recorder, || {
         (

@@ -1,4 +1,4 @@
-//! What a client of tonic sees of refusals by the layers around a server of tonic, over real sockets.
+//! What a tonic client sees of rejections by layers around a tonic server, over real sockets.
 
 #![cfg(feature = "http")]
 #![allow(clippy::disallowed_methods, reason = "a server is a task")]
@@ -37,7 +37,7 @@ use tower::{BoxError, Layer, Service, ServiceBuilder};
 const HELLO: &str = "/test.Greeter/Hello";
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Messages are texts.
+/// Messages are text.
 #[derive(Clone, Copy, Default)]
 struct Text;
 
@@ -76,7 +76,7 @@ impl Decoder for Text {
     }
 }
 
-/// Says hello, once it may.
+/// A service that responds once it has a permit.
 #[derive(Clone)]
 struct Greeter {
     calls: Arc<AtomicUsize>,
@@ -118,7 +118,7 @@ impl UnaryService<String> for Greeter {
     }
 }
 
-/// A server of tonic behind layers.
+/// A tonic server behind layers.
 struct Served {
     address: SocketAddr,
     greeter: Greeter,
@@ -126,7 +126,7 @@ struct Served {
 }
 
 impl Served {
-    /// Lets the first `answers` calls have an answer.
+    /// Lets the first `answers` calls respond.
     async fn behind<L, B>(layer: L, answers: usize) -> Self
     where
         L: Layer<Routes> + Clone + Send + 'static,
@@ -169,7 +169,7 @@ impl Drop for Served {
     }
 }
 
-/// Calls over whatever a client of tonic takes.
+/// Calls the server through a tonic client over `service`.
 async fn hello<S, B>(service: S, request: Request<String>) -> Result<String, Status>
 where
     S: Service<http::Request<Body>, Response = http::Response<B>, Error: Into<BoxError>>,
@@ -215,7 +215,7 @@ async fn a_full_bulkhead_is_resource_exhausted() {
 }
 
 #[tokio::test]
-async fn a_used_up_quota_is_resource_exhausted_and_says_when_to_come_again() {
+async fn an_exhausted_quota_is_resource_exhausted_with_pushback() {
     let layer = RateLimitLayer::new(Quota::per(1, HOUR)).name("größe");
     let layers =
         ServiceBuilder::new().layer(respond(grpc_response)).layer(layer).map_err(Error::<Infallible>::Inner);
@@ -230,7 +230,7 @@ async fn a_used_up_quota_is_resource_exhausted_and_says_when_to_come_again() {
 }
 
 #[tokio::test]
-async fn an_open_circuit_is_unavailable_and_says_when_to_come_again() {
+async fn an_open_circuit_is_unavailable_with_pushback() {
     let layer = CircuitBreakerLayer::new(CircuitBreakerConfig::new());
     let circuit = layer.handle();
     let layers =
@@ -241,7 +241,7 @@ async fn an_open_circuit_is_unavailable_and_says_when_to_come_again() {
     assert_eq!(refused.code(), Code::Unavailable);
     let wait = pushback(&refused).expect("it is known");
     assert!((3_000_000..=3_600_000).contains(&wait), "{wait}");
-    // An operator does not say when.
+    // A circuit held open by an operator has no pushback.
     circuit.force_open();
     let refused = served.hello().await.unwrap_err();
     assert_eq!((refused.code(), pushback(&refused), served.calls()), (Code::Unavailable, None, 0));
@@ -260,7 +260,7 @@ async fn a_call_that_is_given_up_has_exceeded_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_call_whose_deadline_has_passed_reaches_nobody() {
+async fn a_call_whose_deadline_has_passed_does_not_reach_the_service() {
     let layers = ServiceBuilder::new()
         .layer(respond(grpc_response))
         .map_request(|mut request: http::Request<Body>| {
@@ -276,9 +276,9 @@ async fn a_call_whose_deadline_has_passed_reaches_nobody() {
     assert_eq!(served.calls(), 0);
 }
 
-/// Both ends are ours, and between them is a wire.
+/// Client and server are ours, with a real connection between them.
 #[tokio::test]
-async fn a_client_that_retries_comes_again_when_it_was_told_to() {
+async fn a_client_retries_after_the_pushback() {
     const WAIT: Duration = Duration::from_millis(100);
     let layer = RateLimitLayer::new(Quota::per(1, WAIT));
     let layers =

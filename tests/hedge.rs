@@ -1,4 +1,4 @@
-//! When a hedge layer sends a copy, which answer it takes, and what that costs: under paused time.
+//! The copies that a hedge layer sends, the response that wins, and the cost, under paused time.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -17,15 +17,15 @@ use stanchion::hedge::HedgeDelay;
 use stanchion::{Budget, BudgetConfig, Deadline, RetryConfig, RetryLayer};
 use tower::Layer;
 
-// When a copy is sent.
+// The delay.
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_answered_in_time_is_not_hedged() {
+async fn a_fast_call_is_not_hedged() {
     assert_eq!(hedged(&layer(), [after(DELAY - MS, Ok("a"))]).await, (Ok("a"), DELAY - MS, vec![NOW]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_call_is_hedged_and_the_first_good_answer_wins() {
+async fn a_late_call_is_hedged_and_the_first_good_response_wins() {
     let steps = [after(LONG, Ok("slow")), after(SOME, Ok("fast"))];
     assert_eq!(hedged(&layer(), steps).await, (Ok("fast"), DELAY + SOME, vec![NOW, DELAY]));
     let steps = [after(DELAY + SOME, Ok("slow")), after(LONG, Ok("slower"))];
@@ -89,14 +89,14 @@ async fn a_hedge_that_fails_last_starts_the_next_one_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_with_others_under_way_does_not_hasten_the_next_copy() {
+async fn a_failure_with_others_in_flight_does_not_hasten_the_next_copy() {
     let steps = [after(LONG, Ok("good")), after(SOME, failed("b")), after(LONG, Ok("good"))];
     let answered = hedged(&with(config().max_hedges(2)), steps).await;
     assert_eq!(answered, (Ok("good"), LONG, vec![NOW, DELAY, 2 * DELAY]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_all_have_failed_the_first_error_is_handed_out() {
+async fn the_first_error_is_returned_if_all_attempts_fail() {
     let steps = [after(DELAY + SOME, failed("original")), after(LONG, failed("hedge"))];
     assert_eq!(hedged(&layer(), steps).await, (failed("original"), DELAY + LONG, vec![NOW, DELAY]));
     let steps = [after(LONG, failed("original")), after(SOME, failed("hedge"))];
@@ -106,7 +106,7 @@ async fn when_all_have_failed_the_first_error_is_handed_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_a_failure_is_handed_out_if_it_came_last() {
+async fn a_failed_response_is_returned_if_it_came_last() {
     let steps = [after(SOME, Ok("503")), after(SOME, Ok("503"))];
     assert_eq!(hedged(&layer(), steps).await, (Ok("503"), 2 * SOME, vec![NOW, SOME]));
     let steps = [after(SOME, Ok("503")), after(SOME, failed("hedge"))];
@@ -114,7 +114,7 @@ async fn an_answer_that_is_a_failure_is_handed_out_if_it_came_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_that_is_an_answer_wins() {
+async fn a_good_error_wins() {
     let steps = [after(LONG, Ok("good")), after(SOME, failed("not found"))];
     assert_eq!(hedged(&layer(), steps).await, (failed("not found"), DELAY + SOME, vec![NOW, DELAY]));
     let steps = [after(SOME, failed("not found"))];
@@ -122,17 +122,17 @@ async fn an_error_that_is_an_answer_wins() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_would_fail_again_is_not_hedged() {
+async fn a_failure_that_is_not_retryable_is_not_hedged() {
     assert_eq!(hedged(&layer(), [after(SOME, failed("fatal"))]).await, (failed("fatal"), SOME, vec![NOW]));
     let steps = [after(LONG, Ok("good")), after(SOME, failed("fatal"))];
     let answered = hedged(&with(config().max_hedges(2)), steps).await;
     assert_eq!(answered, (Ok("good"), LONG, vec![NOW, DELAY]));
 }
 
-// What the server says.
+// Hints of the server.
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_wants_no_more_gets_no_more() {
+async fn a_server_that_wants_no_retry_gets_no_copy() {
     assert_eq!(hedged(&layer(), [after(SOME, failed("stop"))]).await, (failed("stop"), SOME, vec![NOW]));
     let steps = [after(LONG, Ok("good")), after(SOME, failed("stop"))];
     let answered = hedged(&with(config().max_hedges(2)), steps).await;
@@ -140,7 +140,7 @@ async fn a_server_that_wants_no_more_gets_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_wants_to_be_left_alone_is_left_alone_for_so_long() {
+async fn no_copy_is_sent_before_the_servers_wait_is_over() {
     let steps = [after(LONG, Ok("good")), after(SOME, failed("later")), after(LONG, Ok("good"))];
     let answered = hedged(&with(config().max_hedges(2)), steps).await;
     assert_eq!(answered, (Ok("good"), LONG, vec![NOW, DELAY, DELAY + SOME + 4 * DELAY]));
@@ -148,7 +148,7 @@ async fn a_server_that_wants_to_be_left_alone_is_left_alone_for_so_long() {
     assert_eq!(answered, (failed("later"), SOME, vec![NOW]), "waits with nothing under way");
 }
 
-// What may be hedged.
+// Requests that may be hedged.
 
 #[tokio::test(start_paused = true)]
 async fn only_what_is_idempotent_can_be_sent_twice_and_is_no_copy_is_hedged() {
@@ -228,7 +228,7 @@ async fn each_copy_costs_a_token_and_without_one_none_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn budget_spent_leaves_hedges_under_way_alone() {
+async fn a_spent_budget_does_not_affect_hedges_in_flight() {
     let budget = tokens(1.0);
     let steps = [after(LONG, failed("original")), after(4 * DELAY, Ok("hedge"))];
     let answered = hedged(&with(config().max_hedges(2)).budget(budget.clone()), steps).await;
@@ -273,7 +273,8 @@ async fn hedges_of_a_layer_by_itself_are_a_share_of_the_calls() {
             script.add([after(2 * DELAY, Ok("a")), after(2 * DELAY, Ok("b"))]);
             call(&mut service, Request::default()).await.0.unwrap();
         }
-        // The ten at first, and a twentieth of the calls, but the first, for which there was no room.
+        // Ten at first, and a twentieth of the calls except the first, for which the budget was
+        // full.
         assert_eq!(script.times().len(), 2_000 + 109);
     }
 }
@@ -291,6 +292,6 @@ async fn one_budget_for_retries_and_hedges_bounds_both_together() {
         let _ = call(&mut service, Request::default()).await;
     }
     let extra = script.times().len() - calls;
-    // Each of the two pays a twentieth in for each call.
+    // Each of the two layers deposits a twentieth for each call.
     assert!((calls / 10..=calls / 10 + 10).contains(&extra), "{extra}");
 }

@@ -1,4 +1,4 @@
-//! What a hedge layer measures and tells, and what it does around and inside of other services.
+//! The measurements and events of a hedge layer, and hedges around and inside of other layers.
 
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
@@ -40,7 +40,7 @@ fn quantile(quantile: f64) -> HedgeConfig {
     HedgeConfig::new().delay(HedgeDelay::quantile(quantile))
 }
 
-/// Makes as many calls, whose originals take so long, and all copies the same.
+/// Makes this many calls, whose originals and copies take this long.
 async fn calls(service: &mut Hedged, script: &Script, number: u32, original: Duration, copy: Duration) {
     for _ in 0..number {
         script.steps.lock().unwrap().clear();
@@ -89,8 +89,8 @@ async fn the_delay_is_not_below_the_minimum_and_nothing_is_hedged_from_the_maxim
     }
 }
 
-/// Nine calls of ten are fast. If the slow ones did not count, for having lost to their copies, or for having been given
-/// up, the quantile would become that of the fast calls.
+/// Nine of ten calls are fast. If the slow ones did not count because they lost to copies or were
+/// given up, the quantile would be that of the fast calls.
 #[tokio::test(start_paused = true)]
 async fn superseded_originals_count() {
     let layer = with(quantile(0.8).window(LONG).min_samples(10)).budget(Budget::unlimited());
@@ -107,7 +107,7 @@ async fn superseded_originals_count() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_measured_ends_with_the_answer_and_not_with_the_future() {
+async fn the_measured_latency_ends_with_the_response() {
     let layer = with(quantile(0.5).min_samples(1));
     let script = Script::new([]);
     let mut service = layer.layer(script.clone());
@@ -197,7 +197,7 @@ async fn the_latencies_stay_when_the_quantile_does() {
 }
 
 #[test]
-fn what_cannot_be_configured_is_refused_and_said_so() {
+fn invalid_configurations_are_rejected_with_a_reason() {
     let range = |min, max| HedgeDelay::Quantile { quantile: 0.5, min, max };
     let bad = [
         (quantile(0.0), "quantile"),
@@ -219,7 +219,7 @@ fn what_cannot_be_configured_is_refused_and_said_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_can_be_configured_works() {
+async fn every_valid_configuration_works() {
     let most = Duration::MAX;
     for delay in [
         HedgeDelay::Quantile { quantile: 1e-300, min: Duration::ZERO, max: most },
@@ -251,12 +251,12 @@ async fn whatever_can_be_configured_works() {
 }
 
 #[tokio::test(start_paused = true)]
-#[should_panic(expected = "invalid `max_hedges`: 11 given, allowed: 0 to 10")]
-async fn a_mistake_in_the_source_panics() {
+#[should_panic(expected = "invalid value for `max_hedges`: got 11, expected a number from 0 to 10")]
+async fn an_invalid_configuration_panics() {
     let _ = HedgeLayer::new(config().max_hedges(11));
 }
 
-// Readiness, and what stands around.
+// Readiness and other layers.
 
 #[tokio::test(start_paused = true)]
 async fn a_copy_waits_for_the_service_only_so_long_and_the_original_goes_on() {
@@ -279,7 +279,7 @@ async fn a_copy_waits_for_the_service_only_so_long_and_the_original_goes_on() {
     advance(DELAY + SOME / 2).await;
     assert_pending!(call.poll());
     assert_eq!(script.times(), [NOW]);
-    // The place that the other had is free in time.
+    // The permit of the other call is released in time.
     drop(other);
     assert!(call.is_woken());
     assert_pending!(call.poll());
@@ -287,7 +287,7 @@ async fn a_copy_waits_for_the_service_only_so_long_and_the_original_goes_on() {
     assert_eq!(budget.balance(), 4.0);
 }
 
-/// Is ready once.
+/// A service that is ready once.
 #[derive(Clone)]
 struct Once {
     script: Script,
@@ -325,7 +325,7 @@ async fn no_copy_is_sent_to_a_service_that_fails_to_get_ready() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_a_failure_is_handed_out_if_the_service_does_not_get_ready_for_a_copy() {
+async fn a_failed_response_is_returned_if_the_service_is_not_ready_for_a_copy() {
     let script = Script::new([after(MS, Ok("503"))]);
     let mut service = with(config().ready_within(SOME)).layer(Once::new(&script, Poll::Pending));
     let answered = timeout(LONG, call(&mut service, Request::default())).await;
@@ -352,7 +352,7 @@ async fn a_copy_does_not_wait_for_the_service_beyond_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_is_not_asked_for_a_copy_that_nobody_pays_for() {
+async fn the_service_is_not_polled_for_a_copy_beyond_the_budget() {
     let script = Script::new([after(LONG, Ok("a")), after(LONG, failed("b"))]);
     let spent = tokens(1.0);
     assert!(spent.withdraw());
@@ -362,7 +362,7 @@ async fn a_service_is_not_asked_for_a_copy_that_nobody_pays_for() {
     assert_eq!(script.asked(), 2);
 }
 
-/// Whether `limit` has a place for one more.
+/// Returns `true` if `limit` has room for one more call.
 fn has_place(limit: &mut ConcurrencyLimit<Script>) -> bool {
     task::spawn(()).enter(|cx, _| Service::<Request>::poll_ready(limit, cx)).is_ready()
 }
@@ -402,9 +402,9 @@ async fn a_copy_that_is_not_wanted_any_more_leaves_the_queue_for_the_service() {
     assert!(has_place(&mut limit));
 }
 
-/// Answers hold connections, of which there may be few.
+/// Responses hold connections, which may be scarce.
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_a_failure_is_dropped_before_another_copy_is_sent_or_waited_for() {
+async fn a_failed_response_is_dropped_before_the_next_copy() {
     for original in [NOW, DELAY + SOME] {
         let (answer, calls) = (Rc::new(()), Cell::new(0));
         let layer = HedgeLayer::new(config()).classify_opaque(|_: Result<&Rc<()>, &()>| Class::Failure);
@@ -460,14 +460,14 @@ async fn a_dropped_call_drops_all_attempts_and_makes_no_more() {
     }
 }
 
-/// A circuit breaker around one instance of a script, and what its state is.
+/// A circuit breaker around one instance of a script, and its state.
 fn circuit() -> CircuitBreakerLayer {
     let config = CircuitBreakerConfig::new().without_failure_ratio().consecutive_failures(1).open_for(LONG);
     CircuitBreakerLayer::new(config)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_original_is_handed_out_at_once() {
+async fn a_rejected_original_is_returned_at_once() {
     let budget = tokens(5.0);
     let circuit = circuit();
     circuit.handle().trip();
@@ -478,7 +478,7 @@ async fn a_refused_original_is_handed_out_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_hedge_never_wins_and_is_the_last() {
+async fn a_rejected_hedge_never_wins_and_is_the_last() {
     for (original, expected) in [(Ok("good"), Ok("good")), (failed("slow"), failed("slow"))] {
         let circuit = circuit();
         let script = Script::new([after(LONG, original)]);
@@ -494,19 +494,20 @@ async fn a_refused_hedge_never_wins_and_is_the_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_beats_a_refusal_that_follows_it() {
-    // The failure opens the circuit, so that the copy is refused.
+async fn a_failure_takes_precedence_over_a_later_rejection() {
+    // The failure opens the circuit, so the copy is rejected.
     let hedged = || layer().layer(circuit().layer(Script::new([after(SOME, failed("original"))])));
     assert_eq!(call(&mut hedged(), Request::default()).await, (failed("original"), SOME));
-    // A layer further out sees that it was a failure, and tries again, in vain.
+    // An outer retry sees a failure, and retries in vain.
     let retry = RetryLayer::new(RetryConfig::new().max_attempts(2)).protocol(Protocol);
     let (answer, _) = call(&mut retry.layer(hedged()), Request::default()).await;
     assert!(answer.unwrap_err().rejected().is_some(), "not tried again");
 }
 
-/// What comes out of the hedge is to a layer further out what it was further in, whatever was seen in between.
+/// An outer layer sees the result of the hedge as the inner layer returned it, whatever happened in
+/// between.
 #[tokio::test(start_paused = true)]
-async fn a_refused_copy_does_not_make_a_refusal_of_a_failure() {
+async fn a_rejected_copy_does_not_replace_a_failure() {
     for failure in [Ok("503"), failed("slow")] {
         let circuit = circuit();
         let script = Script::new([after(LONG, failure), after(SOME, Ok("good"))]);
@@ -524,7 +525,7 @@ async fn a_refused_copy_does_not_make_a_refusal_of_a_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outer_breaker_counts_one_failure_of_a_call_and_no_refusal_of_a_copy() {
+async fn an_outer_breaker_counts_one_failure_per_call_and_no_rejected_copy() {
     let inner = circuit();
     let outer =
         CircuitBreakerLayer::new(CircuitBreakerConfig::new().without_failure_ratio().consecutive_failures(2));
@@ -555,7 +556,7 @@ async fn services_of_one_layer_share_latencies_and_budget_and_two_layers_do_not(
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_called_may_borrow_and_stay_on_its_thread() {
+async fn services_may_borrow_and_need_not_be_send() {
     #[derive(Debug, PartialEq)]
     struct Cut(Rc<str>);
 
@@ -596,9 +597,9 @@ async fn what_is_called_may_borrow_and_stay_on_its_thread() {
     assert_eq!(service.oneshot(text.as_str()).await, Ok("short-lived"));
 }
 
-// What is told.
+// Telemetry.
 
-/// What observers hear, one word or line for each event.
+/// Records the events of observers, one word or line each.
 fn heard(layer: HedgeLayer<Asking<Protocol>>) -> (HedgeLayer<Asking<Protocol>>, Arc<Mutex<Vec<String>>>) {
     let heard = Arc::new(Mutex::new(vec![]));
     let lines = Arc::clone(&heard);
@@ -626,7 +627,7 @@ async fn told(
 }
 
 #[tokio::test(start_paused = true)]
-async fn observers_hear_who_won_and_who_lost() {
+async fn observers_see_winners_and_losers() {
     let late = || [after(LONG, Ok("a")), after(SOME, Ok("b"))];
     let plain = Request::default;
     assert_eq!(told(layer(), plain(), [after(SOME, Ok("a"))]).await, ["1 success"]);
@@ -663,7 +664,7 @@ async fn observers_hear_who_won_and_who_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn observers_hear_what_keeps_a_copy_that_is_due_from_being_sent() {
+async fn observers_see_why_a_due_copy_is_not_sent() {
     let late = || [after(LONG, Ok("a"))];
     let request = Request::default;
     let writes = || Request { writes: true, ..request() };

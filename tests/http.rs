@@ -1,4 +1,4 @@
-//! HTTP: what counts as a failure, that the call lasts until the body ends, and all of it over real sockets.
+//! HTTP: failures, calls that last until the body ends, and the same over real sockets.
 
 #![cfg(feature = "http")]
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock, and servers are tasks")]
@@ -31,7 +31,7 @@ use server::{Script, Step, frame};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-// The classifier and its body, with a guard that writes down what it is told.
+// The classifier and its body, with a guard that records what is reported to it.
 
 #[derive(Clone, Debug, Default)]
 struct Told(Arc<Mutex<Vec<End>>>);
@@ -46,7 +46,7 @@ enum End {
 use Class::{Failure, Ignored, Success};
 
 impl Told {
-    /// What was told until now.
+    /// Returns what has been reported so far.
     fn ends(&self) -> Vec<End> {
         self.0.lock().unwrap().clone()
     }
@@ -78,7 +78,7 @@ impl Drop for Spy {
     }
 }
 
-/// What a layer does that is told of the outcome as soon as that is known.
+/// Settles a response like a layer that needs the outcome as soon as it is known.
 fn settle<B: Body>(
     http: Http,
     result: io::Result<Response<B>>,
@@ -94,7 +94,7 @@ fn settle<B: Body>(
     (result.map(|response| http.carry(response, guard)), told)
 }
 
-/// A successful response with a body.
+/// Returns a successful response with a body.
 fn guarded<B: Body>(body: B) -> (GuardedBody<B, Spy>, Told) {
     let (response, told) = settle(Http::new(), Ok(Response::new(body)));
     (response.unwrap().into_body(), told)
@@ -153,7 +153,7 @@ async fn a_body_that_comes_to_its_end_is_a_success() {
     }
 }
 
-/// Hyper's client and others do not ask a body of known length for what comes after its last byte.
+/// Hyper's client and others do not poll a body of known length after its last byte.
 #[tokio::test]
 async fn a_body_of_known_length_has_ended_with_its_last_byte() {
     let (mut body, told) = guarded(Script::new([Step::Data("hel"), Step::Data("lo")]).sized());
@@ -201,9 +201,9 @@ async fn a_body_dropped_before_its_end_is_a_cancelled_call() {
     assert_eq!(told.ends(), [End::Dropped]);
 }
 
-/// As after `HEAD`, with a `204` and a `304`: nobody reads such a body.
+/// As after `HEAD`, 204 and 304: no reader polls such a body.
 #[test]
-fn a_body_without_a_byte_has_ended_with_the_head() {
+fn an_empty_body_ends_with_the_headers() {
     let (body, told) = guarded(Empty::<&[u8]>::new());
     assert_eq!(told.ends(), [End::As(Success)]);
     drop(body);
@@ -231,7 +231,7 @@ async fn every_other_status_is_what_becomes_of_its_body() {
     }
 }
 
-/// The caller has not got what it asked for, so the body does not matter.
+/// The caller has no result, so the body does not matter.
 #[tokio::test]
 async fn a_status_that_asks_for_another_attempt_is_a_success_at_once_and_its_body_can_still_be_read() {
     for status in [408, 425, 429] {
@@ -308,7 +308,7 @@ async fn two_breakers_may_both_guard_a_body() {
     assert_eq!([outer.handle().state(), inner.handle().state()], [State::Open; 2]);
 }
 
-// A breaker with it.
+// With a breaker.
 
 /// Opens at the third failure in a row.
 fn config() -> CircuitBreakerConfig {
@@ -319,7 +319,7 @@ fn layer(config: CircuitBreakerConfig) -> CircuitBreakerLayer<Http> {
     CircuitBreakerLayer::new(config).name("payments").protocol(Http::new())
 }
 
-/// The breaker's side of a call to a service that gives this response.
+/// Calls a service behind the breaker that returns this response.
 async fn call(
     layer: &CircuitBreakerLayer<Http>,
     response: Response<Script>,
@@ -354,7 +354,7 @@ async fn failed_statuses_open_the_circuit_without_their_bodies_being_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bodies_dropped_half_read_say_nothing() {
+async fn bodies_dropped_half_read_do_not_count() {
     let layer = layer(config());
     for _ in 0..100 {
         let mut response = call(&layer, ok(&[Step::Data("hel"), Step::Stall])).await.unwrap();
@@ -374,7 +374,7 @@ async fn a_success_counts_when_the_body_ends_and_not_before() {
     assert_eq!(layer.handle().snapshot().calls, 2);
     good.into_body().collect().await.unwrap();
     assert_eq!(layer.handle().snapshot().calls, 3);
-    // It broke the run of failures.
+    // The success interrupted the run of failures.
     call(&layer, respond(500, None)).await.unwrap();
     assert_eq!(layer.handle().state(), State::Closed);
 }
@@ -460,7 +460,8 @@ async fn retry_after_lengthens_the_opening_up_to_what_is_allowed_and_never_short
     }
 }
 
-/// The date is the machine's, which a paused clock does not hold: it is read before and after.
+/// The date follows the machine's clock, which paused time does not stop. The clock is therefore
+/// read before and after.
 #[tokio::test(start_paused = true)]
 async fn a_retry_after_that_is_a_date_lengthens_the_opening_until_then() {
     let before = SystemTime::now();
@@ -507,8 +508,8 @@ async fn retry_after_of_a_trial_call_lengthens_the_next_opening() {
     assert_eq!(rejected.retry_after(), Some(30 * SECOND));
 }
 
-/// A real client and a real server on real sockets. Time stands still, but for where a test moves it: nothing
-/// here arms a timer.
+/// A real client and a real server on real sockets. Time is paused, and moves only where a test
+/// advances it: nothing here arms a timer.
 mod over_sockets {
     use std::net::SocketAddr;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -527,7 +528,7 @@ mod over_sockets {
     use super::server::{Down, Mode, Server};
     use super::*;
 
-    /// Counts attempts to connect.
+    /// Counts connection attempts.
     #[derive(Clone, Debug)]
     struct Connects {
         inner: HttpConnector,
@@ -577,12 +578,12 @@ mod over_sockets {
             self.service.ready().await?.call(request).await
         }
 
-        /// A whole call, body and all.
+        /// Makes a whole call, including the body.
         async fn get(&mut self) -> Result<Bytes, BoxError> {
             Ok(self.send().await?.into_body().collect().await?.to_bytes())
         }
 
-        /// Calls are refused, and none of them gets anywhere.
+        /// Asserts that calls are rejected and do not reach the server.
         async fn assert_refuses(&mut self) {
             assert_eq!(self.handle.state(), State::Open);
             let before = self.attempts();
@@ -602,8 +603,8 @@ mod over_sockets {
         Rejected::find(&**error).is_some()
     }
 
-    /// Three calls to a server in this mode open the circuit, then no connection reaches the server, and once
-    /// the server is well again three trial calls close the circuit.
+    /// Three calls to a server in this mode open the circuit, and then no connection reaches the
+    /// server. Once the server is well again, three trial calls close the circuit.
     async fn opens_and_recovers(mode: Mode) {
         let server = Server::start(mode);
         let mut client = Guarded::new(server.address(), config());
@@ -663,7 +664,7 @@ mod over_sockets {
         assert_eq!(client.handle.state(), State::Closed);
     }
 
-    /// Judged once five calls have been in flight for more than a second.
+    /// Opens when five calls have been in flight for more than a second.
     fn impatient() -> CircuitBreakerConfig {
         CircuitBreakerConfig::new().window(Window::calls(5)).slow_after(SECOND)
     }
@@ -687,7 +688,7 @@ mod over_sockets {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn requests_without_an_answer_open_the_circuit_while_all_of_them_wait() {
+    async fn requests_without_a_response_open_the_circuit_while_they_wait() {
         let server = Server::start(Mode::StallsHeads);
         let mut client = Guarded::new(server.address(), impatient());
         let mut waiting = JoinSet::new();
@@ -705,7 +706,7 @@ mod over_sockets {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn calls_that_are_given_up_say_nothing() {
+    async fn cancelled_calls_do_not_count() {
         let server = Server::start(Mode::StallsHeads);
         let client = Guarded::new(server.address(), config());
         let mut waiting = JoinSet::new();
@@ -720,7 +721,7 @@ mod over_sockets {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_gets_up_sees_no_more_trial_calls_than_allowed() {
+    async fn a_recovering_server_sees_no_more_trial_calls_than_configured() {
         let server = Server::start(Mode::Held);
         let client = Guarded::new(server.address(), config().probes(3));
         client.handle.trip();

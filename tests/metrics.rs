@@ -1,4 +1,5 @@
-//! Metrics as Prometheus scrapes them: from the real exporter, over a real socket, by their exact names.
+//! Metrics as Prometheus scrapes them: by their exact names, from the real exporter, over a real
+//! socket.
 
 #![cfg(feature = "metrics")]
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock, and servers are tasks")]
@@ -35,8 +36,8 @@ use tower::{Layer, Service, ServiceExt};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Every series of a layer before its first call, and its type. Dashboards and alerts are built on these: a
-/// change here breaks them.
+/// Every series of a layer before its first call, with its type. Dashboards and alerts depend on
+/// them, and a change here breaks those.
 const SERIES: &[(&str, &str, &str)] = &[
     ("counter", "stanchion_circuit_breaker_calls_total", "outcome=success"),
     ("counter", "stanchion_circuit_breaker_calls_total", "outcome=failure"),
@@ -64,7 +65,7 @@ const SERIES: &[(&str, &str, &str)] = &[
     ("gauge", "stanchion_circuit_breaker_state", "state=observe_only"),
 ];
 
-/// The recorder of this process. The tests tell their series apart by the names of their layers.
+/// The recorder of this process. The tests separate their series by the names of their layers.
 fn exporter() -> &'static PrometheusHandle {
     static EXPORTER: OnceLock<PrometheusHandle> = OnceLock::new();
     EXPORTER.get_or_init(|| {
@@ -72,7 +73,7 @@ fn exporter() -> &'static PrometheusHandle {
     })
 }
 
-/// Opens at the second failure in a row, for a second; three trial calls.
+/// Opens for a second at the second failure in a row, with three trial calls.
 fn layer(name: &'static str) -> CircuitBreakerLayer {
     exporter();
     CircuitBreakerLayer::new(config()).name(name)
@@ -86,7 +87,7 @@ fn config() -> CircuitBreakerConfig {
         .open_jitter(0.0)
 }
 
-/// The text that the exporter serves to whoever connects.
+/// Returns the text that the exporter serves.
 async fn scraped() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -105,7 +106,7 @@ async fn scraped() -> String {
     body.to_owned()
 }
 
-/// The series of the layer `name` with their values: `metric label=value label=value`, labels in order.
+/// Returns the series of the layer `name`: `metric label=value label=value`, with sorted labels.
 async fn series(name: &str) -> BTreeMap<String, f64> {
     scraped()
         .await
@@ -126,7 +127,7 @@ fn parse(line: &str, name: &str) -> Option<(String, f64)> {
     Some((format!("{metric} {}", labels.join(" ")), value.parse().unwrap()))
 }
 
-/// The series that are not zero, without the name that all share.
+/// Returns the series that are not zero, without their common prefix.
 async fn counted(name: &str) -> Vec<(String, f64)> {
     let short =
         |series: String| series.trim_start_matches("stanchion_circuit_breaker_").trim_end().to_owned();
@@ -144,7 +145,7 @@ fn assert_counted(counted: &[(String, f64)], expected: &[(&str, f64)]) {
     assert_eq!(counted, expected);
 }
 
-/// Exactly one of the gauges is 1, that of `state`, and all others are 0.
+/// Asserts that exactly one of the gauges is 1, that of `state`.
 async fn assert_shows(name: &str, state: State) {
     let series = series(name).await;
     for each in State::ALL {
@@ -215,7 +216,7 @@ async fn the_life_of_a_circuit_can_be_read_from_its_metrics() {
     }
     assert_shows(NAME, State::Open).await;
 
-    // Half-open: one trial call is given up, and does not count.
+    // Half-open: one trial call is cancelled, and does not count.
     advance(SECOND).await;
     {
         let mut given_up = task::spawn(call(None));
@@ -256,7 +257,7 @@ async fn the_life_of_a_circuit_can_be_read_from_its_metrics() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durations_are_those_of_the_calls_that_say_something() {
+async fn durations_exclude_ignored_and_cancelled_calls() {
     exporter();
     let handle = CircuitBreakerLayer::new(config().slow_after(SECOND)).name("durations").handle();
     for (seconds, class) in
@@ -332,7 +333,7 @@ async fn the_gauge_follows_every_state_that_an_operator_can_order() {
     }
 }
 
-/// Per endpoint a circuit, and one name for all.
+/// One circuit per endpoint, with one name for all.
 #[tokio::test(start_paused = true)]
 async fn circuits_under_one_name_count_together() {
     let first = layer("together");
@@ -358,7 +359,7 @@ async fn the_gauge_counts_the_circuits_of_a_name_for_as_long_as_they_exist() {
     assert_eq!((shown("closed").await, shown("forced_open").await), (0.0, 0.0));
 }
 
-/// A layer that is made again, as after a reload, goes on where the first one was.
+/// A layer that is created again, as after a reload, continues where the first one stopped.
 #[tokio::test(start_paused = true)]
 async fn a_second_layer_of_the_same_name_does_not_reset_the_counters() {
     layer("again").handle().try_acquire().unwrap().finish(Class::Success);
@@ -425,7 +426,7 @@ async fn what_retries_do_can_be_read_from_their_metrics() {
     assert_eq!(run(0).await, Ok(()));
     assert_eq!(run(1).await, Ok(()));
     assert!(run(3).await.is_err());
-    // There are four tokens: the last of them, and then none.
+    // Four tokens in all: this uses up the last one.
     assert!(run(3).await.is_err());
 
     let breaker = CircuitBreakerLayer::new(config());
@@ -448,7 +449,7 @@ async fn what_retries_do_can_be_read_from_their_metrics() {
     );
 }
 
-/// Dashboards would miss them if they were rejections that are not counted as such.
+/// Otherwise these rejections would be missing in dashboards.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_given_up_between_two_attempts_is_counted_by_its_reason() {
     const NAME: &str = "retry given up";
@@ -497,7 +498,7 @@ async fn throttled_calls_are_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bulkhead_shows_its_load_and_counts_waits_and_refusals_by_their_reason() {
+async fn a_bulkhead_reports_its_gauges_and_counts_waits_and_rejections() {
     exporter();
     let config = BulkheadConfig::new().max_in_flight(1);
     let layer = BulkheadLayer::waiting(config.clone().max_queued(1)).name("narrow");
@@ -531,7 +532,7 @@ async fn a_bulkhead_shows_its_load_and_counts_waits_and_refusals_by_their_reason
     assert_eq!(series, [keys[1], keys[2], keys[3], keys[4], keys[6]]);
 }
 
-/// One less after each window.
+/// The limit falls by one after each window.
 #[derive(Clone, Debug, PartialEq)]
 struct Falls;
 
@@ -541,9 +542,9 @@ impl Algorithm for Falls {
     }
 }
 
-/// The gauge of the limit follows it, and goes back to zero with the layer.
+/// The gauge follows the limit, and returns to zero with the layer.
 #[tokio::test(start_paused = true)]
-async fn an_adaptive_limit_shows_its_load_and_counts_waits_and_refusals_by_their_reason() {
+async fn an_adaptive_limit_reports_its_gauges_and_counts_waits_and_rejections() {
     exporter();
     let config = AdaptiveLimitConfig::new().min_limit(1).initial_limit(4).algorithm(Falls);
     let config = config.window(Duration::from_millis(10)).min_calls(1).max_queued(1);
@@ -591,7 +592,7 @@ fn service_fn_that_hangs() -> impl Service<(), Response = (), Error = Error<Faul
     tower::service_fn(|()| std::future::pending())
 }
 
-/// The gauge of the keys goes back to zero with the layer, and not with one of two.
+/// The gauge returns to zero with the layer that owns the keys.
 #[tokio::test(start_paused = true)]
 async fn what_a_rate_limit_does_can_be_read_from_its_metrics() {
     exporter();

@@ -1,4 +1,4 @@
-//! What observers and subscribers are told, in which order, and what they may do while they are told.
+//! The events that observers and subscribers receive, their order, and what an observer may do.
 
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
@@ -28,7 +28,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Four calls, half of which must not fail; open for a second, two trial calls.
+/// Opens at two failures in four calls, for a second, with two trial calls.
 fn config() -> CircuitBreakerConfig {
     CircuitBreakerConfig::new()
         .window(Window::calls(4))
@@ -42,7 +42,7 @@ fn layer() -> CircuitBreakerLayer {
     CircuitBreakerLayer::new(config()).name("payments")
 }
 
-/// Writes down what it hears, one short word or line for each event.
+/// Records events, one short word or line each.
 #[derive(Clone, Default)]
 struct Heard(Arc<Mutex<Vec<String>>>);
 
@@ -50,14 +50,14 @@ impl Heard {
     fn by(&self, layer: CircuitBreakerLayer) -> CircuitBreakerLayer {
         let heard = self.clone();
         layer.observer(move |_: &LayerId, event: &Event<'_>| {
-            // Where a circuit comes from and goes to has a test of its own.
+            // The life of a circuit has its own test.
             if !matches!(event, Event::StateCreated { .. } | Event::StateDropped { .. }) {
                 heard.0.lock().unwrap().push(line(event));
             }
         })
     }
 
-    /// What was heard since the last time.
+    /// Returns the events since the last time.
     fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock().unwrap())
     }
@@ -76,7 +76,7 @@ fn line(event: &Event<'_>) -> String {
 
 type Failure = Error<Fault>;
 
-/// A service that ends as it is asked to, and does not end if asked for nothing.
+/// A service that returns what its request says, and never ends without a request.
 fn service(
     layer: &CircuitBreakerLayer,
 ) -> impl Service<Option<bool>, Response = (), Error = Failure, Future: Send> + Clone + use<> {
@@ -178,7 +178,7 @@ async fn a_call_tells_how_long_it_took_and_whether_it_was_slow() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_call_is_one_event() {
+async fn a_rejected_call_is_one_event() {
     let heard = Heard::default();
     let layer = heard.by(layer());
     layer.handle().force_open();
@@ -192,9 +192,9 @@ async fn a_refused_call_is_one_event() {
     assert_eq!(heard.take(), ["circuit_open"; 2]);
 }
 
-/// Buffers, balancers and `ready_cache` ask again and again.
+/// Buffers, balancers and `ready_cache` call `poll_ready` again and again.
 #[tokio::test(start_paused = true)]
-async fn a_refused_call_is_one_event_however_often_poll_ready_is_asked() {
+async fn a_rejected_call_is_one_event_however_often_poll_ready_is_called() {
     let heard = Heard::default();
     let layer = heard.by(layer());
     let mut service = service(&layer);
@@ -208,7 +208,7 @@ async fn a_refused_call_is_one_event_however_often_poll_ready_is_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_call_is_one_event_though_the_inner_service_was_ready_before() {
+async fn a_rejected_call_is_one_event_though_the_inner_service_was_ready() {
     let heard = Heard::default();
     let layer = heard.by(layer());
     let mut service = service(&layer);
@@ -232,7 +232,7 @@ async fn a_service_that_is_asked_whether_it_is_ready_and_not_called_is_no_event(
     assert_eq!(heard.take(), [""; 0], "open");
 }
 
-/// The slot that `poll_ready` reserves is no call yet.
+/// The slot that `poll_ready` reserves is not a call yet.
 #[tokio::test(start_paused = true)]
 async fn a_trial_call_that_is_reserved_and_not_made_is_no_event() {
     let heard = Heard::default();
@@ -260,7 +260,7 @@ async fn a_trial_call_whose_reservation_is_void_is_one_event() {
     assert_eq!(heard.take(), ["success"]);
 }
 
-/// A balancer keeps services ready that it does not call for a while. Nothing is slow about that.
+/// A balancer keeps services ready for a while without calling them. That is not slow.
 #[tokio::test(start_paused = true)]
 async fn a_trial_call_that_is_reserved_for_long_is_not_slow() {
     let heard = Heard::default();
@@ -295,7 +295,7 @@ async fn a_failed_poll_ready_is_a_failed_call() {
     assert_eq!(heard.take(), ["failure"; 3]);
 }
 
-/// A panic in the service is a failure, wherever in the service it is.
+/// A panic of the service is a failure, in `poll_ready` as in `call`.
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_poll_ready_is_a_failed_call() {
     let heard = Heard::default();
@@ -307,9 +307,9 @@ async fn a_panic_in_poll_ready_is_a_failed_call() {
     assert_eq!(heard.take(), ["failure"; 3]);
 }
 
-/// No call was made, so none can have been refused.
+/// No call was made, so none was rejected.
 #[tokio::test(start_paused = true)]
-async fn a_failed_poll_ready_is_never_a_refused_call() {
+async fn a_failed_poll_ready_is_never_a_rejected_call() {
     let heard = Heard::default();
     let layer = heard.by(CircuitBreakerLayer::new(
         config().ramp(1_000 * SECOND).without_failure_ratio().slow_after(SECOND),
@@ -328,7 +328,7 @@ async fn a_failed_poll_ready_is_never_a_refused_call() {
     assert_eq!(heard.take(), ["failure"; 10]);
 }
 
-/// As a client that cannot connect.
+/// Like a client that cannot connect.
 struct Unready {
     panics: bool,
 }
@@ -381,7 +381,7 @@ async fn transitions_arrive_with_their_causes_in_the_order_in_which_they_happen(
     );
 }
 
-/// The call that opens the circuit is told before the opening, and the refusals after it.
+/// The call that opens the circuit is reported before the opening, and rejections after it.
 #[tokio::test(start_paused = true)]
 async fn calls_and_transitions_arrive_in_the_order_in_which_they_happen() {
     let heard = Heard::default();
@@ -492,7 +492,7 @@ async fn an_observer_that_panics_while_a_call_panics_does_not_abort() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_may_give_orders_while_it_is_told() {
+async fn an_observer_may_control_the_circuit_from_an_event() {
     let heard = Heard::default();
     let handle = Arc::new(OnceLock::<CircuitBreakerHandle>::new());
     let operator = Arc::clone(&handle);
@@ -511,7 +511,7 @@ async fn an_observer_may_give_orders_while_it_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_may_look_at_the_circuit_and_change_its_settings_while_it_is_told() {
+async fn an_observer_may_inspect_and_reconfigure_the_circuit_from_an_event() {
     let seen = Arc::new(Mutex::new(vec![]));
     let states = Arc::clone(&seen);
     let handle = Arc::new(OnceLock::<CircuitBreakerHandle>::new());
@@ -534,7 +534,7 @@ async fn an_observer_may_look_at_the_circuit_and_change_its_settings_while_it_is
     assert_eq!(*seen.lock().unwrap(), [State::Open, State::Closed]);
 }
 
-/// No lock is held: the circuit is at work while an observer takes its time.
+/// Observers run without a lock, so the circuit works while one of them takes its time.
 #[test]
 fn an_observer_that_blocks_holds_up_only_the_thread_it_is_called_on() {
     let (told, wait_for_told) = channel();
@@ -619,7 +619,7 @@ async fn a_subscriber_that_falls_behind_is_told_what_it_missed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscriber_that_is_gone_harms_nobody() {
+async fn a_dropped_subscriber_affects_no_other() {
     let handle = layer().handle();
     let gone = handle.subscribe();
     let mut stays = handle.subscribe();
@@ -661,10 +661,10 @@ async fn a_circuit_says_when_it_begins_and_when_it_ends() {
     assert_eq!(*heard, expected);
 }
 
-// Retries; what they tell in detail is in their own tests.
+// Retries. Their own tests cover the events in detail.
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_layer_tells_what_it_does_in_the_order_in_which_it_does_it() {
+async fn a_retry_layer_reports_events_in_order() {
     let told = Arc::new(Mutex::new(vec![]));
     let seen = Arc::clone(&told);
     let layer = RetryLayer::new(RetryConfig::new().max_attempts(2)).name("payments").observer(
@@ -689,7 +689,7 @@ async fn a_retry_layer_tells_what_it_does_in_the_order_in_which_it_does_it() {
     );
 }
 
-/// It may even forbid the attempt that it is told of, and the call goes on all the same.
+/// An observer may even forbid the attempt that the event reports, and the call continues.
 #[tokio::test(start_paused = true)]
 async fn an_observer_of_retries_may_call_back_and_may_panic() {
     let handle = Arc::new(OnceLock::<RetryHandle<_>>::new());

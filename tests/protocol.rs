@@ -1,4 +1,4 @@
-//! HTTP: which errors of real clients say that a request was not processed, and what further attempts tell.
+//! HTTP: which errors of real clients mean "not processed", and what further attempts carry.
 
 #![cfg(feature = "http")]
 #![allow(clippy::disallowed_methods, reason = "servers are tasks")]
@@ -28,14 +28,14 @@ use tower::{BoxError, Layer, ServiceExt, service_fn};
 
 use server::{Down, Mode, Script, Server, Step};
 
-/// How the client of hyper-util fails to post something.
+/// Returns the error of hyper-util's client when it posts to `to`.
 async fn by_hyper(to: SocketAddr, is_http2: bool) -> legacy::Error {
     let client = Client::builder(TokioExecutor::new()).http2_only(is_http2).build_http();
     let request = Request::post(format!("http://{to}/")).body(Full::new(Bytes::from("one cup"))).unwrap();
     client.request(request).await.unwrap_err()
 }
 
-/// How reqwest does.
+/// Returns the error of reqwest when it posts to `to`.
 async fn by_reqwest(to: SocketAddr) -> reqwest::Error {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     client.post(format!("http://{to}/")).body("one cup").send().await.unwrap_err()
@@ -45,7 +45,7 @@ fn retryable<F: Unprocessed<E>, E>(http: &Http<F>, error: &E) -> Retryable {
     Classify::<Response<()>, E>::classify(http, Err(error)).retryable
 }
 
-/// What layers make of such an error, in whichever way it is handed to them.
+/// Classifies such an error in each form in which layers may see it.
 #[track_caller]
 fn assert_judged<E: StdError + Send + Sync + 'static>(error: E, is_lost: bool) {
     assert_eq!(is_unprocessed(&error), is_lost, "{error:?}");
@@ -88,7 +88,7 @@ async fn an_error_may_be_boxed_with_what_is_around_it() {
     assert_eq!(retryable(&Http::new(), &nested), Retryable::Always);
 }
 
-/// Waiting for it has cost some.
+/// The wait has used some of the time.
 #[tokio::test(start_paused = true)]
 async fn a_further_attempt_tells_what_time_is_left_when_it_is_made() {
     let timeouts = Mutex::new(Vec::new());
@@ -123,12 +123,13 @@ mod http2 {
     const CANCEL: u32 = 8;
     const ENHANCE_YOUR_CALM: u32 = 11;
 
-    /// What a server writes when a request is there: frames of HTTP/2.
+    /// The HTTP/2 frames that a server writes when a request has arrived.
     #[derive(Clone, Copy, Debug)]
     enum Answer {
         /// `RST_STREAM` with a code.
         Reset(u32),
-        /// `GOAWAY` with the last stream that is processed and a code. Then the connection is closed.
+        /// `GOAWAY` with the last stream that is processed, and a code. The connection is then
+        /// closed.
         GoAway(u32, u32),
         /// A `200`.
         Good,
@@ -143,7 +144,7 @@ mod http2 {
         frame
     }
 
-    /// An HTTP/2 server made by hand.
+    /// A hand-written HTTP/2 server.
     async fn serve(
         stream: TcpStream,
         [first, others]: [Answer; 2],
@@ -174,13 +175,14 @@ mod http2 {
                         Answer::GoAway(last, code) => {
                             stream.write_all(&frame(GOAWAY, 0, 0, &[last, code])).await?;
                             stream.shutdown().await?;
-                            // What is not read makes the kernel reset the connection, and with it what was said.
+                            // Unread data makes the kernel reset the connection, and discard what
+                            // was written.
                             tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
                             return Ok(());
                         }
                         Answer::None => {}
                         Answer::Good => {
-                            // A status, and no body.
+                            // A status without a body.
                             stream.write_all(&[0, 0, 1, HEADERS, 5]).await?;
                             stream.write_all(&id.to_be_bytes()).await?;
                             stream.write_all(&[0x88]).await?;
@@ -192,7 +194,7 @@ mod http2 {
         }
     }
 
-    /// A server that answers in these two ways, the second of which it stays with.
+    /// Starts a server that writes the first of these, and the second from then on.
     async fn start(answers: [Answer; 2]) -> (SocketAddr, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -237,7 +239,8 @@ mod http2 {
         }
     }
 
-    /// It is what its body ended in, and the server may have done something with what came before.
+    /// The body of the request ended in this error, and the server may have acted on the part
+    /// before.
     #[tokio::test]
     async fn a_stream_that_the_client_has_reset_may_have_been_processed() {
         let (to, _) = start([Answer::None; 2]).await;
@@ -248,7 +251,8 @@ mod http2 {
         assert_judged(client.request(request).await.unwrap_err(), false);
     }
 
-    /// It may not have been, but such a server is not to be asked again at once.
+    /// The request may not have been processed, but such a server should not receive another one at
+    /// once.
     #[tokio::test]
     async fn a_server_that_goes_away_in_trouble_is_not_asked_again() {
         for code in [INTERNAL_ERROR, REFUSED_STREAM, ENHANCE_YOUR_CALM] {

@@ -1,7 +1,7 @@
-//! What layers make of an error, whichever way it took: the error itself says what it is.
+//! The view of layers on an error, whatever path it took: the error itself says what it is.
 //!
-//! Each kind of end, on each way, through each layer. What happened besides on the same thread or in the same task, such as a
-//! rejection that a handler did without, is no part of it.
+//! Each kind of result, on each path, through each layer. Other events on the same thread or in the
+//! same task, such as a rejection that a handler ignored, do not matter.
 
 #![allow(clippy::disallowed_methods, reason = "time is paused")]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::fault::Fault;
 use stanchion::adaptive_limit::{Algorithm, Next, Sample};
 use stanchion::circuit_breaker::CircuitBreakerHandle;
-use stanchion::fallback::{Failure, Why};
+use stanchion::fallback::{Failure, FailureKind};
 use stanchion::hedge::HedgeDelay;
 use stanchion::{
     AdaptiveLimitConfig, AdaptiveLimitLayer, Backoff, CarryRejected, CircuitBreakerConfig,
@@ -32,7 +32,7 @@ use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// How the service below all layers under test ends a call.
+/// The result of the service below all layers under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// An open circuit rejects it.
@@ -73,7 +73,7 @@ fn inner(kind: Kind) -> Inner {
     }
 }
 
-/// A call that an open circuit rejects, whose error is dropped.
+/// Makes a call that an open circuit rejects, and drops the error.
 async fn swallowed() {
     let cache = open_circuit().layer(service_fn(|()| ready(Ok::<_, Error<Infallible>>(()))));
     cache.oneshot(()).await.unwrap_err();
@@ -95,7 +95,8 @@ where
     }))
 }
 
-/// A service that makes two calls at the same time, and ends as the one does that is not swallowed.
+/// A service that makes two concurrent calls, and returns the result of the one that is not
+/// swallowed.
 fn joined(kind: Kind, swallowed_first: bool) -> Inner {
     let inner = inner(kind);
     erased(service_fn(move |()| {
@@ -192,7 +193,7 @@ impl std::error::Error for Wrapped {
     }
 }
 
-/// Every layer makes of `service` what it should.
+/// Asserts that every layer treats the result of `service` as it should.
 async fn check<E>(way: &str, kind: Kind, service: BoxCloneSyncService<(), (), E>)
 where
     E: CarryRejected + fmt::Debug + Send + 'static,
@@ -213,13 +214,14 @@ where
     assert_eq!(copies(service.clone()).await, if is_failure { 2 } else { 1 }, "hedge, {what}");
     // A throttle counts a caller's deadline while nothing else was accepted, as here.
     assert_eq!(not_accepted(service.clone()).await, u64::from(is_failure), "throttle, {what}");
-    // An adaptive limit learns of one whose deadline has passed what it learns of one that gives up.
+    // An adaptive limit learns of one whose deadline has passed what it learns of one that gives
+    // up.
     let is_lesson = u64::from(is_failure && kind != Kind::PastDeadline);
     assert_eq!(learned(service.clone()).await, is_lesson, "adaptive limit, {what}");
     let why = match kind {
-        Kind::Rejected => Why::Refused,
-        Kind::TimedOut | Kind::PastDeadline => Why::TimedOut,
-        Kind::Failed => Why::Failed,
+        Kind::Rejected => FailureKind::Rejected,
+        Kind::TimedOut | Kind::PastDeadline => FailureKind::TimedOut,
+        Kind::Failed => FailureKind::Failed,
     };
     assert_eq!(
         fallbacks(service.clone()).await,
@@ -228,7 +230,7 @@ where
     );
 }
 
-/// How many failed calls a breaker has counted of one, with the same from `run`.
+/// Returns the number of failures that a breaker counts for one call, by the service and by `run`.
 async fn breaker_counts<E: CarryRejected + fmt::Debug>(service: BoxCloneSyncService<(), (), E>) -> u64 {
     let layer = CircuitBreakerLayer::new(CircuitBreakerConfig::new().window(Window::calls(10)));
     let counts = |handle: &CircuitBreakerHandle| {
@@ -244,7 +246,7 @@ async fn breaker_counts<E: CarryRejected + fmt::Debug>(service: BoxCloneSyncServ
     by_service
 }
 
-/// A service, and how many calls it was sent.
+/// A service, and the number of calls it received.
 fn counting<E: 'static>(
     service: BoxCloneSyncService<(), (), E>,
 ) -> (impl Service<(), Response = (), Error = E, Future: Send> + Clone, Arc<Mutex<u32>>) {
@@ -279,7 +281,7 @@ async fn not_accepted<E: CarryRejected + fmt::Debug>(service: BoxCloneSyncServic
     snapshot.sent - snapshot.accepted
 }
 
-/// Counts the failures that it is told of.
+/// Counts the failures that it sees.
 #[derive(Clone, Debug, Default)]
 struct Notes(Arc<Mutex<u64>>);
 
@@ -296,7 +298,7 @@ impl Algorithm for Notes {
     }
 }
 
-/// How many failed calls an adaptive limit has learned of.
+/// Returns the number of failures that an adaptive limit counts.
 async fn learned<E: CarryRejected + fmt::Debug>(service: BoxCloneSyncService<(), (), E>) -> u64 {
     let notes = Notes::default();
     let config = AdaptiveLimitConfig::new().window(10 * MS).min_calls(1).algorithm(notes.clone());
@@ -308,8 +310,8 @@ async fn learned<E: CarryRejected + fmt::Debug>(service: BoxCloneSyncService<(),
     u64::clone(&notes.0.lock().unwrap())
 }
 
-/// Why there was a fallback: where it is for every failure, and where it is for rejections alone.
-async fn fallbacks<E>(service: BoxCloneSyncService<(), (), E>) -> [Option<Why>; 2]
+/// The kind of failure seen by a fallback for every failure, and by one for rejections alone.
+async fn fallbacks<E>(service: BoxCloneSyncService<(), (), E>) -> [Option<FailureKind>; 2]
 where
     E: CarryRejected + fmt::Debug + Send + 'static,
 {
@@ -318,7 +320,7 @@ where
         let told = Arc::new(Mutex::new(None));
         let telling = Arc::clone(&told);
         let layer = FallbackLayer::with(move |(), failure: &Failure<(), E>| {
-            *telling.lock().unwrap() = Some(failure.why());
+            *telling.lock().unwrap() = Some(failure.kind());
             None
         });
         let layer = if only_rejections { layer.on_rejections() } else { layer };
@@ -329,13 +331,14 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_layer_knows_every_kind_of_error_on_every_way() {
+async fn every_layer_recognises_every_kind_of_error() {
     for kind in KINDS {
         on_every_way(kind).await;
     }
 }
 
-/// Before, the breaker recorded nothing here: the rejection was the last thing that had happened on the thread.
+/// Before, the breaker recorded nothing here: the rejection was the last thing that had happened on
+/// the thread.
 #[tokio::test(start_paused = true)]
 async fn failures_after_swallowed_rejections_open_the_circuit() {
     let layer = CircuitBreakerLayer::new(CircuitBreakerConfig::new().min_calls(20).failure_ratio(0.5));
@@ -346,9 +349,9 @@ async fn failures_after_swallowed_rejections_open_the_circuit() {
     assert_eq!(layer.handle().state(), stanchion::circuit_breaker::State::Open);
 }
 
-/// An error type that cannot be asked is put before a classifier instead.
+/// An error type that cannot be asked is passed to a classifier.
 #[tokio::test(start_paused = true)]
-async fn layers_that_reject_nothing_take_errors_that_cannot_be_asked() {
+async fn layers_that_reject_nothing_accept_opaque_errors() {
     let fails = || service_fn(|()| ready(Err::<(), _>("broken")));
     let layer = FallbackLayer::value(()).classify_opaque(|result: Result<&(), &&str>| {
         if result.is_ok() { stanchion::classify::Class::Success } else { stanchion::classify::Class::Failure }
@@ -418,7 +421,7 @@ async fn an_error_that_panics_when_it_is_asked_is_a_failure() {
     assert_eq!(handle.state(), stanchion::circuit_breaker::State::Open);
 }
 
-/// An enum that does not return the rejection as its source hides it in a box; one that does, does not.
+/// A boxed enum is recognised only if it returns the rejection as its source.
 #[test]
 fn an_enum_in_a_box_is_known_by_its_source() {
     #[derive(Debug)]

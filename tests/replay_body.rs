@@ -1,4 +1,4 @@
-//! Sending a request's body again: what the attempts yield, what is kept for them, and all of it over real sockets.
+//! Replayed request bodies: what attempts yield, what is kept, and the same over real sockets.
 
 #![cfg(feature = "http")]
 #![allow(clippy::disallowed_methods, reason = "servers are tasks")]
@@ -46,7 +46,7 @@ async fn text<B: Body<Error: std::fmt::Debug>>(body: B) -> Bytes {
 }
 
 #[tokio::test]
-async fn a_body_that_was_read_is_there_again_as_often_as_wanted() {
+async fn a_complete_body_can_be_replayed_any_number_of_times() {
     let (first, replay) = ReplayBody::new(hello(), CAP);
     assert_eq!(replay.replayable(), Replayable::Sending);
     assert_eq!(text(first).await, "hello");
@@ -57,7 +57,7 @@ async fn a_body_that_was_read_is_there_again_as_often_as_wanted() {
 }
 
 #[tokio::test]
-async fn a_body_that_nobody_read_is_there_for_the_next() {
+async fn an_unread_body_is_passed_to_the_next_attempt() {
     let (first, replay) = ReplayBody::new(hello(), CAP);
     drop(first);
     assert_eq!(text(replay.replay().unwrap()).await, "hello");
@@ -76,7 +76,7 @@ async fn an_attempt_takes_up_where_the_last_one_was_dropped() {
     assert_eq!(text(body).await, "hello");
 }
 
-/// A body may come to know that it is over without yielding anything.
+/// A body may find out that it has ended without yielding a frame.
 #[tokio::test]
 async fn an_attempt_is_not_over_before_it_has_yielded_what_was_kept() {
     let (first, replay) = ReplayBody::new(Script::new([Step::Data("hello"), Step::Wait]).sized(), CAP);
@@ -100,7 +100,7 @@ async fn attempts_go_on_side_by_side_once_one_has_read_to_the_end() {
     assert!(frame(&mut first).await.is_none());
 }
 
-/// Hyper and others do not ask a body of known length for what comes after its last byte.
+/// Hyper and others do not poll a body of known length after its last byte.
 #[tokio::test]
 async fn a_body_of_known_length_is_complete_with_its_last_byte_and_any_other_with_its_trailers() {
     let with_trailers = Script::new([Step::Data("hel"), Step::Data("lo"), Step::Trailers]);
@@ -224,7 +224,7 @@ async fn an_attempt_that_waits_is_woken() {
 }
 
 #[tokio::test]
-async fn what_is_long_is_not_copied() {
+async fn long_data_is_not_copied() {
     let long = Bytes::from(vec![7; 2_000]);
     let (mut first, replay) = ReplayBody::new(Full::new(long.clone()), CAP);
     let sent = frame(&mut first).await.unwrap().unwrap().into_data().unwrap();
@@ -257,7 +257,7 @@ fn its_types_fit_where_bodies_are_wanted() {
     fits(&replay);
 }
 
-/// Yields pieces without end, and counts the bytes of those that somebody still holds.
+/// Yields pieces without end, and counts the bytes of those that are still alive.
 #[derive(Debug)]
 struct Endless {
     piece: usize,
@@ -326,7 +326,7 @@ async fn a_cap_without_bound_is_one() {
 }
 
 #[tokio::test]
-async fn nothing_is_kept_for_nobody() {
+async fn nothing_is_kept_once_the_handle_is_dropped() {
     let (mut body, replay, held) = endless(2_000);
     frame(&mut body).await.unwrap().unwrap();
     assert_eq!(held.load(Ordering::Relaxed), 2_000);
@@ -386,7 +386,8 @@ mod over_sockets {
 
     type Received = Arc<Mutex<Vec<(Bytes, Option<HeaderMap>)>>>;
 
-    /// Serves one connection: reads requests to their end, answers the first with a 503 and the others with a 200.
+    /// Serves one connection: reads each request to its end, and responds to the first with 503 and
+    /// to the others with 200.
     async fn serve(listener: &TcpListener, received: Received) {
         let (stream, _) = listener.accept().await.unwrap();
         let answer = service_fn(move |request: Request<Incoming>| {
@@ -422,7 +423,7 @@ mod over_sockets {
     }
 
     #[tokio::test]
-    async fn a_request_that_was_answered_with_a_503_is_sent_again_whole() {
+    async fn a_request_is_sent_again_whole_after_a_503() {
         let chunked = Script::new([Step::Data("hel"), Step::Wait, Step::Data("lo"), Step::Trailers]);
         for (script, has_trailers) in [(chunked, true), (hello().sized(), false)] {
             let (listener, address) = listen().await;
@@ -448,7 +449,7 @@ mod over_sockets {
         }
     }
 
-    /// A body whose data somebody else sends.
+    /// A body whose data another task sends.
     #[derive(Debug)]
     struct Piped(UnboundedReceiver<&'static [u8]>);
 

@@ -1,4 +1,4 @@
-//! Refusals as responses: the adapter by itself, and under axum.
+//! Responses in place of rejections: the adapter alone, and under axum.
 
 #![allow(clippy::disallowed_methods, reason = "a server is a task")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::needless_pass_by_value, reason = "helpers of tests")]
@@ -28,7 +28,7 @@ fn say(rejected: Rejected) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn responses_and_errors_pass_and_a_refusal_is_a_response() {
+async fn responses_and_errors_pass_and_a_rejection_becomes_a_response() {
     let layer = breaker();
     let mut service = ServiceBuilder::new()
         .layer(respond(say))
@@ -47,7 +47,7 @@ async fn responses_and_errors_pass_and_a_refusal_is_a_response() {
     assert_eq!(call(Ok("hello")).await, Ok("hello".to_owned()));
 }
 
-/// An inner service that says in `poll_ready` what it is told to say.
+/// An inner service whose `poll_ready` returns a given result.
 #[derive(Clone, Debug)]
 struct Says(Option<Error<Fault>>);
 
@@ -67,7 +67,7 @@ impl Service<()> for Says {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_in_poll_ready_is_the_response_to_the_call() {
+async fn a_rejection_in_poll_ready_becomes_the_response_to_the_call() {
     let layer = breaker();
     layer.handle().force_open();
     let rejected = layer.handle().try_acquire().unwrap_err();
@@ -75,7 +75,7 @@ async fn a_refusal_in_poll_ready_is_the_response_to_the_call() {
     for _ in 0..3 {
         service.ready().await.unwrap();
     }
-    // The clone has not been asked for anything.
+    // The clone has not been polled.
     let clone = service.clone();
     assert_eq!(service.call(()).await, Ok("payments says circuit is open".to_owned()));
     service.get_mut().0 = None;
@@ -161,7 +161,7 @@ mod under_axum {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// What a web developer writes.
+    /// The function of a typical web service.
     fn unavailable(rejected: Rejected) -> Response {
         let wait = rejected.retry_after().unwrap_or(SECOND).as_secs_f64().ceil();
         let headers = [(header::RETRY_AFTER, wait.to_string())];
@@ -213,12 +213,12 @@ mod under_axum {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_router_answers_refusals_and_all_its_routes_share_the_circuit() {
+    async fn a_router_responds_to_rejections_and_its_routes_share_the_circuit() {
         let layer = layer();
         let router = guarded(&layer);
         assert_eq!(get_from(&router, "/a").await, (StatusCode::OK, "a".to_owned()));
         assert_eq!(get_from(&router, "/status/500").await.0, StatusCode::INTERNAL_SERVER_ERROR);
-        // axum applies the layer to each route, and here anew for each request.
+        // axum applies the layer to each route, and here again for each request.
         for path in ["/a", "/b", "/status/200", "/nothing"] {
             let refused = (StatusCode::SERVICE_UNAVAILABLE, "payments is down".to_owned());
             assert_eq!(get_from(&router, path).await, refused, "{path}");
@@ -230,7 +230,7 @@ mod under_axum {
     }
 
     #[tokio::test]
-    async fn a_server_answers_refusals_over_the_wire() {
+    async fn a_server_responds_to_rejections_over_the_wire() {
         let layer = layer();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

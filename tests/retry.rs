@@ -1,4 +1,4 @@
-//! Retries as a service: what is repeated, when, at what price, and what becomes of those who give up.
+//! Retries as a service: which calls are retried, when and at what cost, and cancellation.
 
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock, and spawns")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
@@ -55,12 +55,12 @@ fn layer() -> RetryLayer {
     RetryLayer::new(config()).name("orders")
 }
 
-/// Two tokens and no more.
+/// A budget of two tokens.
 fn two_tokens() -> Budget {
     Budget::new(BudgetConfig::new().ratio(0.0).per_second(0.0).cap(2.0))
 }
 
-/// When the attempts began, from the time when this was made.
+/// Records the start of each attempt, relative to its own creation.
 #[derive(Clone, Debug)]
 struct Starts {
     origin: Instant,
@@ -72,7 +72,7 @@ impl Starts {
         Self { origin: Instant::now(), at: Arc::default() }
     }
 
-    /// One more; counted from 1.
+    /// Records one more attempt, and returns its number, counted from 1.
     fn begin(&self) -> u32 {
         let mut at = self.at.lock().unwrap();
         at.push(self.origin.elapsed());
@@ -90,7 +90,7 @@ impl Starts {
     }
 }
 
-/// A service whose attempt number `n` ends as `end(n)` does.
+/// A service whose attempt `n` returns `end(n)`.
 fn backend<R, T, Fut>(
     end: impl Fn(u32) -> Fut + Clone,
 ) -> (impl Service<R, Response = T, Error = Failure, Future = Fut> + Clone, Starts)
@@ -102,14 +102,14 @@ where
     (service_fn(move |_: R| end(log.begin())), starts)
 }
 
-/// One that fails so many times at once, and then answers.
+/// Returns a service that fails this many times at once, and then succeeds.
 fn failing(
     times: u32,
 ) -> (impl Service<u32, Response = u32, Error = Failure, Future: Send> + Clone + Send + 'static, Starts) {
     backend(move |attempt| async move { if attempt <= times { FAILED } else { Ok(attempt) } })
 }
 
-/// Writes down what it hears, one line for each event.
+/// Records events, one line each.
 #[derive(Clone, Default)]
 struct Heard(Arc<Mutex<Vec<String>>>);
 
@@ -133,21 +133,21 @@ impl Heard {
         })
     }
 
-    /// What was heard since the last time.
+    /// Returns the events since the last time.
     fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock().unwrap())
     }
 
-    /// How often it was heard since the last time.
+    /// Returns the number of matching events since the last time.
     fn count(&self, start: &str) -> usize {
         self.take().iter().filter(|line| line.starts_with(start)).count()
     }
 }
 
-// What is repeated.
+// Retried calls.
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_repeated_after_growing_waits_and_the_last_one_is_handed_out() {
+async fn a_failure_is_retried_after_growing_waits_and_the_last_one_is_returned() {
     let heard = Heard::default();
     let (service, starts) = backend(|attempt| async move {
         Err::<(), _>(Error::Inner(Fault(["first", "second", "third"][attempt as usize - 1])))
@@ -171,7 +171,7 @@ async fn a_failure_is_repeated_after_growing_waits_and_the_last_one_is_handed_ou
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_good_answer_is_handed_out_at_once_and_takes_nothing() {
+async fn a_good_response_is_returned_at_once_and_costs_nothing() {
     let heard = Heard::default();
     let budget = two_tokens();
     let (service, starts) = failing(0);
@@ -183,7 +183,7 @@ async fn a_good_answer_is_handed_out_at_once_and_takes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closure_says_what_an_end_means() {
+async fn a_closure_classifies_results() {
     let heard = Heard::default();
     let (service, starts) = backend(|attempt| async move {
         match attempt {
@@ -213,9 +213,9 @@ async fn a_closure_says_what_an_end_means() {
     assert_eq!(heard.take(), ["1 ignored"]);
 }
 
-/// .NET's handlers waited with the answer in hand, and its connection with it.
+/// .NET's handlers kept the response and its connection during the wait.
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_discarded_is_dropped_before_the_wait() {
+async fn a_discarded_response_is_dropped_before_the_wait() {
     let (service, starts) = backend(|_| async { Ok(Arc::new(())) });
     let (answers, held) = (Arc::new(Mutex::new(Vec::new())), ());
     let seen = Arc::clone(&answers);
@@ -239,13 +239,13 @@ async fn an_attempt_is_dropped_before_the_wait() {
     let before = Arc::strong_count(&alive);
     let mut call = task::spawn(layer().layer(service).oneshot(7));
     assert_pending!(call.poll());
-    // The service is there twice: in the layer's, whose call was made, and in the call.
+    // The service exists twice: in the layer's service, whose call was made, and in the call.
     assert!(Arc::strong_count(&alive) <= before + 1, "the future of the attempt is alive");
     drop(call);
     assert_eq!(Arc::strong_count(&alive), 1);
 }
 
-/// Holds something for as long as it lives, unlike a future that is a block.
+/// A future that holds something until it is dropped, unlike an `async` block.
 struct Ends {
     with: Option<Answer>,
     _held: Arc<()>,
@@ -283,7 +283,7 @@ async fn a_request_is_copied_once_and_once_more_for_each_repetition_but_not_if_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn hostile_settings_are_refused_or_work() {
+async fn hostile_settings_are_rejected_or_work() {
     for most in [0, 1_001, u32::MAX] {
         let error = RetryLayer::try_new(config().max_attempts(most)).map(drop).unwrap_err();
         assert_eq!(error.field(), "max_attempts");
@@ -305,7 +305,7 @@ async fn hostile_settings_are_refused_or_work() {
         let layer = RetryLayer::new(config).budget(Budget::unlimited());
         let call = layer.layer(service).oneshot(7);
         if extreme == Duration::MAX {
-            // Half of 584 years is longer than tokio counts.
+            // Half of 584 years is more than tokio can represent.
             let _ = tokio::time::timeout(SECOND, call).await;
         } else {
             assert_eq!(call.await, Ok(11));
@@ -314,11 +314,11 @@ async fn hostile_settings_are_refused_or_work() {
     }
 }
 
-// What layers further in do.
+// Inner layers.
 
-/// opossum, Hystrix and others: their own refusals are repeated as if the service had failed.
+/// opossum, Hystrix and others retry their own rejections like failures of the service.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_of_a_circuit_inside_is_handed_out_and_costs_nothing() {
+async fn a_rejection_by_an_inner_circuit_is_returned_and_costs_nothing() {
     let heard = Heard::default();
     let budget = two_tokens();
     let breaker = CircuitBreakerLayer::new(CircuitBreakerConfig::new());
@@ -333,7 +333,7 @@ async fn a_refusal_of_a_circuit_inside_is_handed_out_and_costs_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_is_not_put_before_the_judge() {
+async fn the_classifier_does_not_see_rejections() {
     let breaker = CircuitBreakerLayer::new(CircuitBreakerConfig::new());
     breaker.handle().force_open();
     for retry in [false, true] {
@@ -349,7 +349,7 @@ async fn a_refusal_is_not_put_before_the_judge() {
 
 /// Two endpoints in turn, each with a circuit, as below a balancer.
 #[tokio::test(start_paused = true)]
-async fn above_a_balancer_a_refusal_is_repeated_at_another_endpoint() {
+async fn above_a_balancer_a_rejection_is_retried_at_another_endpoint() {
     for (retry, expected) in [(true, Ok(1)), (false, Err(Reason::CircuitOpen))] {
         let breakers = [(); 2].map(|()| CircuitBreakerLayer::new(CircuitBreakerConfig::new()));
         breakers[0].handle().force_open();
@@ -367,9 +367,9 @@ async fn above_a_balancer_a_refusal_is_repeated_at_another_endpoint() {
     }
 }
 
-/// What was refused in one poll, and is answered in a later one, was not refused.
+/// A call that was rejected in one poll and responds in a later one is not rejected.
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_no_refusal_though_something_inside_was_refused_before() {
+async fn a_response_after_an_inner_rejection_is_no_rejection() {
     let breaker = CircuitBreakerLayer::new(CircuitBreakerConfig::new());
     breaker.handle().force_open();
     let (service, starts) = backend(move |_| {
@@ -387,7 +387,7 @@ async fn an_answer_is_no_refusal_though_something_inside_was_refused_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_times_out_is_repeated_at_the_dearer_price() {
+async fn a_retry_after_a_timeout_costs_more() {
     let budget = Budget::new(BudgetConfig::new().ratio(0.0).per_second(0.0).cap(10.0));
     let (service, starts) = backend(|attempt| async move {
         match attempt {
@@ -404,8 +404,9 @@ async fn an_attempt_that_times_out_is_repeated_at_the_dearer_price() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_came_before_the_last_attempt_is_nothing_to_a_layer_further_out() {
-    // Two of two failures open the circuit outside. Each call: a refusal or a timeout, and then a failure.
+async fn an_outer_layer_sees_only_the_last_attempt() {
+    // Two of two failures open the outer circuit. Each call is a rejection or a timeout, and then a
+    // failure.
     for refuses in [true, false] {
         let inside = CircuitBreakerLayer::new(CircuitBreakerConfig::new());
         inside.handle().force_open();
@@ -448,7 +449,7 @@ async fn layers_that_share_a_budget_share_its_tokens() {
     assert_eq!(heard.take(), ["1 failure", "budget", "budget_spent after 1"]);
 }
 
-/// Envoy and others count what they do not do.
+/// Envoy and others count retries that they do not make.
 #[tokio::test(start_paused = true)]
 async fn each_call_pays_in_once_and_each_repetition_pays_once() {
     let budget = Budget::new(BudgetConfig::new().ratio(0.25).per_second(0.0).cap(100.0));
@@ -464,7 +465,7 @@ async fn each_call_pays_in_once_and_each_repetition_pays_once() {
     assert_eq!(budget.balance(), 0.0);
 }
 
-// Those who give up, and services that panic.
+// Cancellation and panics.
 
 #[tokio::test(start_paused = true)]
 async fn a_call_dropped_at_any_stage_leaves_nothing_behind() {
@@ -486,7 +487,7 @@ async fn a_call_dropped_at_any_stage_leaves_nothing_behind() {
         let begun = starts.count();
         sleep(10 * SECOND).await;
         assert_eq!(starts.count(), begun, "no other attempt is made");
-        // The place is free.
+        // The permit is released.
         let mut service = service;
         assert!(tokio::time::timeout(MS, service.ready()).await.is_ok());
         drop(service);
@@ -558,7 +559,7 @@ async fn a_call_is_send_and_may_borrow_as_its_service_does() {
     assert_eq!(run.await, Err(" a "));
 }
 
-/// Above a breaker, say, whose circuit is open for as long as it says.
+/// For instance above a breaker whose open circuit has a `retry_after`.
 #[tokio::test(start_paused = true)]
 async fn a_rejected_call_that_is_tried_again_waits_for_as_long_as_the_rejection_says() {
     let breaker = stanchion::CircuitBreakerLayer::new(stanchion::CircuitBreakerConfig::new());

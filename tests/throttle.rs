@@ -262,7 +262,7 @@ async fn a_refusal_is_ready_at_its_first_poll() {
 }
 
 #[test]
-#[should_panic(expected = "invalid `max_ratio`")]
+#[should_panic(expected = "invalid value for `max_ratio`")]
 fn a_mistake_in_the_source_panics() {
     let _ = ThrottleLayer::new(config().max_ratio(f64::NAN));
 }

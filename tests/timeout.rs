@@ -1,4 +1,4 @@
-//! Timeouts through the public API, under paused time: what ends a call, when, and what it is called.
+//! Timeouts through the public API under paused time: the end of a call, its moment and its reason.
 
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock, and its services take time")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
@@ -43,7 +43,7 @@ const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 type Failure = Error<Fault>;
 
-/// A request that says how long it takes, with everything that layers say to one another.
+/// A request that says how long it takes, and carries what layers add to it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Query {
     takes: Duration,
@@ -71,7 +71,7 @@ impl Query {
     }
 }
 
-/// The protocol of these.
+/// The protocol of these requests.
 #[derive(Clone, Copy, Debug)]
 struct Queries;
 
@@ -97,7 +97,7 @@ impl<Res> WrapBody<Res> for Queries {
     }
 }
 
-/// Answers a query with the deadline that it came with, after the time that it takes.
+/// A service that responds with the deadline of the request, after the time the request takes.
 #[derive(Clone, Debug, Default)]
 struct Backend {
     calls: Arc<AtomicU32>,
@@ -136,7 +136,7 @@ impl Service<Query> for Backend {
     }
 }
 
-/// Takes as long as it is asked to.
+/// A service that takes the time that the request says.
 fn takes() -> impl Service<Duration, Response = Duration, Error = Failure, Future: Send> + Clone + use<> {
     service_fn(|takes: Duration| async move {
         sleep(takes).await;
@@ -195,7 +195,7 @@ async fn call<S: Service<R>, R>(service: &mut S, request: R) -> Result<S::Respon
 // The limit.
 
 #[tokio::test(start_paused = true)]
-async fn a_call_ends_when_its_limit_is_over_and_not_before() {
+async fn a_call_ends_exactly_at_its_limit() {
     let mut service = after(SECOND).layer(takes());
     assert_eq!(call(&mut service, SECOND - MS).await, Ok(SECOND - MS));
     let began = Instant::now();
@@ -204,10 +204,10 @@ async fn a_call_ends_when_its_limit_is_over_and_not_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_there_at_the_limit_is_not_too_late() {
+async fn a_response_at_the_limit_is_not_too_late() {
     let mut service = after(SECOND).layer(takes());
     assert_eq!(call(&mut service, SECOND).await, Ok(SECOND));
-    // Also if nobody looked for an hour.
+    // Even if the future is not polled for an hour.
     let mut late = task::spawn(call(&mut service, 2 * SECOND));
     assert_pending!(late.poll());
     advance(3_600 * SECOND).await;
@@ -225,7 +225,7 @@ async fn the_limit_is_counted_from_the_call_and_not_from_the_first_poll() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_first_polled_when_its_limit_is_over_has_one_chance() {
+async fn a_call_first_polled_after_its_limit_is_polled_once() {
     let mut service = after(SECOND).layer(service_fn(|answers: bool| async move {
         if answers { Ok::<_, Failure>(()) } else { pending().await }
     }));
@@ -238,7 +238,7 @@ async fn a_call_that_is_first_polled_when_its_limit_is_over_has_one_chance() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_service_is_dropped_before_its_caller_hears_of_it() {
+async fn the_service_is_dropped_before_the_caller_sees_the_timeout() {
     let backend = Backend::default();
     for query in [|| Query::of(60 * SECOND), || Query::of(60 * SECOND).within(SECOND / 2)] {
         let mut service = after(SECOND).protocol(Queries).layer(backend.clone());
@@ -249,13 +249,13 @@ async fn the_service_is_dropped_before_its_caller_hears_of_it() {
         advance(SECOND).await;
         assert!(call.is_woken());
         rejected(assert_ready!(call.poll()));
-        // The future is still there, and what was in it is not.
+        // The future still exists, but what it held is gone.
         assert_eq!(backend.in_flight(), idle - 1);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn observers_hear_of_it_when_the_service_is_dropped() {
+async fn observers_see_the_timeout_after_the_service_is_dropped() {
     let backend = Backend::default();
     let at_event = Arc::new(AtomicU32::new(0));
     let (alive, seen) = (Arc::clone(&backend.alive), Arc::clone(&at_event));
@@ -268,7 +268,7 @@ async fn observers_hear_of_it_when_the_service_is_dropped() {
     assert_eq!(at_event.load(Ordering::Relaxed) as usize, idle);
 }
 
-/// Uses up the budget that tokio gives a task for one poll, whenever it is polled.
+/// A service that uses up tokio's budget for its task on each poll.
 async fn spends_all_that_its_task_has<T>() -> T {
     poll_fn(|cx| {
         while let Poll::Ready(()) = std::pin::pin!(tokio::task::consume_budget()).poll(cx) {}
@@ -317,7 +317,7 @@ async fn a_panic_of_the_service_is_no_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_can_wait_for_is_no_limit() {
+async fn an_endless_limit_never_expires() {
     for limit in [Duration::MAX, 30 * YEAR, 1_000 * YEAR] {
         let mut service = after(limit).layer(takes());
         assert_eq!(call(&mut service, YEAR).await, Ok(YEAR));
@@ -335,7 +335,7 @@ async fn a_limit_of_for_ever_is_over_after_thirty_years_and_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_jumps_a_year_ahead_ends_what_was_under_way_and_nothing_else() {
+async fn a_clock_that_jumps_ahead_ends_only_calls_in_flight() {
     let layer = after(SECOND);
     let mut service = layer.layer(takes());
     let mut under_way = task::spawn(call(&mut service, 2 * YEAR));
@@ -379,7 +379,7 @@ async fn the_error_may_be_any_that_can_hold_a_rejection() {
     assert_eq!(Rejected::find(&*error).unwrap().reason(), Reason::TotalTimeout);
 }
 
-// Which timeout.
+// The reason.
 
 #[tokio::test(start_paused = true)]
 async fn a_rejection_names_the_timeout_that_fired() {
@@ -393,7 +393,7 @@ async fn a_rejection_names_the_timeout_that_fired() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_that_fire_at_once_the_inner_one_speaks_and_is_heard_once() {
+async fn the_inner_of_two_simultaneous_timeouts_reports_once() {
     let events = Arc::new(AtomicU32::new(0));
     let count = || {
         let heard = Arc::clone(&events);
@@ -423,7 +423,7 @@ async fn a_request_may_ask_for_more_or_less_than_is_configured() {
     let result = call(&mut attempt, slow.attempt(MS)).await;
     assert_given_up(result, "inner", Reason::AttemptTimeout, MS);
 
-    // Each layer listens to what is meant for it.
+    // Each layer reads its own timeout.
     let result = call(&mut total, slow.attempt(4 * SECOND)).await;
     assert_given_up(result, "outer", Reason::TotalTimeout, SECOND);
     let result = call(&mut attempt, slow.total(4 * SECOND)).await;
@@ -443,7 +443,7 @@ async fn a_request_that_asks_for_no_time_is_not_sent() {
 // Deadlines.
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_is_told_to_the_layers_further_in_as_a_deadline() {
+async fn inner_layers_see_the_limit_as_a_deadline() {
     let mut service = after(SECOND).protocol(Queries).layer(Backend::default());
     let began = Instant::now();
     let seen = call(&mut service, Query::default()).await.unwrap();
@@ -503,7 +503,7 @@ async fn the_end_of_an_outer_limit_is_named_by_the_layer_that_has_set_it() {
         .service(Backend::default());
     let result = call(&mut service, Query::of(60 * SECOND)).await;
     assert_given_up(result, "outer", Reason::TotalTimeout, SECOND);
-    // A deadline that came with the request is nobody's limit.
+    // The deadline that came with the request is no layer's limit.
     let result = call(&mut service, Query::of(60 * SECOND).within(500 * MS)).await;
     assert_given_up(result, "inner", Reason::DeadlineExceeded, 500 * MS);
 }
@@ -546,7 +546,7 @@ async fn a_call_that_would_likely_be_too_late_is_not_made() {
     let config = TimeoutConfig::new().min_remaining(MinRemaining::Measured(0.5));
     let backend = Backend::default();
     let mut service = TimeoutLayer::new(config).name("outer").protocol(Queries).layer(backend.clone());
-    // Nothing is known yet.
+    // Nothing has been measured yet.
     assert!(call(&mut service, Query::default().within(MS)).await.is_ok());
     for _ in 0..120 {
         assert!(call(&mut service, Query::of(100 * MS)).await.is_ok());
@@ -571,7 +571,7 @@ async fn what_calls_take_is_known_also_where_only_deadlines_limit_them() {
 
 // Readiness.
 
-/// Is not ready before its time, and whenever that is put off again.
+/// A service that is not ready before a time that can be postponed.
 #[derive(Debug)]
 struct Busy {
     until: Instant,
@@ -617,7 +617,7 @@ impl Service<Query> for Busy {
 
 type WithReadiness = stanchion::Timeout<Busy, Queries>;
 
-/// A second for waiting and call.
+/// Returns a service with a limit of one second on readiness and call.
 fn with_readiness(busy: Duration) -> WithReadiness {
     let config = TimeoutConfig::new().limit(Limit::Fixed(SECOND)).includes_readiness(true);
     TimeoutLayer::new(config).name("outer").protocol(Queries).layer(Busy::for_the_next(busy))
@@ -634,7 +634,7 @@ async fn waiting_for_readiness_is_not_limited_unless_that_is_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_is_never_ready_holds_nobody_up_for_longer_than_the_limit() {
+async fn a_service_that_is_never_ready_delays_callers_by_at_most_the_limit() {
     let mut service = with_readiness(YEAR);
     for _ in 0..3 {
         let began = Instant::now();
@@ -646,7 +646,7 @@ async fn a_service_that_is_never_ready_holds_nobody_up_for_longer_than_the_limit
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_waited_for_readiness_is_missing_for_the_call() {
+async fn the_wait_for_readiness_is_deducted_from_the_limit() {
     let began = Instant::now();
     let result = call(&mut with_readiness(600 * MS), Query::of(600 * MS)).await;
     assert_given_up(result, "outer", Reason::TotalTimeout, SECOND);
@@ -690,12 +690,12 @@ async fn a_service_that_is_ready_too_late_is_not_called() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_told_that_waiting_is_over_is_told_so_again() {
+async fn a_rejection_in_poll_ready_is_repeated() {
     let mut service = with_readiness(1_050 * MS);
     for _ in 0..3 {
         is_ready(&mut service).await;
     }
-    // By now it is ready, but too late for this call.
+    // The service is ready by now, but too late for this call.
     advance(60 * MS).await;
     is_ready(&mut service).await;
     let result = service.call(Query::default()).await;
@@ -739,7 +739,8 @@ async fn a_request_that_asks_for_more_cannot_have_been_waited_for_any_longer() {
 
 #[tokio::test(start_paused = true)]
 async fn waiting_ends_with_an_error_of_the_service() {
-    /// Busy for two polls, broken, busy for two, and ready. When it is first found busy it is polled once more.
+    /// Pending for two polls, an error, pending for two polls, then ready. A service that is
+    /// pending is polled once more.
     #[derive(Debug)]
     struct Moody(u32);
 
@@ -780,7 +781,7 @@ async fn waiting_ends_with_an_error_of_the_service() {
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_spends_the_budget_while_it_is_waited_for_is_given_up() {
-    /// Is never ready.
+    /// A service that is never ready.
     #[derive(Debug)]
     struct Spends;
 
@@ -821,19 +822,19 @@ async fn what_is_waited_for_readiness_is_measured_with_the_call() {
     assert!(is_about(layer.handle().limit(), 200 * MS), "{:?}", layer.handle().limit());
 }
 
-// Limits that are measured.
+// Adaptive limits.
 
 fn adaptive(factor: f64) -> TimeoutConfig {
     let (min, max) = (10 * MS, 10 * SECOND);
     TimeoutConfig::new().limit(Limit::Adaptive { quantile: 0.99, factor, min, max })
 }
 
-/// Whether `limit` is `exact`, or above it by no more than the width of a bucket.
+/// Returns `true` if `limit` is `exact`, or above it by less than the width of a bucket.
 fn is_about(limit: Option<Duration>, exact: Duration) -> bool {
     limit.is_some_and(|limit| limit >= exact && limit < exact + exact / 30)
 }
 
-/// How many of 200 calls at the same time are given up.
+/// Returns how many of 200 concurrent calls are given up.
 async fn late_of_many(layer: &TimeoutLayer, time: Duration) -> usize {
     let service = layer.layer(takes());
     let calls: Vec<_> = (0..200).map(|_| tokio::spawn(service.clone().oneshot(time))).collect();
@@ -841,7 +842,7 @@ async fn late_of_many(layer: &TimeoutLayer, time: Duration) -> usize {
     for call in calls {
         late += usize::from(call.await.unwrap().is_err());
     }
-    // The limit is found ten times in 30 s.
+    // The limit is computed ten times in 30 s.
     advance(3 * SECOND).await;
     late
 }
@@ -891,7 +892,7 @@ async fn a_measured_limit_stays_within_its_ends() {
     advance(YEAR).await;
     assert_eq!(late_of_many(&layer, Duration::ZERO).await, 0);
     assert_eq!(handle.limit(), Some(10 * MS));
-    // What is old is of no use.
+    // Old measurements do not count.
     advance(YEAR).await;
     assert_eq!(handle.limit(), Some(10 * SECOND));
 }
@@ -910,8 +911,8 @@ async fn calls_that_fail_or_are_cancelled_say_nothing_about_how_long_they_take()
     assert_eq!(layer.handle().limit(), Some(10 * SECOND));
 }
 
-/// Otherwise the calls that have little time would set the limit of all others, which then could not show that they
-/// need more.
+/// Otherwise calls with little time would set the limit of all others, which could then not show
+/// that they need more.
 #[tokio::test(start_paused = true)]
 async fn calls_that_had_less_time_than_the_limit_do_not_lower_it() {
     let layer = TimeoutLayer::new(adaptive(2.0)).protocol(Queries);
@@ -965,7 +966,7 @@ fn a_layer_that_has_been_used_is_not_renamed_or_observed_any_more() {
     }
 }
 
-// Changes while serving.
+// Reconfiguration.
 
 #[tokio::test(start_paused = true)]
 async fn a_new_configuration_keeps_what_was_measured_and_a_bad_one_changes_nothing() {
@@ -980,7 +981,7 @@ async fn a_new_configuration_keeps_what_was_measured_and_a_bad_one_changes_nothi
     assert_eq!(handle.reconfigure(adaptive(f64::NAN)).unwrap_err().field(), "limit.factor");
     assert_eq!(handle.config(), before);
     assert!(is_about(handle.limit(), 400 * MS));
-    // Another question has no answer yet.
+    // A different quantile has not been measured yet.
     let (min, max) = (10 * MS, 10 * SECOND);
     handle.reconfigure(before.limit(Limit::Adaptive { quantile: 0.5, factor: 2.0, min, max })).unwrap();
     assert_eq!(handle.limit(), Some(max));
@@ -1000,7 +1001,7 @@ async fn a_new_limit_is_that_of_the_calls_that_begin_from_then_on() {
     assert_given_up(result, "outer", Reason::AttemptTimeout, 5 * SECOND);
 }
 
-// What is no service.
+// Futures that are no service.
 
 #[tokio::test(start_paused = true)]
 async fn a_future_that_is_no_call_is_limited_from_when_it_is_handed_over() {
@@ -1038,7 +1039,7 @@ async fn futures_and_calls_are_measured_together() {
     assert!(is_about(handle.limit(), 200 * MS), "{:?}", handle.limit());
 }
 
-// Within and around other layers.
+// Other layers around and inside.
 
 fn breaker(failures: u32) -> CircuitBreakerLayer {
     let config = CircuitBreakerConfig::new().without_failure_ratio().consecutive_failures(failures);
@@ -1077,7 +1078,7 @@ async fn a_call_that_was_not_made_for_lack_of_time_is_no_failure() {
     }
     assert_eq!(breaker.handle().state(), State::Closed);
     assert_eq!(breaker.handle().snapshot().calls, 0);
-    // One that was made is.
+    // A call that was made is a failure.
     rejected(call(&mut refuses, Query::of(60 * SECOND).within(MS)).await);
     assert_eq!(breaker.handle().state(), State::Open);
 }

@@ -45,14 +45,14 @@ async fn call<S: Service<R>, R>(service: &mut S, request: R) -> Result<S::Respon
 
 // Requests.
 
-/// What arrived of a request.
+/// The parts of a request that reached the service.
 #[derive(Clone, Debug, PartialEq)]
 struct Seen {
     deadline: Option<Deadline>,
     grpc_timeout: Option<String>,
 }
 
-/// Writes down what arrives, takes as long as it is told, and fails.
+/// Records requests, takes the given time, and fails.
 fn backend<B: Send + 'static>(
     takes: Duration,
     seen: &Arc<Mutex<Vec<Seen>>>,
@@ -189,18 +189,18 @@ async fn each_attempt_is_told_what_is_left_of_what_the_grpc_caller_waits() {
 
 // Bodies.
 
-/// What a body does next.
+/// The next step of a body.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Data,
     Wait(Duration),
     Fail,
     Trailers,
-    /// For ever.
+    /// Pending for ever.
     Stall,
-    /// Data for ever, at once.
+    /// Endless data without a pause.
     Endless,
-    /// Nothing for ever, and all the time that its task has.
+    /// Pending for ever, while it uses up the budget of its task.
     Spend,
 }
 
@@ -278,7 +278,7 @@ fn config() -> TimeoutConfig {
     TimeoutConfig::new().limit(Limit::Fixed(SECOND))
 }
 
-/// The whole, head and body, takes no longer than a second.
+/// Limits the headers and the body together to a second.
 fn whole() -> TimeoutConfig {
     config().covers(Covers::Body)
 }
@@ -287,7 +287,7 @@ fn idle() -> TimeoutConfig {
     config().idle(SECOND)
 }
 
-/// The response with this body, whose head takes `head`.
+/// Returns a response with this body after `head`.
 async fn response(config: TimeoutConfig, head: Duration, body: Paced) -> Response<TimedBody<Paced>> {
     let layer = TimeoutLayer::new(config).name("outer").protocol(Http::new());
     let service = layer.layer(service_fn(move |_: Request<()>| {
@@ -304,7 +304,7 @@ async fn body_of(config: TimeoutConfig, steps: &[Step]) -> TimedBody<Paced> {
     response(config, Duration::ZERO, Paced::new(steps)).await.into_body()
 }
 
-/// What is in the box: a rejection, or the error of the body itself.
+/// Describes the boxed error: a rejection, or the error of the body itself.
 fn unboxed(error: BoxError) -> Failure {
     match error.downcast::<Rejected>() {
         Ok(rejected) => Error::Rejected(*rejected),
@@ -312,7 +312,7 @@ fn unboxed(error: BoxError) -> Failure {
     }
 }
 
-/// How many frames there are, how the body ended, and when.
+/// Returns the number of frames, the end of the body, and its moment.
 async fn read<B: Body<Error = BoxError> + Unpin>(mut body: B) -> (usize, Result<(), Failure>, Duration) {
     let (began, mut frames) = (Instant::now(), 0);
     loop {
@@ -334,13 +334,13 @@ fn assert_over(end: &Result<(), Failure>, reason: Reason, limit: Duration) {
 use Step::{Data, Endless, Fail, Spend, Stall, Trailers, Wait};
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_on_the_head_leaves_the_body_its_time() {
+async fn a_limit_on_the_headers_does_not_limit_the_body() {
     let body = body_of(config(), &[Wait(YEAR), Data, Wait(YEAR), Data]).await;
     assert_eq!(read(body).await, (2, Ok(()), 2 * YEAR));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_on_the_whole_counts_head_and_body() {
+async fn a_limit_on_the_body_includes_the_headers() {
     let steps = [Wait(300 * MS), Data, Wait(300 * MS), Data, Wait(300 * MS), Data];
     let (frames, end, took) = read(response(whole(), 300 * MS, Paced::new(&steps)).await.into_body()).await;
     assert_over(&end, Reason::TotalTimeout, SECOND);
@@ -386,7 +386,7 @@ async fn a_frame_that_is_there_when_idleness_ends_is_not_too_late() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn time_in_which_nobody_reads_is_not_idle() {
+async fn time_without_a_reader_is_not_idle() {
     let mut body = body_of(idle(), &[Wait(SECOND / 2), Data, Wait(SECOND / 2), Data]).await;
     for _ in 0..2 {
         advance(3_600 * SECOND).await;
@@ -395,7 +395,7 @@ async fn time_in_which_nobody_reads_is_not_idle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_idleness_and_the_whole_the_first_is_named() {
+async fn the_earlier_of_idle_and_total_timeout_is_named() {
     let (frames, end, took) =
         read(body_of(whole().idle(400 * MS), &[Wait(300 * MS), Data, Stall]).await).await;
     assert_over(&end, Reason::IdleTimeout, 400 * MS);
@@ -434,7 +434,7 @@ async fn a_body_that_is_always_ready_is_not_idle() {
 
 #[tokio::test(start_paused = true)]
 async fn the_end_of_a_body_that_is_there_is_not_too_late() {
-    // Trailers are the end, and so is the last frame of a body that knows its length.
+    // Trailers are the last frame. So is the last data frame of a body of known length.
     for (step, knows_its_end) in [(Data, true), (Trailers, false)] {
         let body = Paced { knows_its_end, ..Paced::new(&[Wait(SECOND), step]) };
         let body = response(whole(), Duration::ZERO, body).await.into_body();
@@ -516,7 +516,7 @@ async fn a_body_that_moves_to_another_task_is_given_up_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_of_for_ever_are_none() {
+async fn endless_limits_never_expire() {
     for config in [idle().idle(Duration::MAX), whole().limit(Limit::Fixed(Duration::MAX)).idle(30 * YEAR)] {
         let body = body_of(config, &[Wait(YEAR), Data, Wait(YEAR), Data]).await;
         assert_eq!(read(body).await, (2, Ok(()), 2 * YEAR));

@@ -1,4 +1,4 @@
-//! What the log says, as a subscriber sees it.
+//! Log records, as a subscriber sees them.
 
 #![cfg(feature = "tracing")]
 #![allow(clippy::disallowed_methods, reason = "a test moves the clock")]
@@ -54,7 +54,7 @@ impl Visit for Record {
     }
 }
 
-/// Writes down all events of this thread.
+/// Records all events of this thread.
 #[derive(Clone, Debug, Default)]
 struct Log(Arc<Mutex<Vec<Record>>>);
 
@@ -78,7 +78,7 @@ impl Log {
         (log, tracing::subscriber::set_default(subscriber))
     }
 
-    /// What was logged since the last time, by this crate.
+    /// Returns this crate's events since the last time.
     fn take(&self) -> Vec<Record> {
         let mut records = std::mem::take(&mut *self.0.lock().unwrap());
         records.retain(|record| record.target.starts_with("stanchion"));
@@ -111,7 +111,7 @@ fn end(handle: &CircuitBreakerHandle, classes: &[Class]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_opening_is_a_warning_that_says_what_was_measured_against_what() {
+async fn opening_is_logged_as_a_warning_with_value_and_threshold() {
     let (log, _guard) = Log::start();
     let handle = breaker();
     end(&handle, &[Class::Success, Class::Failure, Class::Failure, Class::Failure]);
@@ -132,7 +132,7 @@ async fn an_opening_is_a_warning_that_says_what_was_measured_against_what() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recovery_is_information() {
+async fn closing_is_logged_at_info() {
     let (log, _guard) = Log::start();
     let handle = breaker();
     end(&handle, &[Class::Failure; 4]);
@@ -154,7 +154,7 @@ async fn a_recovery_is_information() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_are_not_logged_and_refusals_are_below_the_usual_level() {
+async fn calls_are_not_logged_and_rejections_are_logged_at_debug() {
     let (log, _guard) = Log::start();
     let handle = breaker();
     end(&handle, &[Class::Success, Class::Ignored, Class::Failure]);
@@ -183,7 +183,7 @@ async fn calls_are_not_logged_and_refusals_are_below_the_usual_level() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_circuit_that_only_observes_warns_of_what_it_would_do() {
+async fn an_observe_only_circuit_warns_instead_of_opening() {
     let (log, _guard) = Log::start();
     let handle = breaker();
     handle.observe_only();
@@ -204,7 +204,7 @@ async fn a_circuit_that_only_observes_warns_of_what_it_would_do() {
     );
 }
 
-/// Names come from the source, but causes and reasons must not bring lines of their own either.
+/// Names are part of the source. Causes and reasons must not contain line breaks either.
 #[tokio::test(start_paused = true)]
 async fn every_field_is_one_line() {
     let (log, _guard) = Log::start();
@@ -219,11 +219,11 @@ async fn every_field_is_one_line() {
     }
 }
 
-/// Writes down all spans with their fields, and the names of those in which something is said.
+/// Records all spans with their fields, and the names of the spans around each event.
 #[derive(Clone, Debug, Default)]
 struct Spans(Arc<Mutex<Vec<String>>>);
 
-/// Fields, one after another.
+/// The fields in order.
 struct Line<'a>(&'a mut String);
 
 impl Visit for Line<'_> {
@@ -281,7 +281,7 @@ async fn each_attempt_at_a_hedged_call_has_a_span_with_its_number_and_runs_in_it
     );
 }
 
-/// A request that carries its number, and cannot be sent again if it is too long.
+/// A request that carries the number of its attempt, and cannot be replayed if it is too long.
 #[derive(Clone, Debug)]
 struct Letter {
     number: Option<Attempt>,
@@ -330,7 +330,7 @@ async fn lost(_: Letter) -> Result<(), Error<Fault>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_set_up_wrongly_is_a_warning_once_and_then_below_the_usual_level() {
+async fn a_wrong_setup_is_a_warning_once_and_then_logged_at_debug() {
     let (log, _guard) = Log::start();
     let services = ServiceBuilder::new().layer(post()).layer(post().name("inner")).service_fn(lost);
     for (is_long, action, times) in [(true, "not_replayable", 1), (false, "nested", 4)] {
@@ -351,7 +351,7 @@ async fn what_is_set_up_wrongly_is_a_warning_once_and_then_below_the_usual_level
                     warning,
                     Level::WARN,
                     &[
-                        ("message", "this will go on, and is logged once"),
+                        ("message", "this is logged once and will recur"),
                         ("module", "retry"),
                         ("name", "inner"),
                         ("action", action),
@@ -366,7 +366,7 @@ async fn what_is_set_up_wrongly_is_a_warning_once_and_then_below_the_usual_level
     }
 }
 
-/// Writes down when spans begin and end.
+/// Records the start and the end of spans.
 #[derive(Clone, Debug, Default)]
 struct Lives(Arc<Mutex<Vec<String>>>);
 
@@ -427,7 +427,7 @@ async fn each_attempt_is_a_span_that_ends_before_the_wait() {
     assert_eq!(*spans.0.lock().unwrap(), [first, second].concat(), "of a run as well");
 }
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_given_up_is_below_the_usual_level() {
+async fn a_timeout_is_logged_at_debug() {
     let (log, _guard) = Log::start();
     let handle = TimeoutLayer::after(SECOND).name("payments").handle();
     handle.run(ready(Ok::<_, Error<Fault>>(()))).await.unwrap();
@@ -449,7 +449,7 @@ async fn a_call_that_is_given_up_is_below_the_usual_level() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_throttled_call_is_below_the_usual_level() {
+async fn a_throttled_call_is_logged_at_debug() {
     let (log, _guard) = Log::start();
     let layer = ThrottleLayer::new(ThrottleConfig::new()).name("payments");
     let fails = service_fn(|()| ready(Err::<(), _>(Error::Inner(Fault("failed")))));
@@ -471,7 +471,7 @@ async fn a_throttled_call_is_below_the_usual_level() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waits_and_refusals_of_an_adaptive_limit_are_below_the_usual_level() {
+async fn waits_and_rejections_of_an_adaptive_limit_are_logged_at_debug() {
     let config = AdaptiveLimitConfig::new().min_limit(1).initial_limit(1).max_queued(1);
     let handle = AdaptiveLimitLayer::waiting(config).name("search").handle();
     let (log, _guard) = Log::start();
@@ -496,7 +496,7 @@ async fn waits_and_refusals_of_an_adaptive_limit_are_below_the_usual_level() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waits_and_refusals_of_a_rate_limit_are_below_the_usual_level() {
+async fn waits_and_rejections_of_a_rate_limit_are_logged_at_debug() {
     use tower::Service;
 
     let quota = stanchion::rate_limit::Quota::per_second(10).burst(1);

@@ -1,10 +1,12 @@
 use super::{Classify, Outcome};
 use crate::error::CarryRejected;
 
-/// Asks an error what it is before it is put before the classifier `C`: what [hedges](crate::hedge) and
-/// [fallbacks](crate::fallback) do unless they are given a classifier for errors that cannot be asked.
+/// A classifier that asks each error whether it is a rejection before it passes the result on to
+/// `C`.
 ///
-/// Layers that reject calls themselves do so without it, since their error types can be asked in any case.
+/// [Hedges](crate::hedge) and [fallbacks](crate::fallback) use it, unless they are given a
+/// classifier with `classify_opaque`. Layers that reject calls do not need it, since they require
+/// an error type that can be asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asking<C>(pub(crate) C);
 
@@ -19,7 +21,7 @@ where
     }
 }
 
-/// Returns the outcome of a call: a rejection is what it says it is, all else is what `classify` makes of it.
+/// Returns the outcome of a call: the rejection's own if the error is one, `classify`'s otherwise.
 #[inline]
 pub(crate) fn outcome_of<C, Res, E>(classify: &C, result: Result<&Res, &E>) -> Outcome
 where
@@ -27,7 +29,7 @@ where
     E: CarryRejected,
 {
     match result {
-        // By itself: there the outcome is often known when this is compiled.
+        // A separate arm: the outcome of a success is often a compile-time constant.
         Ok(_) => classify.classify(result),
         Err(error) => Outcome::asked(error.rejected(), || classify.classify(result)),
     }

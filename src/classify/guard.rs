@@ -1,73 +1,34 @@
 use std::mem;
 
-use super::{Class, Outcome};
+use super::Outcome;
 
-/// A call in flight, as its layer sees it. Dropping it instead of finishing it cancels the call.
+/// A call in flight, as seen by its layer. Dropping the guard without finishing it cancels the
+/// call.
 pub trait Guard {
-    /// Reports the outcome, and ends the call.
+    /// Ends the call with `outcome`.
     fn finish(self, outcome: Outcome);
 
-    /// Takes note that the headers of the response are there. For a [`CarryGuard`] that keeps the guard beyond them.
+    /// Records that the headers of the response have arrived. Called by a [`CarryGuard`] that holds
+    /// the guard beyond them.
     #[inline]
     fn answered(&mut self) {}
 }
 
-/// Lets a response carry the guard of its call to the call's real end, such as the end of a body.
+/// Attaches the guard of a call to its response, so that the call ends with the response's body.
 pub trait CarryGuard<Res> {
-    /// What the caller receives instead of `Res`; the same, if nothing follows the response.
+    /// The response that the caller receives. It is `Res` itself if the response has no body.
     type Response<G: Guard>;
 
-    /// Hands `guard` on with the response, [told](Guard::answered) that the headers are there, or ends the call with the
-    /// outcome beside it if nothing follows. `None`: the call has ended already.
+    /// Attaches `guard` to the response after [telling](Guard::answered) it that the headers have
+    /// arrived. If no body follows, ends the call with the given outcome at once. `guard` is `None`
+    /// if the call has already ended.
     fn carry<G: Guard>(&self, response: Res, guard: Option<(G, Outcome)>) -> Self::Response<G>;
 }
 
-/// Until when the guard of a call is held if there is a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HoldUntil {
-    /// Until the headers of the response are there.
-    Headers,
-    /// Until the outcome is known: at once unless the response is good, and then until what follows it has ended.
-    Outcome,
-    /// Until what follows the headers has ended, whatever the outcome.
-    BodyEnd,
-}
-
-/// Ends a call with the `outcome` of its result, or hands its guard on with the response.
-// Always, since what it is given and what it returns may be large.
-#[inline(always)]
-pub(crate) fn settle<P, Res, E, G>(
-    protocol: &P,
-    result: Result<Res, E>,
-    outcome: Outcome,
-    guard: G,
-    until: HoldUntil,
-) -> Result<P::Response<G>, E>
-where
-    P: CarryGuard<Res>,
-    G: Guard,
-{
-    let is_carried = match until {
-        HoldUntil::Headers => false,
-        HoldUntil::Outcome => outcome.class == Class::Success && outcome.is_good(),
-        HoldUntil::BodyEnd => true,
-    };
-    match result {
-        Ok(response) if is_carried => Ok(protocol.carry(response, Some((guard, outcome)))),
-        Ok(response) => {
-            guard.finish(outcome);
-            Ok(protocol.carry(response, None))
-        }
-        Err(error) => {
-            guard.finish(outcome);
-            Err(error)
-        }
-    }
-}
-
-/// Runs a part of the service, and `fail` if it panics: then the call has failed. The drop of a guard alone could not
-/// tell that from another panic, by which the future is merely dropped.
-// Always, since what it returns may be a large future.
+/// Runs `part` of the service, and calls `fail` if it panics, so that the call counts as failed.
+/// Dropping the guard would not do: it cannot tell a panic of the service from a panic elsewhere
+/// that merely drops the future.
+// Always inlined: the return value may be a large future, and would be copied.
 #[inline(always)]
 pub(crate) fn in_service<R>(part: impl FnOnce() -> R, fail: impl FnMut()) -> R {
     struct OnPanic<F: FnMut()>(F);

@@ -1,12 +1,14 @@
-//! How a call ended, as one answer for every layer.
+//! Classification of results: one [`Outcome`] for every layer.
 //!
-//! A [`Classify`] looks at the result of a call and returns an [`Outcome`]: whether it succeeded, whether another attempt
-//! makes sense, what the server said about that, and whether the service signals overload. A circuit breaker, a retry and a
-//! throttle that are given the same one never disagree about a response.
+//! A [`Classify`] inspects the result of a call and returns an [`Outcome`]: whether the call
+//! succeeded, whether it may be retried, what the server said about retries, and whether the
+//! service signals overload. A circuit breaker, a retry and a throttle with the same classifier
+//! never disagree about a response.
 //!
-//! The layers that look at outcomes (circuit breaker, retry, hedge, fallback, throttle, bulkhead, adaptive limit) take it in two
-//! ways. `.protocol(..)` sets all that is known of requests and responses, such as
-//! `http::Http`; `.classify(..)` sets the outcome alone, by a closure:
+//! The layers that use outcomes (circuit breaker, retry, hedge, fallback, throttle, bulkhead,
+//! adaptive limit) have two setters for them. `.protocol(..)` sets everything that the layer knows
+//! about requests and responses, such as `http::Http`. `.classify(..)` sets the outcome alone, with
+//! a closure:
 //!
 //! ```
 //! use stanchion::classify::{Class, Outcome};
@@ -28,9 +30,10 @@
 //! # let _ = (breaker, retry, by_class);
 //! ```
 //!
-//! Layers [ask the error](crate::CarryRejected) first. A rejection that did not reach the service never gets to the classifier:
-//! its outcome is [`Ignored`](Class::Ignored). A timeout after the call had reached the service does get there, like any other
-//! error. `classify_opaque`, and [`when`](crate::FallbackLayer::when) of a fallback, see every result.
+//! Layers [ask the error](crate::CarryRejected) first. A rejection that did not reach the service
+//! is never passed to the classifier: its outcome is [`Ignored`](Class::Ignored). A timeout after
+//! the call reached the service is passed to the classifier like any other error.
+//! `classify_opaque`, and [`when`](crate::FallbackLayer::when) on a fallback, see every result.
 
 mod asking;
 mod guard;
@@ -38,14 +41,15 @@ mod outcome;
 
 pub use asking::Asking;
 pub(crate) use asking::outcome_of;
+pub(crate) use guard::in_service;
 pub use guard::{CarryGuard, Guard};
-pub(crate) use guard::{HoldUntil, in_service, settle};
 pub(crate) use outcome::Cause;
 pub use outcome::{Class, Outcome, RetryHint, Retryable};
 
-/// Finds the outcome of a call.
+/// Classifies the result of a call.
 ///
-/// Implemented by [protocols](crate::protocol). A closure is given to the `classify` of a layer.
+/// Implemented by [protocols](crate::protocol). To use a closure, pass it to the `classify` setter
+/// of a layer.
 pub trait Classify<Res, E> {
     /// Returns the outcome of a call that ended with `result`.
     fn classify(&self, result: Result<&Res, &E>) -> Outcome;

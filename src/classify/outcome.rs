@@ -3,45 +3,46 @@ use std::time::Duration;
 use crate::base::clock::nanos;
 use crate::error::{Reason, Rejected};
 
-/// What the end of a call says about the service.
+/// The health signal of a call: what its result says about the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// The service did its job.
+    /// The service worked.
     Success,
-    /// The service did not do its job.
+    /// The service failed.
     Failure,
-    /// Nothing: the call was wrong, or was never made.
+    /// The call says nothing about the service: the request was invalid, or was never sent.
     Ignored,
 }
 
-/// Whether a call may be tried again.
+/// The conditions under which a call may be retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Retryable {
-    /// No: the call succeeded, or would fail again.
+    /// Not retryable: the call succeeded, or it would fail again.
     Never,
-    /// Yes, if executing the request twice does no harm: it may have been executed.
+    /// Retryable if executing the request twice does no harm, since it may have been executed.
     IfIdempotent,
-    /// Yes, whatever the request: it was surely not executed. A request that is not idempotent is repeated once
-    /// for this reason, since a server that is wrong about it once is not to be trusted twice.
+    /// Retryable for every request, since it was certainly not executed. A request that is not
+    /// idempotent is retried only once for this reason: a server that was wrong about this would
+    /// otherwise execute it many times.
     Always,
 }
 
-/// What the server said about another attempt.
+/// The server's instruction about retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RetryHint {
-    /// Not before this time has passed: an HTTP `Retry-After`.
+    /// Retry after at least this time, as with HTTP's `Retry-After`.
     AtLeast(Duration),
-    /// After exactly this time: gRPC's pushback.
+    /// Retry after exactly this time, as with gRPC's pushback.
     Exactly(Duration),
-    /// No other attempt.
+    /// Do not retry.
     Stop,
 }
 
-/// The outcome of a call: one answer for every layer.
+/// The outcome of a call, as one value for every layer.
 ///
-/// | layer | looks at |
+/// | layer | uses |
 /// |---|---|
 /// | circuit breaker | `class`, and the wait in `retry_hint` of a failure |
 /// | retry, hedge | `retryable`, `retry_hint` |
@@ -49,7 +50,7 @@ pub enum RetryHint {
 /// | adaptive limit | `class`; an `overload` counts as a failure |
 /// | fallback | [`is_good`](Self::is_good), `class` |
 ///
-/// So "may be tried again, and is no sign of ill health", as a response 429 is, is one value:
+/// A 429 response is therefore one value, "retryable, and no sign of ill health":
 ///
 /// ```
 /// use stanchion::classify::{Outcome, Retryable};
@@ -60,34 +61,35 @@ pub enum RetryHint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// What the end says about the service.
+    /// The health signal of the call.
     pub class: Class,
-    /// Whether the call may be tried again.
+    /// The conditions under which the call may be retried.
     pub retryable: Retryable,
-    /// What the server said about another attempt.
+    /// The server's instruction about retries, if it gave one.
     pub retry_hint: Option<RetryHint>,
-    /// Whether the service may have had too much to do. A [throttle](crate::throttle) sends less then.
+    /// `true` if the service may be overloaded. A [throttle](crate::throttle) then sends fewer
+    /// calls.
     pub overload: bool,
-    /// What the error was when it was asked.
+    /// The origin of the error, as stated by the error itself.
     pub(crate) cause: Cause,
 }
 
-/// What an error says of itself, whatever a classifier makes of it.
+/// The origin of an error, independent of the classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Cause {
-    /// It is the service's own, or there is none.
+    /// The service itself; also the cause of a success.
     Service,
     /// A layer of this crate gave up waiting for the service.
     TimedOut,
-    /// A layer gave up because the deadline of the caller had passed. Holds the time the call was given, in nanoseconds, or
-    /// [`u64::MAX`] if that is not known.
+    /// A layer gave up because the caller's deadline had passed. Holds the time that the call was
+    /// given, in nanoseconds, or [`u64::MAX`] if unknown.
     PastDeadline(u64),
-    /// A layer of this crate kept the call from the service.
+    /// A layer of this crate rejected the call before it reached the service.
     Rejected,
 }
 
 impl Outcome {
-    /// Creates the outcome of a call that the service did as asked. Not to be tried again.
+    /// Creates the outcome of a successful call, which is not retryable.
     #[must_use]
     pub const fn success() -> Self {
         Self {
@@ -99,30 +101,31 @@ impl Outcome {
         }
     }
 
-    /// Creates the outcome of a call that failed. It may be tried again if it is idempotent, and may have failed from
-    /// overload, as far as is known.
+    /// Creates the outcome of a failed call. It is retryable if it is idempotent, and counts as a
+    /// sign of overload.
     #[must_use]
     pub const fn failure() -> Self {
         let success = Self::success();
         Self { class: Class::Failure, retryable: Retryable::IfIdempotent, overload: true, ..success }
     }
 
-    /// Creates the outcome of a call whose end says nothing about the service, such as one that was wrong. Not to be
-    /// tried again.
+    /// Creates the outcome of a call that says nothing about the service, such as an invalid
+    /// request. It is not retryable.
     #[must_use]
     pub const fn ignored() -> Self {
         Self { class: Class::Ignored, ..Self::success() }
     }
 
-    /// Creates the outcome of a call that was surely not executed: connection refused, stream refused, server going away.
-    /// It is a failure, and any request may be tried again.
+    /// Creates the outcome of a call that was certainly not executed: the connection was refused,
+    /// the stream was refused, or the server was shutting down. It is a failure, and any request
+    /// may be retried.
     #[must_use]
     pub const fn unprocessed() -> Self {
         Self { retryable: Retryable::Always, ..Self::failure() }
     }
 
-    /// Creates the outcome of a call that a layer of this crate kept from the service. What that layer said about when to come
-    /// again is a hint for a retry that tries rejected calls again.
+    /// Creates the outcome of a call that a layer of this crate rejected. The layer's `retry_after`
+    /// becomes the hint, for retries that repeat rejected calls.
     pub(crate) fn rejected(rejected: &Rejected) -> Self {
         Self {
             retryable: Retryable::Always,
@@ -132,8 +135,8 @@ impl Outcome {
         }
     }
 
-    /// Returns the outcome of a call whose error, if there is one, is `rejected`: what that says it is, or else what `classify`
-    /// makes of it.
+    /// Returns the outcome of a call: that of `rejected` if its error is one, or else what
+    /// `classify` returns.
     #[inline]
     pub(crate) fn asked(rejected: Option<Rejected>, classify: impl FnOnce() -> Self) -> Self {
         match rejected {
@@ -148,43 +151,43 @@ impl Outcome {
         if cause == Cause::Rejected { Self::rejected(rejected) } else { Self { cause, ..classify() } }
     }
 
-    /// Sets what the end says about the service.
+    /// Sets the health signal of the call.
     #[must_use]
     pub const fn class(mut self, class: Class) -> Self {
         self.class = class;
         self
     }
 
-    /// Sets whether the call may be tried again.
+    /// Sets the conditions under which the call may be retried.
     #[must_use]
     pub const fn retryable(mut self, retryable: Retryable) -> Self {
         self.retryable = retryable;
         self
     }
 
-    /// Sets what the server said about another attempt.
+    /// Sets the server's instruction about retries.
     #[must_use]
     pub const fn retry_hint(mut self, hint: RetryHint) -> Self {
         self.retry_hint = Some(hint);
         self
     }
 
-    /// Sets whether the service may have had too much to do.
+    /// Sets whether the service may be overloaded.
     #[must_use]
     pub const fn overload(mut self, overload: bool) -> Self {
         self.overload = overload;
         self
     }
 
-    /// Returns `true` if there is nothing to mend: the class is not `Failure`, and the call is not to be tried again. An error
-    /// that is `Ignored` is good, too: a fallback hands it out as it is.
+    /// Returns `true` if the class is not `Failure` and the call is not retryable. An `Ignored`
+    /// error is therefore good as well, and a fallback returns it unchanged.
     #[must_use]
     #[inline]
     pub const fn is_good(&self) -> bool {
         !matches!(self.class, Class::Failure) && matches!(self.retryable, Retryable::Never)
     }
 
-    /// Returns `true` if a layer of this crate kept the call from the service.
+    /// Returns `true` if a layer of this crate rejected the call before it reached the service.
     #[must_use]
     #[inline]
     pub const fn is_rejected(&self) -> bool {
@@ -198,8 +201,8 @@ impl Outcome {
         matches!(self.cause, Cause::TimedOut | Cause::PastDeadline(_))
     }
 
-    /// Returns how many nanoseconds the call was given, if a layer of this crate gave it up because its caller's deadline had
-    /// passed; [`u64::MAX`] if that is not known.
+    /// Returns the time in nanoseconds that the call was given, if a layer of this crate gave it up
+    /// because the caller's deadline had passed. The time is [`u64::MAX`] if unknown.
     #[inline]
     pub(crate) const fn past_deadline(&self) -> Option<u64> {
         match self.cause {
@@ -208,13 +211,13 @@ impl Outcome {
         }
     }
 
-    /// Returns `true` if the call is a failure only because its caller's deadline had passed.
+    /// Returns `true` if the call is a failure only because the caller's deadline had passed.
     #[inline]
     pub(crate) const fn is_cut_off(&self) -> bool {
         matches!((self.class, self.cause), (Class::Failure, Cause::PastDeadline(_)))
     }
 
-    /// Returns how long the server wants to be left alone, if it said so.
+    /// Returns the time that the server asked to wait, if it did.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         match self.retry_hint {

@@ -3,11 +3,14 @@ use std::io;
 
 use super::{Error, Rejected};
 
-/// An error type that can be made from a [`Rejected`], and returns it when asked.
+/// An error type that can be created from a [`Rejected`], and that returns the rejection when
+/// asked.
 ///
-/// Layers that can reject a call ask for it, and layers around them ask the error what it is.
+/// A layer that rejects calls requires this trait of its service's error type. Outer layers use it
+/// to tell a rejection from a failure of the service.
 ///
-/// Implement it for an error type of your own in one line with [`carry_rejected!`](crate::carry_rejected), or by hand:
+/// Implement it for your own error type in one line with
+/// [`carry_rejected!`](crate::carry_rejected), or by hand:
 ///
 /// ```
 /// use stanchion::{CarryRejected, Rejected};
@@ -31,31 +34,34 @@ use super::{Error, Rejected};
 /// }
 /// ```
 ///
-/// In a box, in an [`Error`](enum@crate::Error) or behind another type, such an error is known as a rejection by its
-/// [`source`](StdError::source): return the [`Rejected`] there, as `thiserror` does for `#[from]` and `#[source]`.
+/// If such an error is boxed, wrapped in an [`Error`](enum@crate::Error) or the source of another
+/// error, layers find the rejection through [`source`](StdError::source). Return the [`Rejected`]
+/// there, as `thiserror` does for `#[from]` and `#[source]`.
 ///
-/// The ready-made implementations search the chain of sources, so an error that has a rejection anywhere in its chain counts as
-/// that rejection: no breaker counts it, and no retry repeats it. If a service makes calls of its own, goes on after one was
-/// rejected and then fails for another reason, leave the rejection out of the chain.
+/// The implementations in this crate search the chain of sources. An error with a rejection
+/// anywhere in its chain therefore counts as that rejection: no breaker counts it, and no retry
+/// repeats it. If a service makes calls of its own, handles the rejection of one of them, and later
+/// fails for another reason, leave the rejection out of the chain.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot carry a rejection",
-    label = "layers need to ask this error whether it is a rejection",
+    label = "layers must be able to tell whether this error is a rejection",
     note = "for an `E` that implements `std::error::Error`, choose `stanchion::Error<E>` below the layers: `.map_err(stanchion::Error::Inner)`",
     note = "boxed errors, `std::io::Error` and `Rejected` implement it, and `anyhow::Error` and `tonic::Status` with the features `anyhow` and `grpc`: do not wrap them in `stanchion::Error`",
-    note = "a `HedgeLayer` or a `FallbackLayer` can do without: `.classify_opaque(..)`",
-    note = "or implement it for an enum of your own that has a variant for it: `stanchion::carry_rejected!(YourError, Rejected);`"
+    note = "a `HedgeLayer` or a `FallbackLayer` does not need it with `.classify_opaque(..)`",
+    note = "or implement it for your own enum with a variant that holds the rejection: `stanchion::carry_rejected!(YourError, Rejected);`"
 )]
 pub trait CarryRejected: Sized {
-    /// Makes an error from a rejection.
+    /// Creates an error from a rejection.
     fn from_rejected(rejected: Rejected) -> Self;
 
-    /// Returns the rejection, if this error is one.
+    /// Returns the rejection if this error is one.
     fn rejected(&self) -> Option<Rejected>;
 
-    /// Returns the first error of the chain that can be looked at: this one or its [source](StdError::source).
+    /// Returns the first error of the chain that is `'static`: this error or its
+    /// [source](StdError::source).
     ///
-    /// [`Http`](crate::http::Http) looks there for what says that a request was not processed. `None` by default,
-    /// which means that nothing is known.
+    /// [`Http`](crate::http::Http) searches the chain from there for an error which says that the
+    /// request was not processed. Default: `None`, so nothing is known about the cause.
     #[inline]
     fn as_cause(&self) -> Option<&(dyn StdError + 'static)> {
         None
@@ -65,8 +71,10 @@ pub trait CarryRejected: Sized {
 /// Implements [`CarryRejected`](crate::CarryRejected) for an enum with a variant that holds a
 /// [`Rejected`](crate::Rejected): `carry_rejected!(Enum, Variant);`.
 ///
-/// If the enum is an [`Error`](std::error::Error), return the rejection as its `source` as well: in a box it is known by
-/// that alone. The variant is a tuple of that one field, and the enum has no parameters; for others write the two functions.
+/// If the enum is an [`Error`](std::error::Error), return the rejection as its `source` as well:
+/// once the enum is boxed, layers find the rejection only there. The variant must be a tuple of
+/// that one field, and the enum must have no generic parameters. For other enums, write the two
+/// functions by hand.
 ///
 /// ```
 /// use stanchion::{CarryRejected, Reason, Rejected};
@@ -117,13 +125,13 @@ impl<E: StdError> CarryRejected for Error<E> {
     fn as_cause(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
             Self::Rejected(_) => None,
-            // An error that may borrow cannot be looked at.
+            // `E` may borrow, so it cannot be downcast. Its source is `'static`.
             Self::Inner(error) => error.source(),
         }
     }
 }
 
-/// For a service that cannot fail by itself.
+/// The error type of a service that cannot fail by itself.
 impl CarryRejected for Rejected {
     #[inline]
     fn from_rejected(rejected: Rejected) -> Self {
@@ -138,16 +146,17 @@ impl CarryRejected for Rejected {
 
 macro_rules! carry_in_boxes {
     ($($boxed:ty),*) => {$(
-        /// Finds the rejection in the chain of sources, so also behind tower's `Buffer` and after a spawned task. Making
-        /// an error from one allocates the box.
-        // For every lifetime, since the compiler forgets which one it is within an `async` block that has to be `Send`.
+        /// Finds the rejection in the chain of sources, even behind tower's `Buffer` and across
+        /// spawned tasks. Creating an error from a rejection allocates the box.
+        // Implemented for every lifetime: the compiler erases lifetimes inside an `async` block,
+        // and could not prove such a block `Send` if the implementation required `'static`.
         impl<'a> CarryRejected for $boxed {
             fn from_rejected(rejected: Rejected) -> Self {
                 Box::new(rejected)
             }
 
             fn rejected(&self) -> Option<Rejected> {
-                // What is on top cannot be looked at in this lifetime; a rejection is known by its source.
+                // The boxed error may not be `'static`, so it cannot be downcast. Its source can.
                 Rejected::find_in((**self).source())
             }
 
@@ -160,8 +169,8 @@ macro_rules! carry_in_boxes {
 
 carry_in_boxes!(Box<dyn StdError + Send + Sync + 'a>, Box<dyn StdError + Send + 'a>, Box<dyn StdError + 'a>);
 
-/// A timeout is of the kind [`TimedOut`](io::ErrorKind::TimedOut), every other rejection of the kind
-/// [`Other`](io::ErrorKind::Other). Making an error from one allocates.
+/// Maps a timeout to the kind [`TimedOut`](io::ErrorKind::TimedOut) and every other rejection to
+/// [`Other`](io::ErrorKind::Other). Creating an error from a rejection allocates.
 impl CarryRejected for io::Error {
     fn from_rejected(rejected: Rejected) -> Self {
         let kind =
@@ -178,7 +187,7 @@ impl CarryRejected for io::Error {
     }
 }
 
-/// Finds the rejection in the chain of sources. Making an error from one allocates.
+/// Finds the rejection in the chain of sources. Creating an error from a rejection allocates.
 #[cfg(feature = "anyhow")]
 impl CarryRejected for anyhow::Error {
     fn from_rejected(rejected: Rejected) -> Self {
@@ -186,7 +195,8 @@ impl CarryRejected for anyhow::Error {
     }
 
     fn rejected(&self) -> Option<Rejected> {
-        // `anyhow` itself finds what was given a context; the chain has what lies deeper.
+        // `downcast_ref` sees through a context that was added to the rejection. The chain holds
+        // rejections that are further down.
         self.downcast_ref().copied().or_else(|| Rejected::find(self.as_ref()))
     }
 

@@ -1,15 +1,15 @@
 use std::error::Error as StdError;
 use std::io;
 
-/// The most links that are looked at: a chain may have no end.
-const MOST: usize = 128;
+/// The maximum number of links that a search follows: a chain of sources may be a cycle.
+const MAX_LINKS: usize = 128;
 
-/// Returns `first` and its chain of sources. An error of `std::io` is followed by the error that it holds, which is no source
-/// of its own.
+/// Returns `first` and its chain of sources. An `io::Error` is followed by the error that it wraps,
+/// which its `source` skips.
 pub(crate) fn chain<'a>(
     first: Option<&'a (dyn StdError + 'static)>,
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(first, |error| next(*error)).take(MOST)
+    std::iter::successors(first, |error| next(*error)).take(MAX_LINKS)
 }
 
 fn next<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {

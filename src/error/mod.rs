@@ -1,15 +1,16 @@
-//! The error of a call that a layer rejected.
+//! Errors of calls that a layer rejected.
 //!
-//! No layer changes the error type of the service it wraps. A layer that can reject a call asks that the error type
-//! [can carry a `Rejected`](CarryRejected): it is made from one, and returns it when asked. That is how a layer further out
-//! tells a rejection or a timeout from a failure of the service, whatever lies in between: the error itself says what it is.
+//! No layer changes the error type of the service it wraps. A layer that can reject a call requires
+//! that this error type [can carry a `Rejected`](CarryRejected): the error is created from the
+//! rejection, and returns the rejection when asked. An outer layer can therefore tell a rejection
+//! or a timeout from a failure of the service, even if other middleware lies in between.
 //!
-//! | error type of the service | to use it |
+//! | error type of the service | how to use it |
 //! |---|---|
-//! | a type that is an error, such as that of a client | [`Error<E>`], by `.map_err(stanchion::Error::Inner)` below the layers |
-//! | a boxed error, `std::io::Error`, [`Rejected`] | as it is |
-//! | `anyhow::Error`, `tonic::Status` | as it is, with the features `anyhow` and `grpc` |
-//! | an enum of your own | [`carry_rejected!`](crate::carry_rejected) in one line, or two short functions |
+//! | a type that implements `std::error::Error`, such as a client's | [`Error<E>`], with `.map_err(stanchion::Error::Inner)` below the layers |
+//! | a boxed error, `std::io::Error`, [`Rejected`] | unchanged |
+//! | `anyhow::Error`, `tonic::Status` | unchanged, with the features `anyhow` and `grpc` |
+//! | your own enum | [`carry_rejected!`](crate::carry_rejected) in one line, or two short functions |
 //!
 //! Choose the type once, below the layers:
 //!
@@ -41,10 +42,10 @@ pub use rejected::Rejected;
 use std::error::Error as StdError;
 use std::fmt;
 
-/// A ready-made error type: a rejection, or the error of the service below.
+/// A ready-made error type: a rejection, or the error of the service.
 ///
-/// `E` must be an error. Do not wrap a boxed error: `Error<BoxError>` cannot carry rejections, and the box carries them by
-/// itself.
+/// `E` must implement [`std::error::Error`]. Do not wrap a boxed error: `Error<BoxError>` cannot
+/// carry rejections, and a boxed error carries them without a wrapper.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error<E> {
     /// A layer rejected the call, or gave up waiting for the service.
@@ -54,7 +55,7 @@ pub enum Error<E> {
 }
 
 impl<E> Error<E> {
-    /// Returns the service's own error, if it is one.
+    /// Returns the service's error if this is one.
     #[must_use]
     pub const fn inner(&self) -> Option<&E> {
         match self {
@@ -65,8 +66,8 @@ impl<E> Error<E> {
 }
 
 impl<E: StdError> Error<E> {
-    /// Returns the rejection, if this is one or if one is in the chain of sources of the inner error (a nested `Error`, for
-    /// example).
+    /// Returns the rejection if this error is one, or if the inner error has one in its chain of
+    /// sources (a nested `Error`, for example).
     #[must_use]
     #[inline]
     pub fn rejected(&self) -> Option<Rejected> {

@@ -1,41 +1,46 @@
 use std::fmt;
 
-/// The reason why a layer rejected a call or gave it up.
+/// The reason why a layer rejected a call or stopped waiting for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// The circuit is open, or half-open with every probe slot taken.
+    /// The circuit is open, or it is half-open and every trial slot is taken.
     CircuitOpen,
-    /// The circuit is recovering and this call was not in the share that is let through yet.
+    /// The circuit is recovering, and this call was not in the share that it admits so far.
     Recovering,
     /// The call as a whole took longer than a [timeout](crate::timeout) allows.
     TotalTimeout,
     /// One attempt at the call took longer than a [timeout](crate::timeout) allows.
     AttemptTimeout,
-    /// The body of the response brought nothing for longer than a [timeout](crate::timeout) allows.
+    /// The body of the response made no progress for longer than a [timeout](crate::timeout)
+    /// allows.
     IdleTimeout,
-    /// The deadline of the request has passed, or was too near to begin.
+    /// The deadline of the request has passed, or too little time was left before it to start the
+    /// call.
     DeadlineExceeded,
-    /// The service could not be tried again, because it was not ready in time.
+    /// The service was not ready in time for another attempt.
     NotReady,
-    /// The service accepts so few requests that a [throttle](crate::throttle) did not send this one.
+    /// The [throttle](crate::throttle) did not send this call, because the service rejects too
+    /// many.
     Throttled,
-    /// More calls came than a [quota](crate::rate_limit) allows.
+    /// The call exceeds its [quota](crate::rate_limit).
     RateLimited,
-    /// The layer already tracks as many keys as it may for their [quota](crate::rate_limit), and this call has a new one.
+    /// The call has a new key, and the layer already tracks its maximum number of keys for their
+    /// [quotas](crate::rate_limit).
     TooManyKeys,
     /// The [bulkhead](crate::bulkhead) is full, and so is its queue.
     BulkheadFull,
-    /// The call waited for longer than a [bulkhead](crate::bulkhead) allows.
+    /// The call waited in the queue for longer than its [bulkhead](crate::bulkhead) allows.
     BulkheadTimeout,
     /// The [adaptive limit](crate::adaptive_limit) is reached, and its queue is full.
     LimitReached,
-    /// The call waited for longer than an [adaptive limit](crate::adaptive_limit) allows.
+    /// The call waited in the queue for longer than its [adaptive limit](crate::adaptive_limit)
+    /// allows.
     LimitTimeout,
 }
 
 impl Reason {
-    /// Every reason.
+    /// All reasons.
     pub const ALL: &'static [Self] = &[
         Self::CircuitOpen,
         Self::Recovering,
@@ -73,7 +78,7 @@ impl Reason {
         }
     }
 
-    /// A stable name for metrics and logs.
+    /// Returns a stable name for metrics and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

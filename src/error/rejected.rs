@@ -6,19 +6,23 @@ use super::Reason;
 use super::chain::chain;
 use crate::base::clock::{Rounded, nanos};
 
-/// A call that a layer of this crate rejected, or gave up waiting for.
+/// A call that a layer of this crate rejected or gave up on.
 ///
-/// [`reached_service`](Self::reached_service) tells the two apart. A `Rejected` is `Copy`, and is made without allocating.
+/// [`reached_service`](Self::reached_service) tells the two apart. A `Rejected` is `Copy`, and
+/// creating one does not allocate.
 ///
-/// Its [`source`](StdError::source) says whether the call was executed. By it, layers recognise a rejection inside a boxed error.
+/// Its [`source`](StdError::source) says whether the call was executed. That source is also how
+/// layers recognise a rejection inside a boxed error.
 ///
-/// Layers make them. To make one in a test, in a fake of a service or in a layer of your own:
+/// Rejections are normally created by layers. Create one yourself in a test, in a fake service, or
+/// in your own layer:
 ///
 /// ```
 /// use std::time::Duration;
 /// use stanchion::{Reason, Rejected};
 ///
-/// let rejected = Rejected::new(Reason::CircuitOpen, "payments").with_retry_after(Duration::from_secs(5));
+/// let rejected = Rejected::new(Reason::CircuitOpen, "payments")
+///     .with_retry_after(Duration::from_secs(5));
 /// assert_eq!(rejected.retry_after(), Some(Duration::from_secs(5)));
 /// assert!(!rejected.reached_service());
 /// assert_eq!(rejected.to_string(), "rejected by payments: circuit is open, retry after 5s");
@@ -26,14 +30,16 @@ use crate::base::clock::{Rounded, nanos};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Rejected(Details);
 
-/// All there is to a rejection, as an error of its own: the top of a boxed error cannot be looked at but by its source.
+/// The fields of a rejection, as an error of its own: a boxed error can be downcast only from its
+/// source on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Details {
     reason: Reason,
     reached_service: bool,
     layer: &'static str,
-    /// How long to wait, or how long was waited, in nanoseconds; or [`UNKNOWN`](Self::UNKNOWN). A `Duration` would make
-    /// of its niche the tag of each `Result` around it, and copying that is slow.
+    /// The time to wait, or the limit that expired, in nanoseconds; [`UNKNOWN`](Self::UNKNOWN) if
+    /// there is none. With a `Duration`, the tag of every `Result` around a rejection would move
+    /// into its niche, and copying such results is slow.
     time: u64,
 }
 
@@ -46,8 +52,8 @@ impl Rejected {
 
     /// Creates a rejection for `reason` by the layer with the name `layer`.
     ///
-    /// It has not [reached the service](Self::reached_service), unless `reason` is one that says it has: a total, attempt or
-    /// idle timeout, or [`Reason::NotReady`].
+    /// The rejection counts as not having [reached the service](Self::reached_service), unless
+    /// `reason` implies that it has: a total, attempt or idle timeout, or [`Reason::NotReady`].
     #[must_use]
     pub const fn new(reason: Reason, layer: &'static str) -> Self {
         let reached_service = matches!(
@@ -57,39 +63,41 @@ impl Rejected {
         Self(Details { reason, reached_service, layer, time: Self::UNKNOWN })
     }
 
-    /// Sets [`reached_service`](Self::reached_service).
+    /// Sets whether the call [reached the service](Self::reached_service).
     #[must_use]
     pub const fn with_reached_service(mut self, reached_service: bool) -> Self {
         self.0.reached_service = reached_service;
         self
     }
 
-    /// Sets [`retry_after`](Self::retry_after). Has no effect for the reasons that have a [`limit`](Self::limit).
+    /// Sets [`retry_after`](Self::retry_after). Has no effect on reasons that have a
+    /// [`limit`](Self::limit).
     #[must_use]
     pub const fn with_retry_after(self, wait: Duration) -> Self {
         if self.0.reason.is_timeout() { self } else { self.with_time(nanos(wait)) }
     }
 
-    /// Sets [`limit`](Self::limit). Has an effect only for the reasons that have one: the total, attempt and idle timeout,
-    /// the deadline, and the waits for a bulkhead and for a limit.
+    /// Sets [`limit`](Self::limit). Has an effect only on the reasons that have one: total, attempt
+    /// and idle timeouts, deadlines, and timeouts in the queue of a bulkhead or of an adaptive
+    /// limit.
     #[must_use]
     pub const fn with_limit(self, limit: Duration) -> Self {
         if self.0.reason.is_timeout() { self.with_time(nanos(limit)) } else { self }
     }
 
     const fn with_time(mut self, time: u64) -> Self {
-        // The longest time is a time, too.
+        // The longest time must not read as `UNKNOWN`.
         self.0.time = if time == Self::UNKNOWN { time - 1 } else { time };
         self
     }
 
-    /// Creates the rejection of a call, after which to wait for `wait` nanoseconds, if that is known.
+    /// Creates a rejection with a retry after `wait` nanoseconds, or without one for `None`.
     #[inline]
     pub(crate) fn after(reason: Reason, layer: &'static str, wait: Option<u64>) -> Self {
         Self(Details { reason, reached_service: false, layer, time: wait.unwrap_or(Self::UNKNOWN) })
     }
 
-    /// Creates the end of a call that was given no more than `limit` nanoseconds.
+    /// Creates the error of a call that was given at most `limit` nanoseconds.
     pub(crate) const fn timeout(
         reason: Reason,
         layer: &'static str,
@@ -99,27 +107,29 @@ impl Rejected {
         Self(Details { reason, reached_service, layer, time: 0 }).with_time(limit)
     }
 
-    /// Returns why the call was rejected or given up.
+    /// Returns the reason why the call was rejected or given up.
     #[must_use]
     pub const fn reason(&self) -> Reason {
         self.0.reason
     }
 
-    /// Returns the name of the layer that did so.
+    /// Returns the name of the layer that rejected the call or gave it up.
     #[must_use]
     pub const fn layer(&self) -> &'static str {
         self.0.layer
     }
 
-    /// Returns how long to wait before another call may be let through. `None` if that is not known, as in a circuit
-    /// that an operator holds open, and if the reason is a timeout.
+    /// Returns the time to wait before the layer may admit another call. Returns `None` if that
+    /// time is unknown, as for a circuit that an operator holds open, or if the reason is a
+    /// timeout.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         if self.0.reason.is_timeout() { None } else { self.duration() }
     }
 
-    /// Returns how much time the call was given, if that is why it ended: the limit that was set, or for
-    /// [`Reason::DeadlineExceeded`] what was left until the deadline when the layer was called.
+    /// Returns the time that the call was given, if it ended because that time was over. For
+    /// timeouts this is the configured limit. For [`Reason::DeadlineExceeded`] it is the time that
+    /// was left until the deadline when the layer was called.
     #[must_use]
     pub const fn limit(&self) -> Option<Duration> {
         if self.0.reason.is_timeout() { self.duration() } else { None }
@@ -132,14 +142,14 @@ impl Rejected {
         }
     }
 
-    /// Returns `true` if the service may have seen the call. If `false`, the call was surely not executed, and repeating
-    /// it is safe even if it is not idempotent.
+    /// Returns `true` if the service may have seen the call. If `false`, the call was certainly not
+    /// executed, and repeating it is safe even if it is not idempotent.
     #[must_use]
     pub const fn reached_service(&self) -> bool {
         self.0.reached_service
     }
 
-    /// Finds the rejection in `error` itself or in its chain of sources.
+    /// Finds the rejection in `error` or in its chain of sources.
     ///
     /// ```
     /// use stanchion::Rejected;
@@ -152,7 +162,8 @@ impl Rejected {
         Self::find_in(Some(error))
     }
 
-    /// Finds the rejection of which `source` is the source, or that it is, or that lies further down the chain.
+    /// Finds the rejection in the chain that starts at `source`. The first link may also be the
+    /// [`Details`] of a rejection whose own error could not be downcast.
     pub(super) fn find_in(source: Option<&(dyn StdError + 'static)>) -> Option<Self> {
         chain(source).find_map(|error| {
             let rejected = error.downcast_ref().copied();

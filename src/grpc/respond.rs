@@ -10,12 +10,13 @@ const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
-/// The response to a refusal over gRPC, to be given to [`respond`](crate::respond()): it ends with its head, in a
-/// [status](grpc_status), with the text of the refusal as its message. Works with tonic, and needs nothing of it.
+/// Returns the gRPC response to a rejection: headers only, with its [status](grpc_status) and the
+/// text of the rejection as the message. Pass this function to [`respond`](crate::respond()). It
+/// works with tonic, and does not depend on it.
 ///
-/// If it is known when to come again, `grpc-retry-pushback-ms` says so in milliseconds: rounded up, at least 1, and at most
-/// 2,147,483,647, as gRPC's proposal A6 has it. The text names the layer. To keep that from callers, replace `grpc-message`
-/// in what is returned.
+/// If the time to wait is known, `grpc-retry-pushback-ms` holds it in milliseconds: rounded up, at
+/// least 1, and at most 2,147,483,647, as gRPC's proposal A6 requires. The message contains the
+/// name of the layer. To hide it from callers, replace `grpc-message` in the response.
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -26,7 +27,8 @@ const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 /// use stanchion::{Error, RateLimitLayer, respond};
 /// use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 ///
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Infallible> {
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Infallible> {
 /// // With tonic: `Server::builder().layer(layers)`.
 /// let layers = ServiceBuilder::new()
 ///     .layer(respond(grpc_response))
@@ -35,11 +37,11 @@ const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 /// let mut service = layers.service(service_fn(|_: Request<()>| async { Ok(Response::new(())) }));
 ///
 /// service.ready().await?.call(Request::new(())).await?;
-/// let refused = service.ready().await?.call(Request::new(())).await?;
-/// assert_eq!(refused.headers()["grpc-status"], "8", "RESOURCE_EXHAUSTED");
-/// assert_eq!(refused.headers()["grpc-retry-pushback-ms"], "250");
+/// let rejected = service.ready().await?.call(Request::new(())).await?;
+/// assert_eq!(rejected.headers()["grpc-status"], "8", "RESOURCE_EXHAUSTED");
+/// assert_eq!(rejected.headers()["grpc-retry-pushback-ms"], "250");
 /// let message = "rejected by lookups: rate limit reached, retry after 250ms";
-/// assert_eq!(refused.headers()["grpc-message"], message);
+/// assert_eq!(rejected.headers()["grpc-message"], message);
 /// # Ok(())
 /// # }
 /// ```
@@ -57,13 +59,13 @@ pub fn grpc_response<B: Default>(rejected: Rejected) -> Response<B> {
     response
 }
 
-/// What a server of gRPC says to a caller whose call was refused or given up for this reason: the number of a status.
+/// Returns the number of the gRPC status for a call that was rejected or given up for `reason`.
 ///
 /// | status | reasons |
 /// |---|---|
 /// | 8, `RESOURCE_EXHAUSTED` | [quotas](crate::rate_limit) and [bulkheads](crate::bulkhead) |
-/// | 4, `DEADLINE_EXCEEDED` | time ran out: total, attempt and idle timeouts, and deadlines |
-/// | 14, `UNAVAILABLE` | all others: what the server depends on is ill |
+/// | 4, `DEADLINE_EXCEEDED` | timeouts and deadlines: total, attempt and idle timeouts, `DeadlineExceeded` |
+/// | 14, `UNAVAILABLE` | all others: a dependency of the server is unhealthy |
 #[must_use]
 pub const fn grpc_status(reason: Reason) -> i32 {
     const DEADLINE_EXCEEDED: i32 = 4;
@@ -83,8 +85,9 @@ pub const fn grpc_status(reason: Reason) -> i32 {
     }
 }
 
-/// The code is that of [`grpc_status`], and the rejection is the status's
-/// [`source`](std::error::Error::source), which does not cross the network. Making a status from one allocates.
+/// Maps a rejection to a status with the code of [`grpc_status`]. The rejection is the status's
+/// [`source`](std::error::Error::source), which is not sent over the network. Creating a status
+/// from a rejection allocates.
 #[cfg(feature = "grpc")]
 impl crate::error::CarryRejected for tonic::Status {
     fn from_rejected(rejected: Rejected) -> Self {
@@ -99,12 +102,12 @@ impl crate::error::CarryRejected for tonic::Status {
     }
 }
 
-/// Whole ones, not fewer than there are.
+/// Rounds up to whole milliseconds, at least 1 and at most `i32::MAX`.
 fn millis(wait: Duration) -> i32 {
     i32::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX).max(1)
 }
 
-/// In the percent-encoding of gRPC, which leaves printable ASCII as it is, but for the percent sign.
+/// Percent-encodes a message as gRPC does: printable ASCII stays, except for the percent sign.
 fn encoded(text: &str) -> HeaderValue {
     let mut header = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -14,8 +14,8 @@ where
     fn classify(&self, result: Result<&Response<B>, &E>) -> Outcome {
         match result {
             Ok(response) => match grpc_status(response.headers()) {
-                Some(status) => of_grpc(status, response.headers()),
-                None => self.of_status(response.status(), response.headers()),
+                Some(status) => classify_grpc(status, response.headers()),
+                None => self.classify_status(response.status(), response.headers()),
             },
             Err(error) if self.unprocessed.is_unprocessed(error) => Outcome::unprocessed(),
             Err(_) => Outcome::failure(),
@@ -24,7 +24,7 @@ where
 }
 
 impl<F> Http<F> {
-    fn of_status(&self, status: StatusCode, headers: &HeaderMap) -> Outcome {
+    fn classify_status(&self, status: StatusCode, headers: &HeaderMap) -> Outcome {
         let code = status.as_u16();
         let class = match code {
             429 => self.too_many_requests,
@@ -36,7 +36,7 @@ impl<F> Http<F> {
             408 | 425 | 429 | 500 | 502..=504 => Retryable::IfIdempotent,
             _ => Retryable::Never,
         };
-        // A mistake in the server, and a request that came too early, are no sign of load.
+        // A bug in the server and a request that came too early are no signs of load.
         let overload = matches!(code, 408 | 429 | 502..=504);
         let outcome = Outcome::from(class).retryable(retryable).overload(overload);
         if outcome.is_good() {
@@ -51,15 +51,15 @@ impl<F> Http<F> {
 
 const UNKNOWN: u32 = 2;
 
-/// The status of a call of gRPC that ended with its head; otherwise it is in the trailers. What is no status is
-/// unknown, as gRPC has it.
+/// Returns the gRPC status of a call that ended with its headers; other calls have it in the
+/// trailers. An invalid status counts as `UNKNOWN`, as in gRPC's own clients.
 fn grpc_status(headers: &HeaderMap) -> Option<u32> {
     const LAST: u32 = 16;
     let status = headers.get("grpc-status")?.to_str().ok().and_then(|status| status.parse().ok());
     Some(status.filter(|status| *status <= LAST).unwrap_or(UNKNOWN))
 }
 
-fn of_grpc(status: u32, headers: &HeaderMap) -> Outcome {
+fn classify_grpc(status: u32, headers: &HeaderMap) -> Outcome {
     const DEADLINE_EXCEEDED: u32 = 4;
     const RESOURCE_EXHAUSTED: u32 = 8;
     const ABORTED: u32 = 10;
@@ -93,7 +93,7 @@ impl<F, B: Body> CarryGuard<Response<B>> for Http<F> {
 impl<F, B: Body> WrapBody<Response<B>> for Http<F> {
     type Wrapped = Response<TimedBody<B>>;
 
-    fn wrap_body(&self, answer: Response<B>, watch: Option<BodyTimer>) -> Self::Wrapped {
-        answer.map(|body| TimedBody::new(body, watch))
+    fn wrap_body(&self, response: Response<B>, timer: Option<BodyTimer>) -> Self::Wrapped {
+        response.map(|body| TimedBody::new(body, timer))
     }
 }

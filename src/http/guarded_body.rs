@@ -6,15 +6,16 @@ use pin_project::pin_project;
 
 use crate::classify::{Class, Guard, Outcome};
 
-/// A response body that ends the call when it ends: with the outcome that the headers had, or as a failure if it breaks.
-/// Dropped before, it cancels the call.
+/// A response body that ends its call when it ends: with the outcome of the headers, or as a
+/// failure if reading it fails. Dropping it earlier cancels the call.
 #[pin_project]
 #[derive(Debug)]
 pub struct GuardedBody<B, G> {
     #[pin]
     inner: B,
     guard: Option<G>,
-    /// What the call is if the body comes to its end. The rest of the outcome is not kept, since bodies are moved.
+    /// The class of the call if the body ends well. Only two fields of the outcome are stored,
+    /// because bodies are moved often.
     class: Class,
     overload: bool,
 }
@@ -26,7 +27,7 @@ impl<B: Body, G: Guard> GuardedBody<B, G> {
                 guard.answered();
                 Self { inner, guard: Some(guard), class: outcome.class, overload: outcome.overload }
             }
-            // Nobody is going to read a body that has ended before it began.
+            // A reader does not poll a body that is empty, so the call ends here.
             Some((guard, outcome)) => {
                 guard.finish(outcome);
                 Self::from(inner)
@@ -37,23 +38,23 @@ impl<B: Body, G: Guard> GuardedBody<B, G> {
 }
 
 impl<B, G> GuardedBody<B, G> {
-    /// The body inside.
+    /// Returns a reference to the inner body.
     pub const fn get_ref(&self) -> &B {
         &self.inner
     }
 
-    /// The body inside.
+    /// Returns a mutable reference to the inner body.
     pub const fn get_mut(&mut self) -> &mut B {
         &mut self.inner
     }
 
-    /// The body inside; for the layer the call is cancelled, unless it has ended.
+    /// Returns the inner body. Cancels the call, unless it has ended.
     pub fn into_inner(self) -> B {
         self.inner
     }
 }
 
-/// A body of no call, for responses that are made on the way.
+/// Creates a body without a call, for responses that are made on the way.
 impl<B, G> From<B> for GuardedBody<B, G> {
     fn from(inner: B) -> Self {
         Self { inner, guard: None, class: Class::Success, overload: false }
@@ -66,7 +67,7 @@ impl<B: Default, G> Default for GuardedBody<B, G> {
     }
 }
 
-/// Ends the call as a failure when it is dropped, which only a panic does.
+/// Ends the call as a failure when dropped, which happens only if the inner body panics.
 struct Panicked<'a, G: Guard>(&'a mut Option<G>);
 
 impl<G: Guard> Drop for Panicked<'_, G> {
@@ -92,7 +93,7 @@ impl<B: Body, G: Guard> Body for GuardedBody<B, G> {
         let frame = std::task::ready!(polled);
         let outcome = match &frame {
             Some(Err(_)) => Some(Outcome::failure()),
-            // A reader that knows the length stops at the last frame.
+            // A reader that knows the length does not poll again after the last frame.
             Some(Ok(_)) if !this.inner.is_end_stream() => None,
             Some(Ok(_)) | None => Some(Outcome::from(*this.class).overload(*this.overload)),
         };

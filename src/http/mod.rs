@@ -1,6 +1,6 @@
-//! HTTP, and gRPC over it: which requests may be repeated and how, and the outcomes of calls.
+//! HTTP, and gRPC over HTTP: retries of requests and the outcomes of calls.
 //!
-//! [`Http`] is given to a layer with `protocol`:
+//! Pass [`Http`] to the `protocol` setter of a layer:
 //!
 //! ```
 //! use stanchion::http::Http;
@@ -12,55 +12,61 @@
 //!
 //! # Requests
 //!
-//! | in the request's extensions | says |
+//! | in the request's extensions | meaning |
 //! |---|---|
-//! | [`Deadline`](crate::Deadline) | by when an answer is wanted; without it, so does the header `grpc-timeout` |
-//! | [`Timeouts`](crate::protocol::Timeouts) | timeouts for this request, in place of those that are configured |
-//! | [`Idempotent`] | whether executing it twice does no harm |
-//! | [`Attempt`](crate::protocol::Attempt) | which attempt it is; written by the layers that make several |
-//! | [`Criticality`](crate::protocol::Criticality) | how much it matters that it is served |
-//! | [`Tenant`](crate::protocol::Tenant) | on whose behalf it is made |
-//! | [`Partition`](crate::protocol::Partition) | which part of a limit it is for |
+//! | [`Deadline`](crate::Deadline) | the time by which a response is wanted; without it, the header `grpc-timeout` is read |
+//! | [`Timeouts`](crate::protocol::Timeouts) | timeouts of this request, in place of the configured ones |
+//! | [`Idempotent`] | whether executing the request twice does no harm |
+//! | [`Attempt`](crate::protocol::Attempt) | the number of the attempt; written by layers that send several |
+//! | [`Criticality`](crate::protocol::Criticality) | the importance of the request |
+//! | [`Tenant`](crate::protocol::Tenant) | the party on whose behalf the request is made |
+//! | [`Partition`](crate::protocol::Partition) | the part of a limit that the request uses |
 //!
-//! Without [`Idempotent`] the methods GET, HEAD, OPTIONS, TRACE, PUT and DELETE are idempotent (RFC 9110, section
-//! 9.2.2), and every request with an `Idempotency-Key`. That key stays the same over all attempts.
+//! Without [`Idempotent`], a request is idempotent if its method is GET, HEAD, OPTIONS, TRACE, PUT
+//! or DELETE (RFC 9110, section 9.2.2), or if it has an `Idempotency-Key`. The key stays the same
+//! for all attempts.
 //!
-//! A body is sent again by means of a [`ReplayBody`], within a cap: see there. The service inside is called with
-//! `http::Request<ReplayBody<B>>`. What an attempt is still sending when it fails is not sent again.
+//! A [`ReplayBody`] sends a body again, up to a maximum size. The inner service is therefore called
+//! with `http::Request<ReplayBody<B>>`. A request is not repeated while its failed attempt is still
+//! sending the body.
 //!
-//! For requests of gRPC (by their `content-type`) the time that is left is written to `grpc-timeout`, and the number
-//! of attempts before to `grpc-previous-rpc-attempts`.
+//! For gRPC requests (recognised by their `content-type`), the remaining time is written to
+//! `grpc-timeout`, and the number of earlier attempts to `grpc-previous-rpc-attempts`.
 //!
 //! # Outcomes
 //!
-//! | end of the call | class | tried again | overload |
+//! | result | class | retried | overload |
 //! |---|---|---|---|
-//! | 408, 429 | success, of 429 [configurable](Http::too_many_requests) | if idempotent; not before `Retry-After` | yes |
-//! | 425 | success | the same | no |
-//! | 502, 503, 504 | failure, of 503 [configurable](Http::service_unavailable) | the same | yes |
-//! | 500 | failure | the same | no |
+//! | 408, 429 | success; for 429 [configurable](Http::too_many_requests) | if idempotent, not before `Retry-After` | yes |
+//! | 425 | success | if idempotent, not before `Retry-After` | no |
+//! | 502, 503, 504 | failure; for 503 [configurable](Http::service_unavailable) | if idempotent, not before `Retry-After` | yes |
+//! | 500 | failure | if idempotent, not before `Retry-After` | no |
 //! | another 5xx | failure | no | no |
 //! | any other status | success | | |
-//! | `grpc-status` in the headers: 8, 14 | failure | if idempotent; as `grpc-retry-pushback-ms` has it | yes |
+//! | `grpc-status` in the headers: 8, 14 | failure | if idempotent, as `grpc-retry-pushback-ms` says | yes |
 //! | 4 | failure | no, unless pushback asks for it | yes |
-//! | 2, 10, 12, 13, 15, or none that is known | failure | the same | no |
-//! | any other `grpc-status` | success: the call was wrong | | |
+//! | 2, 10, 12, 13, 15, or an unknown status | failure | no, unless pushback asks for it | no |
+//! | any other `grpc-status` | success: the request was wrong | | |
 //! | an error | failure | if idempotent | yes |
-//! | an error that says it was [not processed](is_unprocessed) | failure | once, whatever the request | yes |
+//! | an error that says the request was [not processed](is_unprocessed) | failure | once, for every request | yes |
 //!
-//! A 429 is an answer of a service that works: no failure for a breaker. The caller has not got what it asked for: a retry tries
-//! again, a fallback takes its place, a throttle sends less, and an adaptive limit falls.
+//! A 429 comes from a service that works, so it is no failure for a breaker. The caller still has
+//! no result: a retry repeats the request, a fallback replaces the response, a throttle sends fewer
+//! requests, and an adaptive limit falls.
 //!
-//! A gRPC status in the trailers is not read. A body that breaks is a failure, also if a deadline ended it.
+//! A gRPC status in the trailers is not read. A body that fails is a failure, even if a deadline
+//! ended it.
 //!
-//! In a circuit breaker and an adaptive limit a call goes on until the body of a good response has ended, as a
-//! [`GuardedBody`]: one that breaks or is cut off is a failure when that happens, and one that is dropped half-read was
-//! cancelled. All other outcomes are there with the headers.
+//! In a circuit breaker and an adaptive limit, a call with a good response lasts until the body has
+//! ended, as a [`GuardedBody`]. If the body breaks or is cut off, the call fails at that moment. If
+//! the body is dropped half-read, the call is cancelled. All other outcomes are known with the
+//! headers.
 //!
 //! # Errors of clients
 //!
-//! That an error says so is found in [its chain](SourceChain), under an [`Error`](crate::Error) or in a box. What a client's type
-//! alone tells, or an enum of your own, takes a closure:
+//! [`SourceChain`] finds errors which say that a request was not processed in an
+//! [`Error`](crate::Error) or in a boxed error. To use what only a client's own error type can
+//! tell, or for your own error enum, add a closure:
 //!
 //! ```
 //! use hyper_util::client::legacy;
@@ -68,7 +74,7 @@
 //! use stanchion::http::{Http, is_unprocessed};
 //! use tower::BoxError;
 //!
-//! // hyper-util, typed. `is_connect` also knows hosts that cannot be reached, and names that are not found.
+//! // hyper-util, typed. `is_connect` also covers unreachable hosts and unknown host names.
 //! let typed = Http::new().unprocessed(|error: &Error<legacy::Error>| {
 //!     error.inner().is_some_and(|error| error.is_connect() || is_unprocessed(error))
 //! });
@@ -78,18 +84,19 @@
 //! });
 //! // Any client under `.map_err(BoxError::from)`.
 //! let boxed = Http::new();
-//! // Such a client, with what only its own type tells.
+//! // Such a client, with the knowledge of its own error type.
 //! let both = Http::new().unprocessed(|error: &BoxError| {
 //!     is_unprocessed(&**error) || error.downcast_ref().is_some_and(legacy::Error::is_connect)
 //! });
 //! # let _ = (typed, of_reqwest, boxed, both);
 //! ```
 //!
-//! What is looked at is one client's error, also in a box around [`Error`](crate::Error). If the service makes several calls
-//! internally, one failed connection does not mean that nothing was executed: `.unprocessed(|_: &BoxError| false)`.
+//! A boxed error is searched as well if it wraps an [`Error`](crate::Error), and it is taken for
+//! the error of one client. If the service makes several calls internally, one failed connection
+//! does not mean that nothing was executed. Use `.unprocessed(|_: &BoxError| false)` there.
 //!
-//! reqwest by itself repeats what an HTTP/2 server has refused. Switch that off (`reqwest::retry::never()`) where a layer
-//! repeats, or attempts multiply.
+//! By default, reqwest repeats requests that an HTTP/2 server has refused. Disable this
+//! (`reqwest::retry::never()`) below a retry layer, or the attempts multiply.
 
 mod classify;
 mod guarded_body;

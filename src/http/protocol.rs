@@ -10,9 +10,10 @@ use crate::http::headers::{grpc_timeout, write_grpc_timeout};
 use crate::http::replay_body::{self, ReplayBody, Replayable};
 use crate::protocol::{Attempt, CallAttributes, Replay, RequestContext, Timeouts};
 
-/// The protocol of requests of the `http` crate: see the [module](super).
+/// The protocol of requests of the `http` crate. See the [module](super).
 ///
-/// `F` tells the errors that say a request was not processed: [`Unprocessed`](super::Unprocessed).
+/// `F` recognises errors which say that a request was not processed: see
+/// [`Unprocessed`](super::Unprocessed).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Http<F = SourceChain> {
     pub(super) max_replayed: usize,
@@ -21,12 +22,14 @@ pub struct Http<F = SourceChain> {
     pub(super) unprocessed: F,
 }
 
-/// Whether executing a request twice does no harm, whatever its method. Put it into the request's extensions.
+/// Overrides whether executing a request twice does no harm, whatever its method. Put it into the
+/// request's extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Idempotent(pub bool);
 
 impl Http {
-    /// Bodies of up to 64 KiB are sent again, and errors are classified by [their chain](SourceChain).
+    /// Creates a protocol that sends bodies of up to 64 KiB again and classifies errors by [their
+    /// chain](SourceChain).
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -45,28 +48,31 @@ impl Default for Http {
 }
 
 impl<F> Http<F> {
-    /// Sets how many bytes of a body are kept to be sent again; of a request with more, none are kept, and it is not
-    /// repeated. Each request under way may take as much memory. Default: 65,536.
+    /// Sets the maximum number of body bytes that are kept for another attempt. A longer body is
+    /// not kept, and its request is not repeated. Each request in flight may use this much memory.
+    /// Default: 65,536.
     #[must_use]
     pub fn max_replayed(self, bytes: usize) -> Self {
         Self { max_replayed: bytes, ..self }
     }
 
-    /// Sets what a 429 says about the service. Default: success, it works and only this caller is too eager. It is an
-    /// overload, and may be tried again, in any case.
+    /// Sets the class of a 429 response. Default: success, since the service works and only this
+    /// caller sends too much. In any case it is retryable and counts as overload.
     #[must_use]
     pub fn too_many_requests(self, class: Class) -> Self {
         Self { too_many_requests: class, ..self }
     }
 
-    /// Sets what a 503 says about the service. Default: failure. It is an overload, and may be tried again, in any case.
+    /// Sets the class of a 503 response. Default: failure. In any case it is retryable and counts
+    /// as overload.
     #[must_use]
     pub fn service_unavailable(self, class: Class) -> Self {
         Self { service_unavailable: class, ..self }
     }
 
-    /// Sets which errors say that a request was not processed, so that any may be repeated. For errors of a known type,
-    /// such as those of a client: `.unprocessed(|error: &Error<reqwest::Error>| ..)`.
+    /// Sets the predicate for errors which say that a request was not processed. Every request may
+    /// be repeated after such an error. For a known error type, such as a client's:
+    /// `.unprocessed(|error: &Error<reqwest::Error>| ..)`.
     #[must_use]
     pub fn unprocessed<G>(self, unprocessed: G) -> Http<G> {
         let Self { max_replayed, too_many_requests, service_unavailable, .. } = self;
@@ -131,7 +137,8 @@ impl<F, B> RequestContext<Request<B>> for Http<F> {
     }
 }
 
-/// Puts a value into the extensions, into the place of the one that is there: a new one is allocated.
+/// Puts a value into the extensions. Overwrites an existing value in place, since inserting
+/// allocates a new one.
 fn put<B, T: Clone + Send + Sync + 'static>(request: &mut Request<B>, value: T) {
     match request.extensions_mut().get_mut() {
         Some(place) => *place = value,
@@ -148,7 +155,7 @@ const fn is_safe_twice(method: &Method) -> bool {
     )
 }
 
-/// What is kept of a request to send it again.
+/// The saved form of a request that may be sent again.
 #[derive(Debug)]
 pub struct Saved<B> {
     parts: Parts,
@@ -164,19 +171,19 @@ impl<F, B: Body> Replay<Request<B>> for Http<F> {
             return (request.map(ReplayBody::from), None);
         }
         if let Some(deadline) = self.deadline(&request) {
-            // A `grpc-timeout` counts from now, and not anew with each attempt.
+            // The `grpc-timeout` counts from now on, and does not start anew with each attempt.
             put(&mut request, deadline);
         }
         let (parts, body) = request.into_parts();
         let (first, body) = ReplayBody::new(body, self.max_replayed);
-        let kept = (body.replayable() != Replayable::TooLong).then(|| Saved { parts: parts.clone(), body });
-        (Request::from_parts(parts, first), kept)
+        let saved = (body.replayable() != Replayable::TooLong).then(|| Saved { parts: parts.clone(), body });
+        (Request::from_parts(parts, first), saved)
     }
 
-    fn replay(&self, kept: &mut Saved<B>) -> Option<Self::Request> {
-        let body = kept.body.replay()?;
-        let mut request = Request::from_parts(kept.parts.clone(), body);
-        // Less is left than when the first was sent.
+    fn replay(&self, saved: &mut Saved<B>) -> Option<Self::Request> {
+        let body = saved.body.replay()?;
+        let mut request = Request::from_parts(saved.parts.clone(), body);
+        // Less time is left than when the first attempt was sent.
         if let Some(deadline) = request.extensions().get::<Deadline>().copied() {
             self.set_deadline(&mut request, deadline);
         }

@@ -5,11 +5,12 @@ use http::{HeaderValue, Response, StatusCode};
 
 use crate::error::{Reason, Rejected};
 
-/// The response to a refusal over HTTP, to be given to [`respond`](crate::respond()): a [status](http_status),
-/// `Retry-After` with when to come again, and an empty body.
+/// Returns the HTTP response to a rejection: its [status](http_status), `Retry-After` if known, and
+/// an empty body. Pass this function to [`respond`](crate::respond()).
 ///
-/// `Retry-After` counts in whole seconds: it is rounded up, and at least 1. Where as many calls are under way as may, and it is
-/// not known when there will be room, it is 1: that is soon, and the least that the header can say.
+/// `Retry-After` is in whole seconds, rounded up, and at least 1. If a limit on calls in flight is
+/// reached and the wait is unknown, it is 1, the smallest value of the header: calls end all the
+/// time.
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -21,7 +22,8 @@ use crate::error::{Reason, Rejected};
 /// use stanchion::{Error, RateLimitLayer, respond};
 /// use tower::{ServiceBuilder, ServiceExt};
 ///
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Infallible> {
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Infallible> {
 /// let app = Router::new().route("/", get(|| async { "hello" })).layer(
 ///     ServiceBuilder::new()
 ///         .layer(respond(http_response))
@@ -29,16 +31,17 @@ use crate::error::{Reason, Rejected};
 ///         .map_err(Error::<Infallible>::Inner),
 /// );
 /// for _ in 0..10 {
-///     assert_eq!(app.clone().oneshot(Request::new(Body::empty())).await?.status(), StatusCode::OK);
+///     let response = app.clone().oneshot(Request::new(Body::empty())).await?;
+///     assert_eq!(response.status(), StatusCode::OK);
 /// }
-/// let refused = app.oneshot(Request::new(Body::empty())).await?;
-/// assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
-/// assert_eq!(refused.headers()["retry-after"], "1");
+/// let rejected = app.oneshot(Request::new(Body::empty())).await?;
+/// assert_eq!(rejected.status(), StatusCode::TOO_MANY_REQUESTS);
+/// assert_eq!(rejected.headers()["retry-after"], "1");
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// To say more, change what it returns:
+/// To add to the response, change what the function returns:
 ///
 /// ```
 /// use http::Response;
@@ -63,7 +66,7 @@ pub fn http_response<B: Default>(rejected: Rejected) -> Response<B> {
     response
 }
 
-/// Whether it is enough that one of the calls under way ends.
+/// Returns `true` if the next call can be admitted as soon as one of the calls in flight ends.
 const fn has_room_soon(reason: Reason) -> bool {
     matches!(
         reason,
@@ -71,15 +74,16 @@ const fn has_room_soon(reason: Reason) -> bool {
     )
 }
 
-/// What a server says to a caller whose call was refused or given up for this reason.
+/// Returns the HTTP status for a call that was rejected or given up for `reason`.
 ///
 /// | status | reasons |
 /// |---|---|
-/// | 429 Too Many Requests | [`RateLimited`](Reason::RateLimited): this caller is to come less often |
-/// | 504 Gateway Timeout | time ran out: total, attempt and idle timeouts, and deadlines |
-/// | 503 Service Unavailable | all others: the server, or what it depends on, has too much to do or is ill |
+/// | 429 Too Many Requests | [`RateLimited`](Reason::RateLimited): this caller sends too many requests |
+/// | 504 Gateway Timeout | timeouts and deadlines: total, attempt and idle timeouts, `DeadlineExceeded` |
+/// | 503 Service Unavailable | all others: the server or one of its dependencies is overloaded or unhealthy |
 ///
-/// A call that [waited for too long](Reason::BulkheadTimeout) in a queue is 503, as is one that found the queue full.
+/// A call that [timed out](Reason::BulkheadTimeout) in a queue is answered with 503, like a call
+/// that found the queue full.
 #[must_use]
 pub const fn http_status(reason: Reason) -> StatusCode {
     match reason {
@@ -87,7 +91,7 @@ pub const fn http_status(reason: Reason) -> StatusCode {
         Reason::TotalTimeout | Reason::AttemptTimeout | Reason::IdleTimeout | Reason::DeadlineExceeded => {
             StatusCode::GATEWAY_TIMEOUT
         }
-        // That the keys are too many is not the fault of whoever comes with another.
+        // Not 429: the number of keys is not the fault of the caller with the next new key.
         Reason::TooManyKeys
         | Reason::CircuitOpen
         | Reason::Recovering
@@ -100,7 +104,7 @@ pub const fn http_status(reason: Reason) -> StatusCode {
     }
 }
 
-/// Whole ones, not fewer than there are. None at all would invite everybody at once.
+/// Rounds up to whole seconds, at least 1: `Retry-After: 0` would make every client retry at once.
 fn seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
 }

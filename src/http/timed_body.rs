@@ -9,17 +9,17 @@ use crate::protocol::BodyTimer;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The body of a response to a call with a [timeout](crate::timeout), which ends in an error when that is over: a
-/// [`Rejected`] in a box.
+/// The body of a response to a call with a [timeout](crate::timeout).
 ///
-/// Then the body inside is dropped at once.
+/// When the timeout expires, the body ends in a boxed [`Rejected`], and the inner body is dropped
+/// at once.
 #[pin_project]
 #[derive(Debug)]
 pub struct TimedBody<B> {
-    /// None once the time was over.
+    /// `None` after the timeout has expired.
     #[pin]
     inner: Option<B>,
-    /// None if there is no limit, or it has served.
+    /// `None` without a limit, and after the timeout has expired.
     timer: Option<BodyTimer>,
 }
 
@@ -29,7 +29,7 @@ impl<B> TimedBody<B> {
     }
 }
 
-/// A body without a limit, for responses that are made on the way.
+/// Creates a body without a limit, for responses that are made on the way.
 impl<B> From<B> for TimedBody<B> {
     fn from(inner: B) -> Self {
         Self::new(inner, None)
@@ -57,7 +57,7 @@ where
         let Some(mut inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
         let polled = inner.as_mut().poll_frame(cx);
         let expired: Option<Rejected> = match (this.timer.as_mut(), &polled) {
-            // The end is there, and so it is not too late.
+            // The last frame has arrived, so the body is complete even if the time is over.
             (Some(_), Poll::Ready(Some(Ok(frame)))) if frame.is_trailers() || inner.is_end_stream() => None,
             (Some(timer), Poll::Ready(Some(Ok(_)))) => timer.progress().err(),
             (Some(timer), Poll::Pending) => match timer.poll_expired(cx) {

@@ -3,11 +3,11 @@ use std::io;
 
 use crate::error::{CarryRejected, chain};
 
-/// Tells the errors that say a request was not processed.
+/// Recognises errors which say that a request was not processed.
 ///
-/// Implemented by every closure that looks at an error.
+/// Implemented for every closure from a reference to an error to `bool`.
 pub trait Unprocessed<E> {
-    /// Whether the request was surely not processed.
+    /// Returns `true` if the request was certainly not processed.
     fn is_unprocessed(&self, error: &E) -> bool;
 }
 
@@ -17,36 +17,42 @@ impl<F: Fn(&E) -> bool, E> Unprocessed<E> for F {
     }
 }
 
-/// Looks for what [`is_unprocessed`] knows in the chain of an error, from [its cause](CarryRejected::as_cause) on: from an error of
-/// `std::io` and an `anyhow::Error` itself, and from the source of what is in a box or in an [`Error`](crate::Error), as
-/// those of hyper, hyper-util and reqwest have. Of an enum of your own it can tell nothing unless `as_cause` does: or give
-/// [`Http::unprocessed`](super::Http::unprocessed) a closure, as [there](super#errors-of-clients).
+/// Searches the chain of an error for one that [`is_unprocessed`] accepts.
+///
+/// The search starts at the error's [`as_cause`](CarryRejected::as_cause). For `std::io::Error` and
+/// `anyhow::Error` that is the error itself. For a boxed error and for [`Error`](crate::Error) it
+/// is the source, which the errors of hyper, hyper-util and reqwest have. Your own enum must
+/// implement `as_cause`; otherwise pass a closure to
+/// [`Http::unprocessed`](super::Http::unprocessed), as shown [here](super#errors-of-clients).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SourceChain;
 
-// By a method of the error and not by its type: a look at the type needs `'static`, which the compiler cannot
-// prove of a box within an `async` block that has to be `Send`.
+// Through a method of the error, because a downcast needs `'static`, which the compiler cannot
+// prove for a boxed error within an `async` block that has to be `Send`.
 impl<E: CarryRejected> Unprocessed<E> for SourceChain {
     fn is_unprocessed(&self, error: &E) -> bool {
         error.as_cause().is_some_and(is_unprocessed)
     }
 }
 
-/// Whether `error`, or one in its chain of sources, says that the request never got to be processed: the connection was
-/// refused, and with the feature `http2` that the server refused the stream or was going away.
+/// Returns `true` if `error`, or an error in its chain of sources, says that the request was not
+/// processed. That is the case if the connection was refused and, with the feature `http2`, if the
+/// server refused the stream or was going away.
 #[must_use]
 pub fn is_unprocessed(error: &(dyn StdError + 'static)) -> bool {
     chain(Some(error))
         .any(|error| error.downcast_ref().is_some_and(no_connection) || is_refused_stream(error))
 }
 
-/// Whether it is an error that only connecting ends in. That a host or a network cannot be reached is none: so ends a
-/// connection in use as well, when a router said so while an answer was waited for.
+/// Returns `true` for errors that only `connect` returns. An unreachable host or network does not
+/// count: a connection in use ends with the same error if a router reports it while the response is
+/// pending.
 fn no_connection(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::AddrNotAvailable)
 }
 
-/// Whether the server says of an HTTP/2 stream that it was not processed (RFC 9113, sections 6.8 and 8.7).
+/// Returns `true` if the server says that it did not process an HTTP/2 stream (RFC 9113, sections
+/// 6.8 and 8.7).
 #[cfg(feature = "http2")]
 fn is_refused_stream(error: &(dyn StdError + 'static)) -> bool {
     error.downcast_ref::<h2::Error>().filter(|error| error.is_remote()).is_some_and(|error| {

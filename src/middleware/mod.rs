@@ -6,6 +6,7 @@ pub mod admission;
 pub mod bulkhead;
 pub mod circuit_breaker;
 pub mod fallback;
+pub(crate) mod gate;
 pub mod hedge;
 pub(crate) mod macros;
 pub mod rate_limit;

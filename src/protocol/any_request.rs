@@ -1,8 +1,10 @@
 use super::{BodyTimer, Replay, RequestContext, WrapBody};
 use crate::classify::{CarryGuard, Classify, Guard, Outcome};
 
-/// The protocol of requests that can be cloned. Every error is a failure and every response a success. Every request counts as
-/// idempotent: do not use it with retries or hedges for requests that must not be executed twice.
+/// The protocol of requests that implement [`Clone`].
+///
+/// Every error is a failure and every response a success. Every request counts as idempotent: do
+/// not use this protocol with retries or hedges for requests that must not be executed twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AnyRequest;
 
@@ -14,12 +16,12 @@ impl<Req: Clone> Replay<Req> for AnyRequest {
 
     #[inline]
     fn save(&self, request: Req, is_wanted: bool) -> (Req, Option<Req>) {
-        let kept = is_wanted.then(|| request.clone());
-        (request, kept)
+        let saved = is_wanted.then(|| request.clone());
+        (request, saved)
     }
 
-    fn replay(&self, kept: &mut Req) -> Option<Req> {
-        Some(kept.clone())
+    fn replay(&self, saved: &mut Req) -> Option<Req> {
+        Some(saved.clone())
     }
 }
 
@@ -33,7 +35,7 @@ impl<Res, E> Classify<Res, E> for AnyRequest {
 impl<Res> CarryGuard<Res> for AnyRequest {
     type Response<G: Guard> = Res;
 
-    // Always: see the guard's `finish`.
+    // Always inlined, like `Guard::finish`, which it calls.
     #[inline(always)]
     fn carry<G: Guard>(&self, response: Res, guard: Option<(G, Outcome)>) -> Res {
         if let Some((guard, outcome)) = guard {
@@ -47,16 +49,17 @@ impl<Res> WrapBody<Res> for AnyRequest {
     type Wrapped = Res;
 
     #[inline]
-    fn wrap_body(&self, answer: Res, _: Option<BodyTimer>) -> Res {
-        answer
+    fn wrap_body(&self, response: Res, _: Option<BodyTimer>) -> Res {
+        response
     }
 }
 
-/// The protocol of requests that only `copy` can make another of, or none: see [`clone_with`].
+/// The protocol of requests that a closure clones, made by [`clone_with`].
 #[derive(Clone, Copy, Debug)]
 pub struct CloneWith<F>(F);
 
-/// Like [`AnyRequest`], for requests of which `copy` makes another one; those of which it makes none are not repeated.
+/// Creates a protocol like [`AnyRequest`] for requests that `copy` clones. A request for which
+/// `copy` returns `None` is not repeated.
 pub const fn clone_with<F>(copy: F) -> CloneWith<F> {
     CloneWith(copy)
 }
@@ -69,12 +72,12 @@ impl<F: Fn(&Req) -> Option<Req>, Req> Replay<Req> for CloneWith<F> {
 
     #[inline]
     fn save(&self, request: Req, is_wanted: bool) -> (Req, Option<Req>) {
-        let kept = if is_wanted { (self.0)(&request) } else { None };
-        (request, kept)
+        let saved = if is_wanted { (self.0)(&request) } else { None };
+        (request, saved)
     }
 
-    fn replay(&self, kept: &mut Req) -> Option<Req> {
-        (self.0)(kept)
+    fn replay(&self, saved: &mut Req) -> Option<Req> {
+        (self.0)(saved)
     }
 }
 
@@ -98,7 +101,7 @@ impl<F, Res> WrapBody<Res> for CloneWith<F> {
     type Wrapped = Res;
 
     #[inline]
-    fn wrap_body(&self, answer: Res, _: Option<BodyTimer>) -> Res {
-        answer
+    fn wrap_body(&self, response: Res, _: Option<BodyTimer>) -> Res {
+        response
     }
 }

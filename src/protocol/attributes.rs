@@ -4,28 +4,29 @@ use std::sync::OnceLock;
 
 use crate::deadline::Deadline;
 
-/// How much it matters that a request is served when not all can be, from 0 to 100.
+/// The importance of a request when not all requests can be served, from 0 to 100.
 ///
-/// As a rule the front end of a system decides, and every service passes it on with what it sends out for the request. Put it
-/// into the request's extensions, or let a closure tell it.
+/// The front end of a system usually decides it, and every service passes it on with its own
+/// outgoing requests. Put it into the request's extensions, or compute it in a closure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Criticality(u8);
 
 impl Criticality {
-    /// Users see it at once if this is not served. The highest level, 100.
+    /// The highest level, 100: users notice at once if the request is not served.
     pub const CRITICAL: Self = Self(100);
-    /// What nobody said anything of. Level 50.
+    /// The default level, 50, of requests without a criticality.
     pub const DEFAULT: Self = Self(50);
-    /// It is expected that this is not always served: it is done ahead, or will be repeated. The lowest level, 0.
+    /// The lowest level, 0, for requests that are expected to be rejected at times, such as
+    /// prefetches or batch jobs that are repeated.
     pub const SHEDDABLE: Self = Self(0);
 
-    /// A level between these, from 0 to 100; a higher one counts as 100.
+    /// Returns the criticality of a level from 0 to 100. A higher level counts as 100.
     #[must_use]
     pub const fn level(level: u8) -> Self {
         if level < Self::CRITICAL.0 { Self(level) } else { Self::CRITICAL }
     }
 
-    /// The level as a number.
+    /// Returns the level as a number.
     #[must_use]
     pub const fn get(self) -> u8 {
         self.0
@@ -38,15 +39,15 @@ impl Default for Criticality {
     }
 }
 
-/// On whose behalf a request is made: those who share a service by fair parts.
+/// The party on whose behalf a request is made. Tenants share a service fairly.
 ///
-/// Two keys may be taken for one, once in as many as there are numbers of 64 bits. Which ones cannot be foretold, since each
-/// process hashes by a secret of its own.
+/// Two keys are taken for the same tenant with a probability of 1 in 2^64. Callers cannot provoke
+/// such a collision, since each process hashes keys with a random secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tenant(u64);
 
 impl Tenant {
-    /// The tenant that is known by `key`: the name of a customer, an address.
+    /// Returns the tenant that `key` identifies, such as a customer's name or an address.
     #[must_use]
     pub fn of(key: impl Hash) -> Self {
         static SECRET: OnceLock<RandomState> = OnceLock::new();
@@ -58,23 +59,24 @@ impl Tenant {
     }
 }
 
-/// Which part of a limit a request is for, by name.
+/// A named part of a limit.
 ///
-/// The name is told by a number made of it, so make it a constant: then nothing is left to be done for a request.
+/// A partition is identified by a hash of its name. Make it a constant, so that the hash is
+/// computed at compile time.
 ///
 /// ```
 /// use stanchion::{CallAttributes, Partition};
 ///
 /// const BATCH: Partition = Partition::named("batch");
 ///
-/// let claim = CallAttributes::new().partition(BATCH);
+/// let attributes = CallAttributes::new().partition(BATCH);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition(NonZeroU64);
 
 impl Partition {
-    /// The partition of this name. Two names have the same number once in as many as there are numbers of 64 bits; layers
-    /// refuse to be made with two of them.
+    /// Returns the partition with this name. Two names have the same hash with a probability of 1
+    /// in 2^64. A layer panics when it is created with two such partitions.
     #[must_use]
     pub const fn named(name: &str) -> Self {
         // FNV-1a.
@@ -87,27 +89,29 @@ impl Partition {
     }
 }
 
-/// The attributes of a call that a layer with a limit goes by.
+/// The attributes of a call that layers with a limit use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CallAttributes {
-    /// How much it matters. Default: [`Criticality::DEFAULT`].
+    /// The importance of the call. Default: [`Criticality::DEFAULT`].
     pub criticality: Criticality,
-    /// On whose behalf it is made. Default: nobody's, which is a tenant like all others.
+    /// The tenant on whose behalf the call is made. Default: `None`, which counts as one more
+    /// tenant.
     pub tenant: Option<Tenant>,
-    /// Which part of the limit it is for. Default: none, and it has what is kept for nobody.
+    /// The part of the limit that the call uses. Default: `None`, so the call uses the room that is
+    /// not reserved for a partition.
     pub partition: Option<Partition>,
-    /// By when the caller wants an answer. Default: none.
+    /// The time by which the caller wants a response. Default: `None`.
     pub deadline: Option<Deadline>,
-    /// Whether the call is exempt from limits on the number of calls, as in Kubernetes' API
-    /// priority and fairness: for health checks and the like, which are few and must not be
-    /// rejected. Only layers that are [configured to](crate::AdmissionConfig::admit_exempt) heed
-    /// it. Default: `false`.
+    /// `true` if the call is exempt from limits on the number of calls, as in Kubernetes' API
+    /// priority and fairness. Use it for health checks and the like, which are few and must not be
+    /// rejected. Only layers that are [configured to](crate::AdmissionConfig::admit_exempt) admit
+    /// exempt calls read it. Default: `false`.
     pub exempt: bool,
 }
 
 impl CallAttributes {
-    /// The defaults.
+    /// Returns the default attributes.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -119,28 +123,28 @@ impl CallAttributes {
         }
     }
 
-    /// Sets how much it matters.
+    /// Sets the importance of the call.
     #[must_use]
     pub const fn criticality(mut self, criticality: Criticality) -> Self {
         self.criticality = criticality;
         self
     }
 
-    /// Sets on whose behalf it is made.
+    /// Sets the tenant on whose behalf the call is made.
     #[must_use]
     pub const fn tenant(mut self, tenant: Tenant) -> Self {
         self.tenant = Some(tenant);
         self
     }
 
-    /// Sets which part of the limit it is for.
+    /// Sets the part of the limit that the call uses.
     #[must_use]
     pub const fn partition(mut self, partition: Partition) -> Self {
         self.partition = Some(partition);
         self
     }
 
-    /// Sets by when an answer is wanted.
+    /// Sets the time by which the caller wants a response.
     #[must_use]
     pub const fn deadline(mut self, deadline: Deadline) -> Self {
         self.deadline = Some(deadline);
@@ -152,8 +156,8 @@ impl CallAttributes {
     /// ```
     /// use stanchion::CallAttributes;
     ///
-    /// let claims = |path: &&str| CallAttributes::new().exempt(*path == "/health");
-    /// assert!(claims(&"/health").exempt);
+    /// let attributes = |path: &&str| CallAttributes::new().exempt(*path == "/health");
+    /// assert!(attributes(&"/health").exempt);
     /// ```
     #[must_use]
     pub const fn exempt(mut self, exempt: bool) -> Self {

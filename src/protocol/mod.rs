@@ -1,20 +1,22 @@
-//! What layers know of requests and their responses.
+//! Protocols: what layers can read from requests and responses.
 //!
-//! Most layers take any request and any answer. Some do better if they know more: how long the caller is going to
-//! wait, whether a request may be sent twice and how, what an answer asks of whoever would try again. A *protocol*
-//! tells them, through five traits. `RequestContext` has defaults for every method:
+//! Most layers accept any request and any response. Some of them do better with more knowledge: how
+//! long the caller is willing to wait, whether and how a request may be sent twice, what a response
+//! says about retries. A *protocol* provides it through five traits. Every method of
+//! `RequestContext` has a default:
 //!
-//! | trait | tells |
+//! | trait | provides |
 //! |---|---|
-//! | [`RequestContext`] | deadline, timeouts, number of the attempt, and [`CallAttributes`]: how much the call matters, on whose behalf it is made |
-//! | [`Replay`] | how to send a request again |
+//! | [`RequestContext`] | deadline, timeouts, attempt number, and [`CallAttributes`] (criticality, tenant, partition) |
+//! | [`Replay`] | a way to send a request again |
 //! | [`Classify`](crate::classify::Classify) | the outcome of a call |
-//! | [`CarryGuard`](crate::classify::CarryGuard) | how long a call goes on after the headers of its response |
-//! //! | [`WrapBody`] | what follows the headers of a response, such as a body, and how to limit the time it takes |
+//! | [`CarryGuard`](crate::classify::CarryGuard) | the end of a call that goes on after the headers of its response |
+//! | [`WrapBody`] | timeouts on the body of a response |
 //!
-//! [`AnyRequest`] is the protocol of all requests that can be cloned, where every error is a failure, and repeating is up to
-//! whoever puts the layer there. With the feature `http` there is `http::Http` for requests of the `http` crate. For requests
-//! of your own write the traits on a type of your own, or take [`clone_with`] and a closure for the outcome:
+//! [`AnyRequest`] is the protocol of all requests that can be cloned. With it every error is a
+//! failure, and whether requests may be repeated is decided where the layer is added. The feature
+//! `http` adds `http::Http`, for requests of the `http` crate. For your own requests, implement the
+//! traits for a type of your own, or use [`clone_with`] and a closure for the outcome:
 //!
 //! ```
 //! use stanchion::classify::Outcome;
@@ -49,13 +51,15 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 
-/// Which attempt at a call a request is. Layers that send more than one put it into each.
+/// The position of a request among the attempts of its call. Layers that send several requests for
+/// one call attach it to each of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Attempt {
-    /// Counted from 1 by a retry layer; 0 if there is none.
+    /// The number of the attempt, counted from 1 by a retry layer; 0 without one.
     pub number: u32,
-    /// Counted from 1 by a hedge layer among the copies of this attempt; 0 is the original.
+    /// The number of the copy within the attempt, counted from 1 by a hedge layer; 0 for the
+    /// original request.
     pub hedge: u32,
 }
 
@@ -65,7 +69,7 @@ impl Attempt {
     }
 }
 
-/// Timeouts for one request, in place of those that are configured in the layers that it passes.
+/// Timeouts of one request, which replace those that are configured in the layers.
 ///
 /// ```
 /// use std::time::Duration;
@@ -78,27 +82,27 @@ impl Attempt {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Timeouts {
-    /// The timeout of the call as a whole. Default: that of the layer.
+    /// The timeout of the call as a whole. Default: the layer's.
     pub total: Option<Duration>,
-    /// The timeout of each attempt. Default: that of the layer.
+    /// The timeout of each attempt. Default: the layer's.
     pub attempt: Option<Duration>,
 }
 
 impl Timeouts {
-    /// Returns timeouts that leave all to the layers.
+    /// Returns timeouts that keep those of the layers.
     #[must_use]
     pub const fn new() -> Self {
         Self { total: None, attempt: None }
     }
 
-    /// Sets the timeout of the call as a whole; a [`Duration`], or an option of one.
+    /// Sets the timeout of the call as a whole: a [`Duration`] or an `Option<Duration>`.
     #[must_use]
     pub fn total(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.total = timeout.into();
         self
     }
 
-    /// Sets the timeout of each attempt; a [`Duration`], or an option of one.
+    /// Sets the timeout of each attempt: a [`Duration`] or an `Option<Duration>`.
     #[must_use]
     pub fn attempt(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.attempt = timeout.into();
@@ -106,45 +110,51 @@ impl Timeouts {
     }
 }
 
-/// Reads from a request what was said about it, and writes to it what layers have to say.
+/// Reads the context of a call from its request, and writes to the request what layers add to it.
 pub trait RequestContext<Req> {
-    /// The moment by which the caller wants an answer.
+    /// Returns the time by which the caller wants a response.
+    #[inline]
     fn deadline(&self, request: &Req) -> Option<Deadline> {
         let _ = request;
         None
     }
 
-    /// Says by when an answer is wanted.
+    /// Writes the time by which a response is wanted to the request.
+    #[inline]
     fn set_deadline(&self, request: &mut Req, deadline: Deadline) {
         let _ = (request, deadline);
     }
 
-    /// The timeouts that this request asks for.
+    /// Returns the timeouts that this request asks for.
+    #[inline]
     fn timeouts(&self, request: &Req) -> Timeouts {
         let _ = request;
         Timeouts::default()
     }
 
-    /// Which attempt this is.
+    /// Returns the position of this request among the attempts of its call.
+    #[inline]
     fn attempt(&self, request: &Req) -> Option<Attempt> {
         let _ = request;
         None
     }
 
-    /// Says which attempt this is.
+    /// Writes the position among the attempts of the call to the request.
+    #[inline]
     fn set_attempt(&self, request: &mut Req, attempt: Attempt) {
         let _ = (request, attempt);
     }
 
-    /// Returns how much the request matters, on whose behalf it is made, and by when an answer is wanted. Default: nothing
-    /// is known but the [deadline](Self::deadline).
+    /// Returns the attributes of the call: criticality, tenant, partition and deadline. Default:
+    /// only the [deadline](Self::deadline) is known.
     #[inline]
     fn attributes(&self, request: &Req) -> CallAttributes {
         CallAttributes { deadline: self.deadline(request), ..CallAttributes::new() }
     }
 
-    /// Returns `true` if executing the request twice does no harm. Default: `true` for every request. Override it if some of
-    /// your requests write.
+    /// Returns `true` if executing the request twice does no harm. Default: `true` for every
+    /// request. Override it if some of your requests have side effects.
+    #[inline]
     fn is_idempotent(&self, request: &Req) -> bool {
         let _ = request;
         true
@@ -153,14 +163,15 @@ pub trait RequestContext<Req> {
 
 /// Sends a request more than once.
 pub trait Replay<Req> {
-    /// What the service inside is called with: `Req`, unless something must travel with it.
+    /// The request type of the inner service. It is `Req`, unless something must travel with the
+    /// request.
     type Request;
-    /// What is kept of a request while it is under way.
+    /// The saved form of a request while it is in flight.
     type Saved;
 
-    /// Makes the first request, and keeps what it takes to make another if `is_wanted`.
+    /// Returns the first request, and if `is_wanted` what is needed to send it again.
     fn save(&self, request: Req, is_wanted: bool) -> (Self::Request, Option<Self::Saved>);
 
-    /// Makes another one; `None` if that cannot be done.
-    fn replay(&self, kept: &mut Self::Saved) -> Option<Self::Request>;
+    /// Returns another copy of the request, or `None` if it cannot be sent again.
+    fn replay(&self, saved: &mut Self::Saved) -> Option<Self::Request>;
 }

@@ -1,10 +1,11 @@
-//! Protocols of which one part is replaced by a closure.
+//! Protocols in which a closure replaces one part.
 
 use super::{Attempt, BodyTimer, CallAttributes, Replay, RequestContext, Timeouts, WrapBody};
 use crate::classify::{Asking, CarryGuard, Classify, Guard, Outcome};
 use crate::deadline::Deadline;
 
-/// The protocol `P`, but for the outcome of a call, which the closure `F` returns. Made by the `classify` of a layer.
+/// The protocol `P` with the closure `F` as its classifier. Made by the `classify` setter of a
+/// layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Classified<P, F> {
     protocol: P,
@@ -28,7 +29,8 @@ where
     }
 }
 
-/// The protocol `P`, but for the [attributes](CallAttributes) of a call, which the closure `F` returns. Made by the `attributes` of a layer.
+/// The protocol `P` with a closure `F` that returns the [attributes](CallAttributes) of a call.
+/// Made by the `attributes` setter of a layer.
 #[derive(Clone, Copy, Debug)]
 pub struct WithAttributes<P, F> {
     protocol: P,
@@ -41,7 +43,7 @@ impl<P, F> WithAttributes<P, F> {
     }
 }
 
-/// Takes what a request says from a part of a protocol, except for the attributes of the call.
+/// Forwards the methods of `RequestContext` to a field, except for `attributes`.
 macro_rules! forward_context {
     ($field:tt) => {
         #[inline]
@@ -89,7 +91,7 @@ where
     }
 }
 
-/// Takes the parts of a protocol that are named from the one inside of it.
+/// Implements the given traits by forwarding to a field.
 macro_rules! delegate {
     ($part:ident to $field:tt of $name:ident<$($generic:ident),*>; $($rest:tt)*) => {
         delegate!(@$part $name [$($generic),*] $field);
@@ -122,8 +124,8 @@ macro_rules! delegate {
             }
 
             #[inline]
-            fn replay(&self, kept: &mut P::Saved) -> Option<P::Request> {
-                self.$field.replay(kept)
+            fn replay(&self, saved: &mut P::Saved) -> Option<P::Request> {
+                self.$field.replay(saved)
             }
         }
     };

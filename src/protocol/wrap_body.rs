@@ -9,25 +9,26 @@ use crate::base::clock::{BoxedTimer, instant, instant_after, nanos};
 use crate::error::{Reason, Rejected};
 use crate::telemetry::{Event, Telemetry};
 
-/// Lets a [timeout](crate::timeout) reach into what follows the head of an answer.
+/// Extends a [timeout](crate::timeout) to the body of a response.
 pub trait WrapBody<Res> {
-    /// What the caller receives instead of `Res`; the same, if nothing follows.
+    /// The response that the caller receives. It is `Res` itself if the response has no body.
     type Wrapped;
 
-    /// Puts an answer under watch, if there is one to be kept.
-    fn wrap_body(&self, answer: Res, timer: Option<BodyTimer>) -> Self::Wrapped;
+    /// Wraps the body of a response in the limits of `timer`, if there are any.
+    fn wrap_body(&self, response: Res, timer: Option<BodyTimer>) -> Self::Wrapped;
 }
 
-/// The limits on what follows the head of an answer, such as its body.
+/// The limits on the body of a response.
 ///
-/// Ask it whenever what follows has been polled.
+/// Call [`progress`](Self::progress) or [`poll_expired`](Self::poll_expired) each time that the
+/// body has been polled.
 pub struct BodyTimer {
-    policy: &'static str,
+    layer: &'static str,
     telemetry: Arc<Telemetry>,
-    /// The end of the whole, why that is one, and the nanoseconds that were given.
+    /// The end of the total time, the reason to report then, and the time given in nanoseconds.
     end: Option<(Instant, Reason, u64)>,
     idle: Option<Duration>,
-    /// When nothing may be idle for any longer; unknown while something comes.
+    /// The end of the current gap between two frames; `None` while frames arrive.
     idle_until: Option<Instant>,
     timer: BoxedTimer,
 }
@@ -38,25 +39,26 @@ impl BodyTimer {
         end: Option<(Instant, Reason, u64)>,
         idle: Option<Duration>,
     ) -> Self {
-        let policy = telemetry.name();
-        Self { policy, telemetry, end, idle, idle_until: None, timer: BoxedTimer::new() }
+        let layer = telemetry.name();
+        Self { layer, telemetry, end, idle, idle_until: None, timer: BoxedTimer::new() }
     }
 
-    /// Something has come; the refusal if it came too late.
+    /// Records that a frame has arrived.
     ///
     /// # Errors
     ///
-    /// If the end has passed.
+    /// If the total time is over.
     pub fn progress(&mut self) -> Result<(), Rejected> {
         self.idle_until = None;
         match self.end {
-            // What is always there never waits, and so would not be seen by a timer.
+            // A body that always has a frame ready is never pending, so its timer is never polled.
             Some((end, reason, limit)) if instant() >= end => Err(self.expired(reason, limit)),
             _ => Ok(()),
         }
     }
 
-    /// Nothing has come; ready when that has been so for too long.
+    /// Records that no frame is ready, and waits until that has lasted too long or the total time
+    /// is over.
     pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Rejected> {
         if let (None, Some(idle)) = (self.idle_until, self.idle) {
             self.idle_until = Some(instant_after(instant(), idle));
@@ -73,7 +75,7 @@ impl BodyTimer {
     }
 
     fn expired(&self, reason: Reason, limit: u64) -> Rejected {
-        let rejected = Rejected::timeout(reason, self.policy, limit, true);
+        let rejected = Rejected::timeout(reason, self.layer, limit, true);
         self.telemetry.emit(&Event::Rejected(&rejected));
         rejected
     }
@@ -82,7 +84,7 @@ impl BodyTimer {
 impl fmt::Debug for BodyTimer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BodyTimer")
-            .field("policy", &self.policy)
+            .field("layer", &self.layer)
             .field("end", &self.end)
             .field("idle", &self.idle)
             .finish_non_exhaustive()

@@ -1,47 +1,47 @@
-/// Something that a layer did about a call, or could not do.
+/// An action of a layer on a call, or the reason why it could not act.
 ///
-/// The names that metrics and logs have for them do not change.
+/// Their names in metrics and logs are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Action {
-    /// The call is tried again.
+    /// The call is retried.
     Retried,
-    /// It is not: it has been tried as often as it may be.
+    /// The call is not retried: it has had its maximum number of attempts.
     Exhausted,
-    /// It is not tried again or hedged: the budget is spent.
+    /// The call is not retried or hedged: the budget is spent.
     BudgetSpent,
-    /// It is not tried again or hedged: the deadline is too near.
+    /// The call is not retried or hedged: the deadline is too near.
     NoTime,
-    /// It is not tried again: the server asked not to, or to wait for longer than is allowed.
+    /// The call is not retried: the server asked for no retry, or for a wait longer than allowed.
     PushedBack,
-    /// It is not tried again or hedged: it might be executed twice.
+    /// The call is not retried or hedged: it is not idempotent.
     NotIdempotent,
-    /// It is not tried again or hedged: the request cannot be sent twice.
+    /// The call is not retried or hedged: the request cannot be sent twice.
     NotReplayable,
-    /// It is not tried again: the service did not become ready in time.
+    /// The call is not retried: the service did not become ready in time.
     NotReady,
-    /// A layer further out retries as well, so that attempts multiply.
+    /// An outer layer retries as well, so attempts multiply.
     Nested,
-    /// A second copy of the request was sent while the first was under way.
+    /// A second copy of the request was sent while the first was in flight.
     Hedged,
-    /// The answer to a copy was the first good one.
+    /// The response to a copy was the first good one.
     HedgeWon,
-    /// The answer to the original was the first good one, though a copy was under way.
+    /// The response to the original was the first good one, while a copy was in flight.
     OriginalWon,
-    /// A fallback's answer took the place of a failure.
+    /// A fallback's response replaced a failure.
     FellBack,
-    /// The last good answer took the place of a failure.
+    /// The last good response replaced a failure.
     ServedStale,
-    /// There was no fallback for a failure, or it failed as well.
+    /// There was no fallback for a failure, or the fallback failed as well.
     NoFallback,
-    /// The call waits for its turn.
+    /// The call waits for its turn under a rate limit.
     Waited,
-    /// The call waits until there is room for it.
+    /// The call waits in a queue for a permit.
     Queued,
 }
 
 impl Action {
-    /// A stable name for metrics and logs.
+    /// Returns a stable name for metrics and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -65,7 +65,7 @@ impl Action {
         }
     }
 
-    /// Whether it is a sign that something is set up wrongly, and should be seen.
+    /// Returns `true` if the action is a sign of a wrong setup, which should be visible in the log.
     pub(crate) const fn is_mistake(self) -> bool {
         matches!(self, Self::NotReplayable | Self::Nested)
     }

@@ -1,63 +1,65 @@
-//! Observer that counts and measures through the `metrics` facade.
+//! The observer that reports to the `metrics` facade.
 
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
     histogram,
 };
 
-use super::{Action, CallOutcome, ConcurrencyGauge, Event, LayerId, Observer, Vocabulary};
+use super::{Action, CallOutcome, ConcurrencyGauge, Event, LayerId, MetricSet, Observer};
 use crate::base::sync::{AtomicU64, Ordering};
 use crate::error::Reason;
 use crate::primitives::budget::Budget;
 
-/// Handles by what they stand for. There are few, so looking through all is the fastest way.
-type By<K, H> = Box<[(K, H)]>;
+/// Handles by key. A linear search is fastest, since there are few keys.
+type HandleMap<K, H> = Box<[(K, H)]>;
 
-/// The handles of one layer, taken once: looking one up by name costs more than all the rest of a call.
+/// The metric handles of one layer. They are created once, since a lookup by name costs more than
+/// the rest of a call.
 pub(super) struct Metrics {
-    calls: By<CallOutcome, Counter>,
+    calls: HandleMap<CallOutcome, Counter>,
     slow: Option<Counter>,
-    durations: By<CallOutcome, Histogram>,
-    attempts: By<CallOutcome, Counter>,
-    rejections: By<Reason, Counter>,
-    actions: By<Action, Counter>,
-    states: By<&'static str, Gauge>,
+    durations: HandleMap<CallOutcome, Histogram>,
+    attempts: HandleMap<CallOutcome, Counter>,
+    rejections: HandleMap<Reason, Counter>,
+    actions: HandleMap<Action, Counter>,
+    states: HandleMap<&'static str, Gauge>,
     budget: Option<BudgetGauges>,
     keys: Option<Gauge>,
-    load: By<ConcurrencyGauge, Gauge>,
+    load: HandleMap<ConcurrencyGauge, Gauge>,
 }
 
-/// What one budget adds to the gauges, as long as its layer exists.
+/// The part of a budget in the gauges, which is removed when the layer is dropped.
 struct BudgetGauges {
     tokens: Gauge,
     cap: Gauge,
-    most: f64,
-    /// In billionths of a token, so that all that is added comes off again.
-    told: AtomicU64,
+    max_tokens: f64,
+    /// The reported tokens, in billionths. An integer, so that removing them leaves exactly zero.
+    reported: AtomicU64,
 }
 
 impl BudgetGauges {
-    fn tell(&self, share: f64) {
+    fn report(&self, share: f64) {
         #[allow(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "neither negative nor above 10^18"
         )]
-        self.set((share * self.most * BILLION).round() as u64);
+        self.set((share * self.max_tokens * BILLION).round() as u64);
     }
 
     fn set(&self, tokens: u64) {
-        // Of several threads each adds what it differs from the one before: in the end it is what the last one told.
-        let told = self.told.swap(tokens, Ordering::Relaxed);
-        #[allow(clippy::cast_precision_loss, reason = "to be looked at")]
-        self.tokens.increment((tokens as f64 - told as f64) / BILLION);
+        // Each thread adds the difference to the value it replaces, so the gauge ends at the last
+        // value that was stored, in whatever order the threads increment it.
+        let before = self.reported.swap(tokens, Ordering::Relaxed);
+        #[allow(clippy::cast_precision_loss, reason = "metrics need no exact value")]
+        self.tokens.increment((tokens as f64 - before as f64) / BILLION);
     }
 }
 
 impl Drop for BudgetGauges {
     fn drop(&mut self) {
         self.set(0);
-        self.cap.decrement(self.most);
+        self.cap.decrement(self.max_tokens);
     }
 }
 
@@ -73,7 +75,7 @@ impl Registry {
         format!("stanchion_{}_{noun}", self.source.module)
     }
 
-    /// A counter for each of `keys`, told apart by `label`; they stand at zero.
+    /// Registers a counter for each of `keys`, with the label `label` and the value zero.
     fn counters<K: Copy>(
         &self,
         noun: &str,
@@ -81,7 +83,7 @@ impl Registry {
         label: &'static str,
         keys: &[K],
         value: impl Fn(K) -> &'static str,
-    ) -> By<K, Counter> {
+    ) -> HandleMap<K, Counter> {
         if !keys.is_empty() {
             describe_counter!(self.name(noun), about);
         }
@@ -94,27 +96,27 @@ impl Registry {
             .collect()
     }
 
-    fn gauges(&self, states: &[&'static str]) -> By<&'static str, Gauge> {
+    fn gauges(&self, states: &[&'static str]) -> HandleMap<&'static str, Gauge> {
         if !states.is_empty() {
             describe_gauge!(
                 self.name("state"),
-                "Circuits in the state: of one circuit, 1 for its state and 0 for all others."
+                "Number of circuits in the state. A single circuit counts as 1 in its state and as 0 in all others."
             );
         }
         states
             .iter()
             .map(|state| {
                 let gauge = gauge!(self.name("state"), "name" => self.source.name, "state" => *state);
-                // Not set to zero: another layer of that name may be there already.
+                // Not set to zero: another layer with this name may exist already.
                 gauge.increment(0.0);
                 (*state, gauge)
             })
             .collect()
     }
 
-    fn durations(&self, outcomes: &[CallOutcome]) -> By<CallOutcome, Histogram> {
+    fn durations(&self, outcomes: &[CallOutcome]) -> HandleMap<CallOutcome, Histogram> {
         if !outcomes.is_empty() {
-            describe_histogram!(self.name("call_duration_seconds"), Unit::Seconds, "How long calls took.");
+            describe_histogram!(self.name("call_duration_seconds"), Unit::Seconds, "Duration of calls.");
         }
         let histogram = |outcome: &CallOutcome| {
             let metric = self.name("call_duration_seconds");
@@ -124,54 +126,54 @@ impl Registry {
     }
 
     fn slow(&self) -> Counter {
-        describe_counter!(self.name("slow_calls_total"), "Calls that took longer than they should.");
+        describe_counter!(self.name("slow_calls_total"), "Number of calls that were slow.");
         let slow = counter!(self.name("slow_calls_total"), "name" => self.source.name);
         slow.increment(0);
         slow
     }
 
     fn budget(&self, budget: &Budget) -> BudgetGauges {
-        let about = "Tokens of the budget that were left when it was last asked.";
+        let about = "Tokens left in the budget when it was last used.";
         let tokens = self.count("budget_tokens", about);
-        let cap = self.count("budget_cap", "The most tokens of the budget.");
-        let most = budget.config().map_or(0.0, |config| config.cap);
-        cap.increment(most);
-        let gauges = BudgetGauges { tokens, cap, most, told: AtomicU64::new(0) };
-        gauges.tell(budget.share());
+        let cap = self.count("budget_cap", "Maximum number of tokens in the budget.");
+        let max_tokens = budget.config().map_or(0.0, |config| config.cap);
+        cap.increment(max_tokens);
+        let gauges = BudgetGauges { tokens, cap, max_tokens, reported: AtomicU64::new(0) };
+        gauges.report(budget.share());
         gauges
     }
 
     fn count(&self, noun: &str, about: &'static str) -> Gauge {
         describe_gauge!(self.name(noun), about);
         let gauge = gauge!(self.name(noun), "name" => self.source.name);
-        // Not set to zero: another layer of that name may be there already.
+        // Not set to zero: another layer with this name may exist already.
         gauge.increment(0.0);
         gauge
     }
 
-    fn load(&self) -> By<ConcurrencyGauge, Gauge> {
+    fn load(&self) -> HandleMap<ConcurrencyGauge, Gauge> {
         let about = |load| match load {
-            ConcurrencyGauge::InFlight => "Calls under way.",
-            ConcurrencyGauge::Queued => "Calls that wait for their turn.",
-            ConcurrencyGauge::Limit => "Calls that may be under way.",
+            ConcurrencyGauge::InFlight => "Number of calls in flight.",
+            ConcurrencyGauge::Queued => "Number of calls in the queue.",
+            ConcurrencyGauge::Limit => "Maximum number of calls in flight.",
         };
         ConcurrencyGauge::ALL.iter().map(|load| (*load, self.count(load.as_str(), about(*load)))).collect()
     }
 }
 
 impl Metrics {
-    /// Registers every series but those of transitions, at zero.
-    pub(super) fn register(source: LayerId, vocabulary: &Vocabulary<'_>) -> Self {
+    /// Registers all series except the transitions, with the value zero.
+    pub(super) fn register(source: LayerId, set: &MetricSet<'_>) -> Self {
         const NONE: &[CallOutcome] = &[];
-        // How long a call took that was cancelled, or says nothing, says nothing.
+        // The duration of ignored and cancelled calls says nothing about the service.
         const MEASURED: &[CallOutcome] = &[CallOutcome::Success, CallOutcome::Failure];
-        let Vocabulary { states, reasons, actions, calls, attempts, budget, keys, load, .. } = vocabulary;
+        let MetricSet { states, reasons, actions, calls, attempts, budget, keys, load, .. } = set;
         let registry = Registry { source };
         let outcomes = |wanted: bool| if wanted { CallOutcome::ALL } else { NONE };
         Self {
             calls: registry.counters(
                 "calls_total",
-                "Calls that were let through, by how they ended.",
+                "Number of calls that were let through, by outcome.",
                 "outcome",
                 outcomes(*calls),
                 CallOutcome::as_str,
@@ -180,38 +182,38 @@ impl Metrics {
             durations: registry.durations(if *calls { MEASURED } else { NONE }),
             attempts: registry.counters(
                 "attempts_total",
-                "Attempts at calls, by how they ended.",
+                "Number of attempts, by outcome.",
                 "outcome",
                 outcomes(*attempts),
                 CallOutcome::as_str,
             ),
             rejections: registry.counters(
                 "rejections_total",
-                "Calls that were refused or given up, by the reason.",
+                "Number of calls that were rejected or given up, by reason.",
                 "reason",
                 reasons,
                 Reason::as_str,
             ),
             actions: registry.counters(
                 "actions_total",
-                "What was done about calls, or could not be done.",
+                "Number of actions on calls, such as retries, by action.",
                 "action",
                 actions,
                 Action::as_str,
             ),
             states: registry.gauges(states),
             budget: budget.map(|budget| registry.budget(budget)),
-            keys: keys.then(|| registry.count("keys", "Keys that are held.")),
-            load: if *load { registry.load() } else { By::default() },
+            keys: keys.then(|| registry.count("keys", "Number of tracked keys.")),
+            load: if *load { registry.load() } else { HandleMap::default() },
         }
     }
 }
 
-fn of<'a, K: PartialEq, H>(handles: &'a By<K, H>, key: &K) -> Option<&'a H> {
+fn of<'a, K: PartialEq, H>(handles: &'a HandleMap<K, H>, key: &K) -> Option<&'a H> {
     handles.iter().find(|(other, _)| other == key).map(|(_, handle)| handle)
 }
 
-fn count<K: PartialEq>(counters: &By<K, Counter>, key: &K) {
+fn count<K: PartialEq>(counters: &HandleMap<K, Counter>, key: &K) {
     if let Some(counter) = of(counters, key) {
         counter.increment(1);
     }
@@ -246,7 +248,7 @@ impl Observer for Metrics {
             Event::Rejected(rejected) => count(&self.rejections, &rejected.reason()),
             Event::Budget { share } => {
                 if let Some(gauges) = &self.budget {
-                    gauges.tell(*share);
+                    gauges.report(*share);
                 }
             }
             Event::Keys { change } => add_to(self.keys.as_ref(), *change),
@@ -255,7 +257,7 @@ impl Observer for Metrics {
                 add(from, -1.0);
                 add(to, 1.0);
                 let metric = format!("stanchion_{}_transitions_total", source.module);
-                describe_counter!(metric.clone(), "Changes of state.");
+                describe_counter!(metric.clone(), "Number of state changes.");
                 counter!(metric, "name" => source.name, "from" => *from, "to" => *to).increment(1);
             }
             Event::StateCreated { state } => add(state, 1.0),

@@ -1,18 +1,19 @@
-//! What layers do, while they do it.
+//! Events of layers, observers, metrics and logs.
 //!
-//! Each layer reports to its [`Observer`]s: those it was given, and with the features `metrics` and `tracing`
-//! those two. A layer without any makes no events and reads no clock for them.
+//! Each layer reports events to its [`Observer`]s: those that were added to it, and those of the
+//! features `metrics` and `tracing`. A layer without observers creates no events, and reads no
+//! clock for them.
 //!
-//! Observers are called on the thread on which things happen, never under a lock. They may call back into
-//! the layer. One that panics is unheard from there on for that event only. Changes of state arrive one at a time,
-//! in the order in which they happened.
+//! Observers are called on the thread on which the event happens, and never under a lock. They may
+//! call back into the layer. If an observer panics, only that event is lost for it. Changes of
+//! state arrive one at a time, in the order in which they happened.
 //!
 #![cfg_attr(
     feature = "metrics",
     doc = "# Metrics
 
-With the feature `metrics`; `<module>` is for instance `circuit_breaker`. Install the
-recorder before you build the layer: handles are taken once.
+With the feature `metrics`; `<module>` is `circuit_breaker`, for example. Install the
+recorder before you create the layer: it takes its handles only once.
 
 | name | kind | labels |
 |---|---|---|
@@ -20,18 +21,19 @@ recorder before you build the layer: handles are taken once.
 | `stanchion_<module>_slow_calls_total` | counter | `name` |
 | `stanchion_<module>_rejections_total` | counter | `name`, `reason` |
 | `stanchion_<module>_call_duration_seconds` | histogram | `name`, `outcome`: `success`, `failure` |
-| `stanchion_<module>_state` | gauge, how many circuits are in the state: of one circuit, 1 for its state and 0 for all others | `name`, `state` |
+| `stanchion_<module>_state` | gauge: number of circuits in the state; a single circuit counts as 1 in its state and as 0 in all others | `name`, `state` |
 | `stanchion_<module>_transitions_total` | counter | `name`, `from`, `to` |
 | `stanchion_<module>_attempts_total` | counter | `name`, `outcome` |
 | `stanchion_<module>_actions_total` | counter | `name`, `action`: see [`Action`] |
-| `stanchion_<module>_budget_tokens`, `_budget_cap` | gauges, the tokens that were left of the budget when it was last asked, and the most that there can be; both 0 if it is unlimited | `name` |
-| `stanchion_<module>_keys` | gauge, how many keys are held | `name` |
-| `stanchion_<module>_in_flight`, `_queued`, `_limit` | gauges, how many calls are under way, wait, may be under way | `name` |
+| `stanchion_<module>_budget_tokens`, `_budget_cap` | gauges: tokens left in the budget when it was last used, and the maximum; both are 0 for an unlimited budget | `name` |
+| `stanchion_<module>_keys` | gauge: number of tracked keys | `name` |
+| `stanchion_<module>_in_flight`, `_queued`, `_limit` | gauges: calls in flight, calls in the queue, and the limit on calls in flight | `name` |
 
-A module has the series of what it does: those that come with a state or a duration are the circuit breaker's, attempts
-and a budget are those of `retry` and `hedge`. Gauges of several layers of one name add up, and each layer that goes away takes its own
-part with it; so a budget that two of them share counts twice, in its tokens and in its cap. All series but those of the transitions exist from the start. The Prometheus exporter renders histograms as summaries
-unless it is given buckets (`set_buckets`)."
+Each module has only the series that it needs: state and duration belong to the circuit breaker, attempts
+and budget to `retry` and `hedge`. Gauges of several layers with one name add up, and a layer removes
+its own part when it is dropped. A budget that two such layers share therefore counts twice, in its tokens
+and in its cap. All series except the transitions exist from the start. The Prometheus exporter renders
+histograms as summaries unless it has buckets (`set_buckets`)."
 )]
 
 mod action;
@@ -54,7 +56,7 @@ use crate::classify::Class;
 use crate::error::{Reason, Rejected};
 use crate::primitives::budget::Budget;
 
-/// Where an event comes from.
+/// The origin of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct LayerId {
@@ -64,25 +66,25 @@ pub struct LayerId {
     pub name: &'static str,
 }
 
-/// How a call ended for the layer.
+/// The outcome of a call, as its layer sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CallOutcome {
-    /// The service did its job.
+    /// The service worked.
     Success,
-    /// It did not.
+    /// The service failed.
     Failure,
-    /// The end says nothing about the service.
+    /// The call says nothing about the service.
     Ignored,
-    /// The caller gave up.
+    /// The caller dropped the call.
     Cancelled,
 }
 
 impl CallOutcome {
-    /// Every outcome, in the order of their numbers.
+    /// All outcomes, in the order of their discriminants.
     pub const ALL: &'static [Self] = &[Self::Success, Self::Failure, Self::Ignored, Self::Cancelled];
 
-    /// A stable name for metrics and logs.
+    /// Returns a stable name for metrics and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -105,23 +107,23 @@ impl From<Class> for CallOutcome {
     }
 }
 
-/// What a layer with a limit on calls under way has more or fewer of.
+/// A quantity that a layer with a limit on calls in flight reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConcurrencyGauge {
-    /// Calls under way.
+    /// The number of calls in flight.
     InFlight,
-    /// Calls that wait for their turn.
+    /// The number of calls in the queue.
     Queued,
-    /// Calls that may be under way.
+    /// The maximum number of calls in flight.
     Limit,
 }
 
 impl ConcurrencyGauge {
-    /// All of them.
+    /// All quantities.
     pub const ALL: &'static [Self] = &[Self::InFlight, Self::Queued, Self::Limit];
 
-    /// A stable name for metrics and logs.
+    /// Returns a stable name for metrics and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -132,90 +134,92 @@ impl ConcurrencyGauge {
     }
 }
 
-/// Something a layer did.
+/// An event of a layer.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub enum Event<'a> {
     /// A call ended.
     #[non_exhaustive]
     Call {
-        /// How.
+        /// The outcome of the call.
         outcome: CallOutcome,
-        /// Whether it took longer than it should.
+        /// `true` if the call took longer than it should.
         slow: bool,
-        /// How long it took.
+        /// The duration of the call.
         latency: Duration,
     },
-    /// A call was refused, or given up.
+    /// A call was rejected or given up.
     Rejected(&'a Rejected),
-    /// An attempt at a call ended, in a layer that makes several.
+    /// An attempt ended, in a layer that makes several for one call.
     #[non_exhaustive]
     Attempt {
-        /// Which one, counted from 1.
+        /// The number of the attempt, counted from 1.
         number: u32,
-        /// How.
+        /// The outcome of the attempt.
         outcome: CallOutcome,
     },
-    /// A layer did something about a call, or could not.
+    /// A layer acted on a call, or could not.
     #[non_exhaustive]
     Action {
-        /// What.
+        /// The action.
         action: Action,
-        /// The attempt that it follows, counted from 1; zero where nothing is attempted.
+        /// The attempt before the action, counted from 1; zero in layers without attempts.
         attempt: u32,
-        /// How long it waits until it does so.
+        /// The time until the layer acts.
         wait: Duration,
-        /// Whether it is the first time that this layer does so, of an action that should be seen.
+        /// `true` if this action indicates a wrong setup, and the layer reports it for the first
+        /// time.
         is_news: bool,
     },
-    /// A last good answer is given again; the [`Action::ServedStale`] follows.
+    /// A stored response is returned; [`Action::ServedStale`] follows.
     #[non_exhaustive]
     Stale {
-        /// How old it is.
+        /// The age of the response.
         age: Duration,
     },
-    /// A retry or a hedge was asked of a budget.
+    /// A retry or a hedge has asked its budget for a token.
     #[non_exhaustive]
     Budget {
-        /// The share of it that is left, 0 to 1.
+        /// The share of the budget that is left, from 0 to 1.
         share: f64,
     },
-    /// A layer with a state for each key holds another number of them.
+    /// The number of keys that a layer tracks has changed.
     #[non_exhaustive]
     Keys {
-        /// How many more.
+        /// The difference to the previous number.
         change: i64,
     },
-    /// A layer with a limit on calls under way has more or fewer of something. Only observers that want calls are told.
+    /// A quantity of a layer with a limit on calls in flight has changed. Sent only to layers with
+    /// an observer that wants calls.
     #[non_exhaustive]
     Concurrency {
-        /// Of what.
+        /// The quantity.
         what: ConcurrencyGauge,
-        /// How many more.
+        /// The difference to the previous value.
         change: i64,
     },
-    /// A layer's state began to exist.
+    /// A layer has created its state.
     #[non_exhaustive]
     StateCreated {
-        /// The name of the state it is in.
+        /// The name of the initial state.
         state: &'static str,
     },
-    /// A layer's state ceased to exist: nobody can reach it any more.
+    /// A layer has dropped its state: no service, clone or handle refers to it any more.
     #[non_exhaustive]
     StateDropped {
-        /// The name of the state it was in.
+        /// The name of the last state.
         state: &'static str,
     },
-    /// The layer changed its state.
+    /// A layer has changed its state.
     #[non_exhaustive]
     StateChanged {
         /// The name of the state that ended.
         from: &'static str,
         /// The name of the state that began.
         to: &'static str,
-        /// Whether it refuses calls from now on.
+        /// `true` if the new state rejects calls.
         refuses: bool,
-        /// What was measured, against which threshold, over how many calls.
+        /// The measured value, its threshold, and the number of calls it is based on.
         cause: &'a dyn fmt::Display,
     },
     /// A layer that only observes would have changed its state.
@@ -223,7 +227,7 @@ pub enum Event<'a> {
     WouldChange {
         /// The name of the state that would have begun.
         to: &'static str,
-        /// What was measured, against which threshold, over how many calls.
+        /// The measured value, its threshold, and the number of calls it is based on.
         cause: &'a dyn fmt::Display,
     },
 }
@@ -254,15 +258,15 @@ impl fmt::Debug for Event<'_> {
     }
 }
 
-/// Listens to layers.
+/// Receives the events of layers.
 ///
-/// Implemented by every closure that takes a [`LayerId`] and an [`Event`].
+/// Implemented for every closure that takes a [`LayerId`] and an [`Event`].
 pub trait Observer: Send + Sync {
-    /// Called for each event. Must not block: a call waits for it.
+    /// Handles an event. Must not block, since it runs in the task of a call.
     fn on_event(&self, source: &LayerId, event: &Event<'_>);
 
-    /// Whether the end of each call is of interest. A layer without such observers spares itself the
-    /// readings of the clock that measuring a call takes.
+    /// Returns `true` if the observer needs the end and the duration of each call. A layer without
+    /// such an observer does not read the clock to measure calls. Default: `true`.
     fn wants_calls(&self) -> bool {
         true
     }
@@ -274,25 +278,27 @@ impl<F: Fn(&LayerId, &Event<'_>) + Send + Sync> Observer for F {
     }
 }
 
-/// What the layers of a module report, so that each series of their metrics exists from the start.
+/// The metrics that the layers of a module report, which are registered when a layer is created.
 #[derive(Debug)]
 #[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "only metrics are registered"))]
-pub(crate) struct Vocabulary<'a> {
+pub(crate) struct MetricSet<'a> {
     pub(crate) module: &'static str,
     pub(crate) states: &'a [&'static str],
     pub(crate) reasons: &'a [Reason],
     pub(crate) actions: &'a [Action],
-    /// Whether they report calls, attempts.
+    /// `true` for modules that count calls and measure their duration.
     pub(crate) calls: bool,
+    /// `true` for modules that make several attempts for one call.
     pub(crate) attempts: bool,
     pub(crate) budget: Option<&'a Budget>,
-    /// Whether they have a state for each key, a limit on calls under way.
+    /// `true` for modules with a state per key.
     pub(crate) keys: bool,
+    /// `true` for modules with a limit on calls in flight.
     pub(crate) load: bool,
 }
 
-impl<'a> Vocabulary<'a> {
-    /// Nothing but refusals for `reasons`.
+impl<'a> MetricSet<'a> {
+    /// Creates a set with nothing but rejections for `reasons`.
     pub(crate) const fn new(module: &'static str, reasons: &'a [Reason]) -> Self {
         Self {
             module,
@@ -313,45 +319,46 @@ pub(crate) struct Telemetry {
     source: LayerId,
     observers: Box<[Arc<dyn Observer>]>,
     wants_calls: bool,
-    /// The actions that have been reported as news, one bit each.
-    told: AtomicU64,
+    /// One bit for each action that has been reported as news.
+    reported: AtomicU64,
 }
 
 impl Telemetry {
-    pub(crate) fn new(vocabulary: &Vocabulary<'_>, name: &'static str, given: &[Arc<dyn Observer>]) -> Self {
-        let source = LayerId { module: vocabulary.module, name };
+    pub(crate) fn new(set: &MetricSet<'_>, name: &'static str, given: &[Arc<dyn Observer>]) -> Self {
+        let source = LayerId { module: set.module, name };
         #[allow(unused_mut, reason = "only features add to it")]
         let mut observers = given.to_vec();
         #[cfg(feature = "metrics")]
-        observers.push(Arc::new(metrics::Metrics::register(source, vocabulary)));
+        observers.push(Arc::new(metrics::Metrics::register(source, set)));
         #[cfg(feature = "tracing")]
         observers.push(Arc::new(tracing::Tracing));
         let wants_calls = observers.iter().any(|observer| observer.wants_calls());
-        Self { source, observers: observers.into(), wants_calls, told: AtomicU64::new(0) }
+        Self { source, observers: observers.into(), wants_calls, reported: AtomicU64::new(0) }
     }
 
     pub(crate) const fn name(&self) -> &'static str {
         self.source.name
     }
 
-    /// Whether anybody listens.
+    /// Returns `true` if there is an observer.
     pub(crate) const fn is_observed(&self) -> bool {
         !self.observers.is_empty()
     }
 
-    /// Whether calls need to be measured.
+    /// Returns `true` if an observer needs the end and the duration of each call.
     pub(crate) const fn wants_calls(&self) -> bool {
         self.wants_calls
     }
 
-    /// Tells all observers. None of them can harm another, or the call.
+    /// Sends `event` to all observers. A panic of one observer affects neither the others nor the
+    /// call.
     pub(crate) fn emit(&self, event: &Event<'_>) {
         for observer in &self.observers {
             let _ = catch_unwind(AssertUnwindSafe(|| observer.on_event(&self.source, event)));
         }
     }
 
-    /// Tells that something was done after `attempt`.
+    /// Reports an action after `attempt`.
     pub(crate) fn act(&self, action: Action, attempt: u32, wait: Duration) {
         if self.is_observed() {
             let is_news = action.is_mistake() && self.is_first(action);
@@ -359,8 +366,8 @@ impl Telemetry {
         }
     }
 
-    /// Tells how much is left of `budget`.
-    pub(crate) fn tell(&self, budget: &Budget) {
+    /// Reports the share of `budget` that is left.
+    pub(crate) fn emit_budget(&self, budget: &Budget) {
         if self.wants_calls() {
             self.emit(&Event::Budget { share: budget.share() });
         }
@@ -368,13 +375,13 @@ impl Telemetry {
 
     fn is_first(&self, action: Action) -> bool {
         let bit = 1 << (action as u32);
-        let told = self.told.load(Ordering::Relaxed);
-        // Of two threads that find it untold both may tell it.
-        self.told.store(told | bit, Ordering::Relaxed);
-        told & bit == 0
+        let reported = self.reported.load(Ordering::Relaxed);
+        // Two threads may both find the bit unset, and both report the action. That is harmless.
+        self.reported.store(reported | bit, Ordering::Relaxed);
+        reported & bit == 0
     }
 
-    /// The span of an attempt at a call, and of its copy number `hedge`.
+    /// Creates the span of attempt `number` at a call and its copy `hedge`.
     pub(crate) fn attempt(&self, number: u32, hedge: u32) -> AttemptSpan {
         AttemptSpan::new(&self.source, number, hedge)
     }

@@ -1,6 +1,6 @@
 use super::LayerId;
 
-/// The span of one attempt, at level debug; nothing without the feature `tracing`.
+/// The span of one attempt, at level debug. Empty without the feature `tracing`.
 #[derive(Debug)]
 pub(crate) struct AttemptSpan {
     #[cfg(feature = "tracing")]
@@ -24,7 +24,7 @@ impl AttemptSpan {
         if hedge > 0 {
             span.record("hedge", hedge);
         }
-        // By the convention of OpenTelemetry it is there from the first repetition on.
+        // OpenTelemetry's convention: the field is set only for repeated requests.
         let resent = number.saturating_sub(1).saturating_add(hedge);
         if resent > 0 {
             span.record("http.request.resend_count", resent);
@@ -32,12 +32,12 @@ impl AttemptSpan {
         Self { span }
     }
 
-    /// The span of no attempt: put into the place of one that has ended, it ends that one's span.
+    /// Returns an empty span. Assigning it in place of the span of an attempt closes that span.
     pub(crate) const fn none() -> Self {
         Self { span: ::tracing::Span::none() }
     }
 
-    /// Runs a part of the attempt inside of it.
+    /// Runs a part of the attempt inside its span.
     #[inline]
     pub(crate) fn run<R>(&self, part: impl FnOnce() -> R) -> R {
         self.span.in_scope(part)
@@ -51,12 +51,12 @@ impl AttemptSpan {
         Self {}
     }
 
-    /// The span of no attempt.
+    /// Returns an empty span.
     pub(crate) const fn none() -> Self {
         Self {}
     }
 
-    /// Runs a part of the attempt inside of it.
+    /// Runs a part of the attempt.
     #[inline]
     #[allow(clippy::unused_self, reason = "with tracing it is used")]
     pub(crate) fn run<R>(&self, part: impl FnOnce() -> R) -> R {

@@ -1,10 +1,10 @@
-//! Observer that writes to the log.
+//! The observer that writes log records with `tracing`.
 
 use tracing::{debug, info, warn};
 
 use super::{Action, Event, LayerId, Observer};
 
-/// One target for all layers, with the module and the name as fields: a filter on it is stable.
+/// The target of all records, so that filters stay valid. Module and name are fields.
 const TARGET: &str = "stanchion";
 
 pub(super) struct Tracing;
@@ -22,12 +22,12 @@ impl Observer for Tracing {
             Event::WouldChange { to, cause } => {
                 warn!(target: TARGET, module, name, to, %cause, "state would change");
             }
-            // Below the usual level: there is one of these for each call while a dependency is down.
+            // Below the usual level: while a dependency is down, there is one such record per call.
             Event::Rejected(rejected) => {
                 let verb = if rejected.reached_service() { "given up" } else { "rejected" };
                 debug!(target: TARGET, module, name, reason = %rejected.reason(), "call {verb}");
             }
-            // Said with its age just before.
+            // `Event::Stale` has already logged this, with the age of the response.
             Event::Action { action: Action::ServedStale, .. } => {}
             Event::Stale { age } => {
                 debug!(target: TARGET, module, name, action = Action::ServedStale.as_str(), ?age, "served_stale");
@@ -35,7 +35,7 @@ impl Observer for Tracing {
             Event::Action { action, attempt, wait, is_news } => {
                 let action = action.as_str();
                 if *is_news {
-                    warn!(target: TARGET, module, name, action, attempt, "this will go on, and is logged once");
+                    warn!(target: TARGET, module, name, action, attempt, "this is logged once and will recur");
                 } else {
                     debug!(target: TARGET, module, name, action, attempt, ?wait, "{action}");
                 }

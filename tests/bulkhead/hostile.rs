@@ -126,15 +126,18 @@ async fn every_share_works_or_is_an_error() {
 async fn an_error_leaves_a_running_layer_as_it_is_and_says_what_was_wrong() {
     let handle = BulkheadLayer::waiting(config(2).max_queued(1)).handle();
     for (wrong, text) in [
-        (config(0), "invalid `max_in_flight`: 0 given, allowed: 1 to 2147483647"),
-        (config(1).max_wait(Duration::ZERO), "invalid `max_wait`: 0ns given, allowed: longer than zero"),
+        (config(0), "invalid value for `max_in_flight`: got 0, expected a number from 1 to 2,147,483,647"),
+        (
+            config(1).max_wait(Duration::ZERO),
+            "invalid value for `max_wait`: got 0ns, expected a duration above zero",
+        ),
         (
             config(1).headroom(PriorityShares::NONE.default(f64::NAN)),
-            "invalid `headroom.default`: NaN given, allowed: above 0 and at most 1",
+            "invalid value for `headroom.default`: got NaN, expected a number above 0 and at most 1",
         ),
         (
             config(1).min_remaining(MinRemaining::Measured(-1.0)),
-            "invalid `min_remaining`: -1.0 given, allowed: a number above 0 and below 1",
+            "invalid value for `min_remaining`: got -1.0, expected a number above 0 and below 1",
         ),
     ] {
         assert_eq!(handle.reconfigure(wrong).unwrap_err().to_string(), text);

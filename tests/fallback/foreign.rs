@@ -1,4 +1,4 @@
-//! Code of the user's that a fallback runs (`Clone`, `Eq`, `Drop`) calls back into the fallback.
+//! User code that a fallback runs (`Clone`, `Eq`, `Drop`) and that calls back into the fallback.
 
 use std::sync::OnceLock;
 
@@ -8,7 +8,7 @@ use super::*;
 
 type Handle = Arc<OnceLock<StaleHandle<Curious, Curious>>>;
 
-/// Looks at what is held whenever it is cloned, compared or dropped.
+/// Inspects the store whenever it is cloned, compared or dropped.
 #[derive(Default)]
 struct Curious {
     number: u32,
@@ -53,7 +53,7 @@ impl Drop for Curious {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_and_keys_may_look_at_what_is_held() {
+async fn responses_and_keys_may_use_the_store_reentrantly() {
     let handle = Handle::default();
     let curious = |number| Curious { number, handle: Arc::clone(&handle) };
     let key = |(key, _): &(u32, Option<u32>)| Some(curious(*key));
@@ -73,9 +73,9 @@ async fn answers_and_keys_may_look_at_what_is_held() {
     assert!(call(2, None).await.is_err());
 }
 
-type ToReentrant = FallbackLayer<stanchion::fallback::ByService<Reentrant>, fn(&Outcome)>;
+type ToReentrant = FallbackLayer<stanchion::fallback::FallbackService<Reentrant>, fn(&Outcome)>;
 
-/// Makes a call that falls back to it whenever it is cloned.
+/// Calls its own fallback whenever it is cloned.
 #[derive(Default)]
 struct Reentrant {
     layer: Arc<OnceLock<ToReentrant>>,
@@ -109,7 +109,7 @@ impl Service<()> for Reentrant {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_is_the_fallback_may_call_it_while_it_is_cloned() {
+async fn a_fallback_service_may_call_the_fallback_from_clone() {
     let service = Reentrant::default();
     let (layer, clones) = (Arc::clone(&service.layer), Arc::clone(&service.clones));
     let keep: fn(&Outcome) = |_| ();
@@ -121,9 +121,9 @@ async fn a_service_that_is_the_fallback_may_call_it_while_it_is_cloned() {
     }
 }
 
-/// One that panics is not lost to the calls after it.
+/// A service that panics is not lost to later calls.
 #[tokio::test(start_paused = true)]
-async fn a_service_that_panics_when_it_is_cloned_is_there_for_the_next_call() {
+async fn a_fallback_service_that_panics_in_clone_serves_the_next_call() {
     struct Fickle(Arc<AtomicU32>);
 
     impl Clone for Fickle {

@@ -41,6 +41,7 @@ const WITHIN: &[(&str, &str)] = &[
     ("middleware::bulkhead", "middleware::admission"),
     ("middleware::adaptive_limit", "middleware::admission"),
     ("*", "middleware::macros"),
+    ("*", "middleware::gate"),
 ];
 
 /// What decides is pure: these modules, and these files of each middleware with all files that they need,

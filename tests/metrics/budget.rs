@@ -1,4 +1,4 @@
-//! Gauges of budgets, of which several may have one name.
+//! Gauges of budgets, several of which may have one name.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn layer(name: &'static str, cap: f64) -> RetryLayer {
     RetryLayer::new(RetryConfig::new()).name(name).budget(budget)
 }
 
-/// Makes retries until so many of the tokens are left.
+/// Retries until this number of tokens is left.
 async fn spend(layer: &RetryLayer, left: f64) {
     while layer.handle().budget().balance() > left {
         let mut attempts = 0;

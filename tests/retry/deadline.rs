@@ -1,4 +1,4 @@
-//! What a request says about itself, and first of all by when an answer is wanted.
+//! What a request says about itself, above all its deadline.
 
 use crate::fault::Fault;
 use stanchion::Deadline;
@@ -9,7 +9,7 @@ use tokio::time::advance;
 
 use super::*;
 
-/// A request that says all that a protocol can.
+/// A request with everything that a protocol can carry.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Order {
     pub(crate) deadline: Option<Deadline>,
@@ -88,7 +88,7 @@ async fn no_wait_goes_past_the_deadline_and_the_failure_is_handed_out_at_once() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_refused_for_want_of_time_costs_nothing() {
+async fn a_retry_without_enough_time_costs_nothing() {
     let budget = two_tokens();
     let (service, starts) = backend(|_| async { FAILED });
     let service = layer().protocol(Orders).budget(budget.clone()).layer(service);
@@ -107,7 +107,7 @@ async fn no_attempt_begins_with_less_time_than_it_needs() {
     }
 }
 
-/// Timers fire on whole milliseconds, so a wait may be longer than what it is.
+/// Timers fire on whole milliseconds, so a wait may be longer than configured.
 #[tokio::test(start_paused = true)]
 async fn no_attempt_begins_after_the_deadline_though_its_timer_fires_late() {
     let heard = Heard::default();
@@ -120,7 +120,7 @@ async fn no_attempt_begins_after_the_deadline_though_its_timer_fires_late() {
     assert_eq!(starts.count(), 1);
     assert_eq!(heard.take().last().unwrap(), "no_time after 1");
 
-    // A thread that is busy is late as well.
+    // A busy thread is late as well.
     let mut call = task::spawn(service.oneshot(Order::within(50 * MS)));
     assert_pending!(call.poll());
     advance(60 * MS).await;
@@ -169,7 +169,7 @@ async fn what_must_not_be_executed_twice_is_repeated_once_and_only_if_it_was_not
     assert_eq!(attempts(["unprocessed", "unprocessed", ""]).await, (2, 1));
 }
 
-/// .NET: four attempts in each of two handlers were sixteen requests, and nobody was told.
+/// In .NET, four attempts in each of two nested handlers were 16 requests, without a warning.
 #[tokio::test(start_paused = true)]
 async fn a_layer_tells_that_another_one_further_out_retries_as_well() {
     let (outer, inner) = (Heard::default(), Heard::default());
@@ -184,7 +184,7 @@ async fn a_layer_tells_that_another_one_further_out_retries_as_well() {
     assert_eq!(outer.count("nested"), 0);
 }
 
-/// Waits for as long as it was told to.
+/// A policy that waits as it is told.
 #[derive(Clone, Copy, Debug)]
 struct Sleepy(Duration);
 

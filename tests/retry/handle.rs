@@ -1,4 +1,4 @@
-//! Retries of what is no service.
+//! Retries of work that is not a `Service`.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use tokio::task::{LocalSet, spawn_local, yield_now};
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn what_is_run_is_repeated_like_a_call() {
+async fn run_retries_like_a_call() {
     let heard = Heard::default();
     let budget = two_tokens();
     let handle = heard.by(layer().budget(budget.clone())).handle();
@@ -56,7 +56,7 @@ async fn each_run_pays_into_the_budget_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_judge_of_the_layer_says_what_the_ends_mean() {
+async fn the_layers_classifier_is_used() {
     let handle = layer()
         .classify(|result: Result<&u32, &Failure>| match result {
             Ok(503) => Outcome::failure(),
@@ -114,7 +114,7 @@ async fn a_run_that_is_dropped_makes_no_other_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_inside_is_handed_out_and_costs_nothing() {
+async fn an_inner_rejection_is_returned_and_costs_nothing() {
     let budget = two_tokens();
     let handle = layer().budget(budget.clone()).handle();
     let breaker = CircuitBreakerLayer::new(CircuitBreakerConfig::new()).handle();
@@ -128,9 +128,9 @@ async fn a_refusal_inside_is_handed_out_and_costs_nothing() {
     assert_eq!((starts.count(), budget.balance()), (1, 2.0));
 }
 
-/// The mark of a refusal is one of the thread.
+/// Rejections in other tasks of the thread do not count.
 #[tokio::test(start_paused = true)]
-async fn what_other_tasks_of_the_thread_are_refused_is_nothing_to_a_run() {
+async fn rejections_in_other_tasks_do_not_affect_a_run() {
     let breaker = CircuitBreakerLayer::new(CircuitBreakerConfig::new()).handle();
     breaker.force_open();
     let tasks = LocalSet::new();
@@ -164,7 +164,7 @@ async fn what_other_tasks_of_the_thread_are_refused_is_nothing_to_a_run() {
             is_over.set(true);
         })
         .await;
-    // And the other way round: a failure elsewhere does not hide a refusal that is held back.
+    // Conversely, a failure elsewhere does not hide a stored rejection.
     let starts = Starts::new();
     let handle = layer().handle();
     tasks
@@ -185,9 +185,9 @@ async fn what_other_tasks_of_the_thread_are_refused_is_nothing_to_a_run() {
     assert_eq!(starts.count(), 1);
 }
 
-/// So that a refusal or a timeout before the last attempt is not taken for its end.
+/// A rejection or a timeout before the last attempt does not count as its result.
 #[tokio::test(start_paused = true)]
-async fn a_layer_further_out_sees_what_the_last_attempt_ended_in() {
+async fn an_outer_layer_sees_the_result_of_the_last_attempt() {
     let inside = CircuitBreakerLayer::new(CircuitBreakerConfig::new()).handle();
     inside.force_open();
     let outside = CircuitBreakerLayer::new(CircuitBreakerConfig::new().consecutive_failures(1)).handle();
@@ -205,7 +205,7 @@ async fn a_layer_further_out_sees_what_the_last_attempt_ended_in() {
 }
 
 #[test]
-fn a_repetition_without_a_wait_needs_no_timer() {
+fn a_retry_without_a_wait_needs_no_timer() {
     let handle = RetryLayer::new(config().backoff(Backoff::constant(Duration::ZERO))).handle();
     let mut attempts = 0;
     let mut run = task::spawn(handle.run(|| {

@@ -1,4 +1,4 @@
-//! Requests and answers of HTTP, and of gRPC over it.
+//! Requests and responses of HTTP, and of gRPC over HTTP.
 
 use std::convert::Infallible;
 
@@ -19,7 +19,7 @@ use super::*;
 
 type Result<T> = std::result::Result<T, BoxError>;
 
-/// A server that answers each request with the next of these.
+/// A server that responds to each request with the next of these.
 #[derive(Clone)]
 struct Server {
     answers: Arc<Vec<Response<()>>>,
@@ -74,11 +74,11 @@ async fn send(layer: RetryLayer, server: &Server, request: Request<Empty<Bytes>>
     layer.protocol(Http::new()).layer(server.clone()).oneshot(request).await.unwrap().status()
 }
 
-// What servers ask for.
+// Waits that servers ask for.
 
-/// .NET's retries came up to 11 ms early.
+/// .NET's retries were up to 11 ms too early.
 #[tokio::test(start_paused = true)]
-async fn a_repetition_is_never_earlier_than_the_server_asked_for() {
+async fn a_retry_is_never_earlier_than_the_server_asked_for() {
     for (seconds, status) in [("0", 503), ("1", 503), ("7", 429), ("30", 503), ("31", 503)] {
         let server = Server::new([answer(status, &[("retry-after", seconds)]), answer(200, &[])]);
         let status = send(layer(), &server, get()).await;
@@ -138,7 +138,7 @@ proptest! {
             let config = RetryConfig::new().backoff(backoff).max_server_wait(limit);
             let status = send(RetryLayer::new(config), &server, get()).await;
             let made = server.starts.at.lock().unwrap().clone();
-            // A date comes nearer while the test runs.
+            // The time until a date shrinks while the test runs.
             let slack = retry_after(unavailable.headers(), std::time::SystemTime::now()).unwrap_or_default();
             let slack = asked - slack;
             if asked > limit + slack {
@@ -156,7 +156,7 @@ proptest! {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pushback_is_obeyed_exactly_and_the_backoff_begins_anew() {
+async fn pushback_is_exact_and_restarts_the_backoff() {
     let unavailable = |pushback: Option<&str>| {
         let status = ("grpc-status", "14");
         match pushback {
@@ -173,7 +173,7 @@ async fn pushback_is_obeyed_exactly_and_the_backoff_begins_anew() {
         send(patient(), &server, get()).await;
         server.starts.assert_at(&[0]);
     }
-    // Also for what would not be repeated without, but not for what may not be executed twice.
+    // Pushback also allows retries of other failures, but not of requests that are not idempotent.
     let internal = answer(200, &[("grpc-status", "13"), ("grpc-retry-pushback-ms", "7")]);
     let server = Server::new([internal.clone(), answer(200, &[("grpc-status", "0")])]);
     send(patient(), &server, get()).await;
@@ -183,11 +183,11 @@ async fn pushback_is_obeyed_exactly_and_the_backoff_begins_anew() {
     server.starts.assert_at(&[0]);
 }
 
-// Which requests.
+// Requests that may be retried.
 
-/// Elsewhere a POST is repeated by default, and tickets were made twice.
+/// Other libraries retry a POST by default, and created tickets twice.
 #[tokio::test(start_paused = true)]
-async fn only_what_does_no_harm_twice_is_repeated() {
+async fn only_idempotent_requests_are_retried() {
     let attempts = |request| async move {
         let server = Server::new([answer(503, &[])]);
         send(layer(), &server, request).await;
@@ -228,7 +228,7 @@ async fn a_post_that_did_not_get_through_is_repeated_once() {
     }
 }
 
-/// Whether the server has executed it, nobody knows.
+/// The server may have executed the request.
 #[tokio::test(start_paused = true)]
 async fn a_post_that_timed_out_is_not_repeated() {
     for (method, attempts) in [(Method::POST, 1), (Method::GET, 3)] {
@@ -273,7 +273,8 @@ fn grpc() -> Request<Empty<Bytes>> {
     request
 }
 
-/// The time that each attempt was said to have left, in milliseconds, and how many were before.
+/// Returns the remaining time that each attempt carried, in milliseconds, and the number of earlier
+/// attempts.
 async fn told(request: Request<Empty<Bytes>>) -> Vec<(Option<u128>, Option<String>)> {
     let server = Server::new([answer(503, &[])]);
     send(layer(), &server, request).await;
@@ -328,7 +329,8 @@ async fn a_retry_within_a_retry_is_found_by_the_number_in_the_request() {
 
 // Bodies.
 
-/// A server that reads so many frames of each body before it fails; what it read.
+/// Calls a server that reads this many frames of each body before it fails, and returns what it
+/// read.
 async fn reads<B>(layer: RetryLayer, request: Request<B>, frames: usize) -> Vec<(Bytes, Option<HeaderMap>)>
 where
     B: Body<Data = Bytes, Error = Infallible> + Unpin,
@@ -359,7 +361,7 @@ fn put<B>(body: B) -> Request<B> {
     Request::builder().method(Method::PUT).body(body).unwrap()
 }
 
-/// A body that comes in pieces, with trailers.
+/// A body in several pieces, with trailers.
 struct Pieces(std::vec::IntoIter<Frame<Bytes>>);
 
 impl Pieces {
@@ -392,7 +394,7 @@ async fn each_attempt_sends_the_whole_body_and_its_trailers() {
         assert_eq!(data, "hello you");
         assert_eq!(trailers.unwrap()["digest"], "1");
     }
-    // Also if the one before was cut off.
+    // Even if the previous attempt was cut off.
     let read = reads(layer(), put(Pieces::new()), 2).await;
     assert!(read.len() == 3 && read.iter().all(|(data, _)| data.starts_with(b"hello")), "{read:?}");
 }
@@ -410,7 +412,7 @@ async fn a_body_that_is_too_long_to_be_kept_is_sent_once_and_that_is_told_each_t
     assert_eq!(budget.balance(), 2.0);
 }
 
-/// A request of which something is still being sent on a connection that lives on.
+/// A request that is still being sent on a connection that stays open.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_is_still_being_read_is_not_sent_beside_itself() {
     let heard = Heard::default();

@@ -1,4 +1,4 @@
-//! Between two attempts the service inside has to be ready again, and nobody waits for that for ever.
+//! Between two attempts, the inner service must become ready again, within a limited time.
 
 use std::task::Waker;
 
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::deadline::{Order, Orders};
 use super::*;
 
-/// What `poll_ready` says.
+/// The result of `poll_ready`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mood {
     Ready,
@@ -18,13 +18,13 @@ enum Mood {
     Broken,
 }
 
-/// A service that objects to calls of an instance that has not said it is ready.
+/// A service that panics if an instance is called that has not reported readiness.
 struct Strict {
     mood: watch::Sender<Mood>,
     waiting: Arc<Mutex<Vec<Waker>>>,
     starts: Starts,
     is_ready: bool,
-    /// By which the first attempt is refused.
+    /// The layer that rejects the first attempt.
     refusing: Option<CircuitBreakerHandle>,
     answers: Answer,
 }
@@ -53,7 +53,7 @@ impl Strict {
         self.waiting.lock().unwrap().drain(..).for_each(Waker::wake);
     }
 
-    /// After so long a time.
+    /// Ready after this time.
     fn later(&self, after: Duration, mood: Mood) {
         let this = self.clone();
         tokio::spawn(async move {
@@ -93,7 +93,7 @@ impl<R> Service<R> for Strict {
     }
 }
 
-/// One retry that is not ready until `after` the call began.
+/// Makes one retry whose service is not ready until `after` the start of the call.
 async fn busy_until<P, R>(
     layer: &RetryLayer<P>,
     request: R,
@@ -111,7 +111,7 @@ where
     (call.await, inner.starts)
 }
 
-/// Others call a fresh clone, or leave out `poll_ready` after the first attempt.
+/// Other libraries call a fresh clone, or skip `poll_ready` after the first attempt.
 #[tokio::test(start_paused = true)]
 async fn each_attempt_is_made_by_an_instance_that_has_said_it_is_ready() {
     let (answer, starts) = busy_until(&layer(), 7, 50 * MS, FAILED).await;
@@ -134,7 +134,7 @@ async fn a_service_that_does_not_get_ready_is_given_up_with_the_last_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn if_the_last_end_was_an_answer_that_is_gone_the_call_is_given_up() {
+async fn a_call_whose_last_response_was_dropped_ends_in_a_rejection() {
     let heard = Heard::default();
     let layer = heard.by(layer().classify(|_: Result<&u32, &Failure>| Class::Failure));
     let (answer, _) = busy_until(&layer, 7, 9 * SECOND, Ok(503)).await;
@@ -146,7 +146,7 @@ async fn if_the_last_end_was_an_answer_that_is_gone_the_call_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_readiness_past_the_deadline_or_until_too_little_time_is_left() {
+async fn the_wait_for_readiness_leaves_enough_time_before_the_deadline() {
     for (min_remaining, given_up_at) in [(0, 400), (150, 250)] {
         let layer = RetryLayer::new(config().min_remaining(min_remaining * MS)).protocol(Orders);
         let order = Order::within(400 * MS);
@@ -175,7 +175,7 @@ async fn a_service_that_breaks_between_two_attempts_says_so_itself() {
     assert_eq!(inner.starts.count(), 1);
 }
 
-/// The first attempt is refused. What comes after it is no refusal to a circuit further out.
+/// The first attempt is rejected. To an outer circuit, what follows is no rejection.
 #[tokio::test(start_paused = true)]
 async fn what_ends_a_call_between_two_attempts_is_told_from_how_the_attempts_ended() {
     for (mood, error) in [(Mood::Broken, "broken"), (Mood::Busy, "failed")] {
@@ -229,13 +229,13 @@ async fn a_place_in_a_full_pool_is_given_back_before_the_wait_and_asked_for_afte
     for call in calls {
         assert_eq!(call.await.unwrap(), FAILED);
     }
-    // The others use the time in which one waits.
+    // The other calls use the time in which one of them waits.
     starts.assert_at(&[0, 10, 20, 110, 120, 130, 320, 330, 340]);
 }
 
-/// Not even a runtime has to be there.
+/// Works even without a runtime.
 #[test]
-fn a_repetition_without_a_wait_needs_no_timer() {
+fn a_retry_without_a_wait_needs_no_timer() {
     let (service, starts) = failing_without_time(2);
     let service = RetryLayer::new(config().backoff(Backoff::constant(Duration::ZERO))).layer(service);
     let mut call = task::spawn(service.oneshot(7));

@@ -1,4 +1,4 @@
-//! Changes of the configuration while calls are under way.
+//! Reconfigurations while calls are in flight.
 
 use std::thread;
 
@@ -7,7 +7,7 @@ use stanchion::retry::Standard;
 
 use super::*;
 
-/// The attempts of a call that is told `change` in its first wait.
+/// Runs `change` in the first wait of a call, and returns its attempts.
 async fn changed<P>(
     layer: RetryLayer<Standard<P>>,
     change: impl FnOnce(&RetryHandle<Standard<P>>),
@@ -64,7 +64,7 @@ async fn the_services_handles_and_clones_of_a_layer_are_changed_together_and_the
     assert_eq!(layer.handle().budget().balance(), 2.0);
 }
 
-/// Of a request that was to be sent once no copy was made, which is nobody's mistake.
+/// A request that was to be sent once was not saved. That is no wrong setup.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_began_as_the_only_attempt_stays_so() {
     let heard = Heard::default();
@@ -81,9 +81,9 @@ async fn a_call_that_began_as_the_only_attempt_stays_so() {
     assert_eq!(heard.take(), ["1 failure", "exhausted after 1"]);
 }
 
-/// What each call looks at is kept apart from the rest, and must not part from it.
+/// The value that every call reads is stored separately, and must stay equal to the configuration.
 #[test]
-fn two_who_reconfigure_at_once_leave_one_configuration() {
+fn concurrent_reconfigurations_leave_one_configuration() {
     let (service, starts) = failing_at_once();
     let layer =
         RetryLayer::new(config().backoff(Backoff::constant(Duration::ZERO))).budget(Budget::unlimited());
@@ -115,7 +115,7 @@ fn failing_at_once()
 }
 
 #[test]
-fn calls_work_while_others_reconfigure() {
+fn calls_work_during_reconfigurations() {
     let (service, starts) = failing_at_once();
     let layer =
         RetryLayer::new(config().backoff(Backoff::constant(Duration::ZERO))).budget(Budget::unlimited());

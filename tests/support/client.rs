@@ -10,7 +10,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use stanchion::fallback::{Failure, Why};
+use stanchion::fallback::{Failure, FailureKind};
 use stanchion::http::Http;
 use stanchion::http::replay_body::ReplayBody;
 use stanchion::telemetry::{Action, Event, LayerId};
@@ -111,7 +111,7 @@ impl Stack {
         let handle = breaker.handle();
         let fallback =
             FallbackLayer::with(move |(), failure: &Failure<Answer, BoxError>| match setup.fallback {
-                Some(text) if failure.why() == Why::Refused => {
+                Some(text) if failure.kind() == FailureKind::Rejected => {
                     Some(boxed(Response::new(Full::new(text.into()))))
                 }
                 _ => None,

@@ -1,4 +1,4 @@
-//! Tasks that are late while they wait for a service, and what is charged to their calls.
+//! Tasks that are late while they wait for a service, and the time that their calls are charged.
 
 use std::task::Waker;
 
@@ -11,7 +11,7 @@ fn poll(task: &mut task::Spawn<()>, service: &mut Limited) -> Poll<Result<(), Fa
     task.enter(|cx, _| Service::<Duration>::poll_ready(service, cx))
 }
 
-/// A task that waits for a service, which is not ready yet.
+/// Starts a task that waits for a service which is not ready yet.
 fn waits(limit: Duration) -> (task::Spawn<()>, Limited, Door) {
     let (layer, mut service, door) = with_door();
     layer.handle().reconfigure(including().limit(Limit::Fixed(limit))).unwrap();
@@ -53,7 +53,7 @@ async fn a_task_that_is_a_little_late_has_waited_however_short_the_limit() {
     assert_eq!(door.calls.get(), 0);
 }
 
-/// The first time that it is woken counts, and not that the limit was over a moment ago.
+/// The first wake-up counts, and not a later one at the end of the limit.
 #[tokio::test(start_paused = true)]
 async fn a_task_that_was_woken_long_ago_waits_anew() {
     let (mut task, mut service, door) = waits(SECOND);

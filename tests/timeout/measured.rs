@@ -1,4 +1,4 @@
-//! Which calls a measured limit is found from.
+//! The calls from which an adaptive limit is computed.
 
 use super::*;
 

@@ -1,8 +1,8 @@
-//! Which of two layers an error is named after.
+//! Errors that two layers could report, and the layer whose name they carry.
 
 use super::*;
 
-/// It gives up because it has too little time to begin with, and not because the time of the layer around it is over.
+/// The inner layer gives up for lack of time, and not because the outer limit is over.
 #[tokio::test(start_paused = true)]
 async fn a_layer_further_in_that_gives_up_before_the_limit_is_over_keeps_its_name() {
     let config = TimeoutConfig::new().limit(Limit::Deadline).min_remaining(MinRemaining::Fixed(60 * SECOND));
@@ -29,7 +29,7 @@ fn a_layer_of_the_defaults_is_one_of_the_default_configuration() {
     assert!(TimeoutConfig::new().idle(Duration::ZERO).validate().is_err());
 }
 
-/// It knows a deadline of which the layer around it knows nothing.
+/// The inner layer has a deadline that the outer layer does not see.
 #[tokio::test(start_paused = true)]
 async fn a_layer_further_in_that_cuts_a_call_off_before_the_limit_is_over_keeps_its_name() {
     let inner =

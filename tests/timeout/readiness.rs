@@ -1,4 +1,5 @@
-//! Readiness under a limit that includes it: who waits, for how long, and what a reconfiguration in between changes.
+//! Readiness under a limit that includes it: the caller that waits, the time it gets, and
+//! reconfigurations in between.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -10,13 +11,14 @@ use tower::{BoxError, ServiceBuilder};
 
 use super::*;
 
-/// Is ready if it was told to be, wakes who waits then, and objects to a call without readiness.
+/// A service that becomes ready on command, wakes its waiters, and panics if it is called without
+/// readiness.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Door {
     is_open: Rc<Cell<bool>>,
     pub(super) waiting: Rc<RefCell<Option<std::task::Waker>>>,
     pub(super) calls: Rc<Cell<u32>>,
-    /// Of this instance.
+    /// The readiness of this instance.
     is_ready: bool,
 }
 
@@ -67,7 +69,7 @@ pub(super) fn with_door() -> (TimeoutLayer, stanchion::Timeout<Door>, Door) {
     (layer, service, door)
 }
 
-/// Begins to wait, and goes away.
+/// Starts to wait, and goes away.
 async fn abandon(service: &mut stanchion::Timeout<Door>) {
     tokio::select! {
         biased;
@@ -89,7 +91,7 @@ async fn a_service_that_was_not_ready_is_not_called_whatever_was_reconfigured() 
     }
 }
 
-/// tower's panics if it is called and has not been ready.
+/// tower's concurrency limit panics if it is called before it is ready.
 #[tokio::test(start_paused = true)]
 async fn a_concurrency_limit_is_not_called_without_its_permit() {
     let layer = TimeoutLayer::new(including());
@@ -160,7 +162,7 @@ async fn a_wait_that_was_abandoned_leaves_the_next_one_its_whole_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_nobody_called_for_is_not_the_next_callers() {
+async fn an_unused_rejection_does_not_affect_the_next_caller() {
     let (_, mut service, door) = with_door();
     service.ready().await.unwrap();
     door.set(true);
@@ -207,7 +209,7 @@ async fn a_service_that_was_shed_once_and_is_ready_a_minute_later_is_called() {
     }
 }
 
-/// Each of them polls, and none waits: what they have seen is no time that the last one waited.
+/// Each task polls once and none waits, so the last one is not charged for the time of the others.
 #[tokio::test(start_paused = true)]
 async fn calls_that_were_shed_a_moment_ago_take_no_time_from_the_next() {
     let (_, service, door) = with_door();
@@ -220,7 +222,7 @@ async fn calls_that_were_shed_a_moment_ago_take_no_time_from_the_next() {
     assert!(service.ready().await.unwrap().call(900 * MS).await.is_ok());
 }
 
-/// Each poll takes longer than a task that waits should have to.
+/// Each poll is later than that of a task that waits should be.
 #[tokio::test(start_paused = true)]
 async fn a_wait_in_a_slow_task_ends_at_its_limit_all_the_same() {
     let (_, mut service, door) = with_door();
@@ -236,7 +238,7 @@ async fn a_wait_in_a_slow_task_ends_at_its_limit_all_the_same() {
     assert_refused(service.call(MS).await, "outer", Reason::TotalTimeout, SECOND);
 }
 
-/// A sibling in the same task has it polled again and again.
+/// A sibling future in the same task causes extra polls.
 #[tokio::test(start_paused = true)]
 async fn a_wait_in_a_busy_task_ends_at_its_limit_all_the_same() {
     let (_, mut service, _) = with_door();
@@ -254,7 +256,7 @@ async fn a_wait_in_a_busy_task_ends_at_its_limit_all_the_same() {
     assert_eq!(began.elapsed(), SECOND);
 }
 
-/// Later than a quarter of the limit, each time it is woken.
+/// The task polls later than a quarter of the limit after each wake-up.
 #[tokio::test(start_paused = true)]
 async fn a_wait_in_a_task_that_is_always_late_ends_all_the_same() {
     for limit in [100 * MS, 400 * MS, 2 * SECOND] {
@@ -276,7 +278,7 @@ async fn a_wait_in_a_task_that_is_always_late_ends_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_one_task_heard_of_is_not_anothers() {
+async fn a_rejection_seen_by_one_task_does_not_affect_another() {
     for is_open in [true, false] {
         let (_, mut service, door) = with_door();
         let (mut first, mut second) = (task::spawn(()), task::spawn(()));

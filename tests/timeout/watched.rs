@@ -1,8 +1,8 @@
-//! What follows an answer is put under watch, whether or not anything else has to be known of the call.
+//! Bodies are timed, whether or not the layer needs anything else of the call.
 
 use super::*;
 
-/// Answers whether there is a watch.
+/// A protocol whose wrapped response is `true` if there is a timer.
 #[derive(Clone, Copy, Debug)]
 struct Watching;
 
@@ -17,7 +17,7 @@ impl<Res> WrapBody<Res> for Watching {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_watched_if_that_is_all_that_is_configured() {
+async fn bodies_are_timed_if_nothing_else_is_configured() {
     let config = TimeoutConfig::new().limit(Limit::Fixed(SECOND));
     for (config, is_watched) in [
         (config.clone(), false),

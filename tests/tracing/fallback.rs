@@ -1,8 +1,9 @@
-//! What a fallback logs.
+//! The log records of a fallback.
 //!
-//! Here and not beside the other tests of it: while one thread has the only subscriber of a process, `tracing` asks a callsite
-//! that is first reached by a thread without one whether that thread wants it, and keeps the answer for all. So a process
-//! in which one test listens and others do not loses a line now and then.
+//! They have a file of their own. `tracing` decides once per callsite whether a record is wanted,
+//! and the first thread that reaches the callsite decides for all, even if another thread has the
+//! only subscriber. If one test of a process subscribes and others do not, a record is therefore
+//! lost now and then.
 
 use stanchion::{FallbackLayer, StaleConfig};
 

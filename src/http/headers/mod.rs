@@ -1,13 +1,13 @@
-//! What servers and callers say about time in headers.
+//! Parsers and writers for the headers that carry waits and timeouts.
 //!
 //! | header | read by | says |
 //! |---|---|---|
-//! | `retry-after` | [`retry_after`] | how long to leave the server alone |
-//! | `grpc-retry-pushback-ms` | [`grpc_retry_pushback`] | when to retry, or that retrying is unwanted |
-//! | `grpc-timeout` | [`grpc_timeout`], [`write_grpc_timeout`] | how long the caller will wait |
+//! | `retry-after` | [`retry_after`] | the time to wait before the next request |
+//! | `grpc-retry-pushback-ms` | [`grpc_retry_pushback`] | the time to wait before a retry, or that retries are unwanted |
+//! | `grpc-timeout` | [`grpc_timeout`], [`write_grpc_timeout`] | the time that the caller will wait |
 //!
-//! Whatever is in a header, nothing here panics or allocates on reading it. What is read is what was said, up to
-//! [`Duration::MAX`]: who acts on it sets a limit.
+//! Reading a header never panics and never allocates, whatever it contains. Values are returned as
+//! sent, up to [`Duration::MAX`]: callers must apply their own limit.
 //!
 //! ```
 //! use std::time::Duration;
@@ -31,13 +31,14 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue, header};
 
-/// How long a `Retry-After` asks to wait, counted from `now`.
+/// Returns the wait that a `Retry-After` header asks for, counted from `now`.
 ///
-/// The first such header counts. It is a number of seconds, or a date in one of the three formats of RFC 9110,
-/// section 5.6.7. A date that has passed is zero; more seconds than a `u64` holds are as many as it holds.
-/// Anything else is `None`: a negative number, a fraction, a date with the wrong weekday or a leap second.
+/// Only the first such header is read. It contains a number of seconds, or a date in one of the
+/// three formats of RFC 9110, section 5.6.7. A date in the past is zero. A number of seconds above
+/// `u64::MAX` counts as `u64::MAX`. Any other value is `None`: a negative number, a fraction, a
+/// date with the wrong weekday or a leap second.
 ///
-/// A date is only as good as the two clocks that it is measured by.
+/// The wait until a date is only as exact as the clocks of the server and the client.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -57,20 +58,21 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     retry_after_by(headers, || now)
 }
 
-/// The same, with a clock that is read only for a date.
+/// Like [`retry_after`], with a clock that is read only if the header contains a date.
 pub(crate) fn retry_after_by(headers: &HeaderMap, now: impl FnOnce() -> SystemTime) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim_ascii();
     if is_digits(value.as_bytes()) {
-        // More seconds than fit are still a number of seconds.
+        // Too many digits for a `u64` are still a valid number of seconds.
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
-    // In the format of RFC 850 the parser takes any character for the space before the time; each format has three.
+    // With RFC 850 dates, the parser accepts any character in place of the space before the time.
+    // All three formats contain at least three spaces.
     let has_spaces = value.bytes().filter(|byte| *byte == b' ').count() >= 3;
     let date = httpdate::parse_http_date(value).ok().filter(|_| has_spaces)?;
     Some(date.duration_since(now()).unwrap_or(Duration::ZERO))
 }
 
-/// What a server wants to become of a retry, by gRPC's proposal A6.
+/// A server's instruction about retries, as in gRPC's proposal A6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushback {
     /// Retry after exactly this time.
@@ -79,10 +81,12 @@ pub enum Pushback {
     Stop,
 }
 
-/// What a `grpc-retry-pushback-ms` says, which is in the headers of a response or in its trailers.
+/// Returns the instruction in `grpc-retry-pushback-ms`, from the headers or the trailers of a
+/// response.
 ///
-/// `None`: there is no such header, and the client decides. A number of milliseconds that fits an `i32` is
-/// [`Pushback::After`]. All else is [`Pushback::Stop`]: a negative number, what is no number, several headers.
+/// Returns `None` without such a header: the client decides. A number of milliseconds that fits an
+/// `i32` is [`Pushback::After`]. Anything else is [`Pushback::Stop`]: a negative number, an invalid
+/// number, several headers.
 #[must_use]
 pub fn grpc_retry_pushback(headers: &HeaderMap) -> Option<Pushback> {
     let mut values = headers.get_all("grpc-retry-pushback-ms").iter();
@@ -95,7 +99,7 @@ pub fn grpc_retry_pushback(headers: &HeaderMap) -> Option<Pushback> {
     Some(millis.map_or(Pushback::Stop, |millis| Pushback::After(Duration::from_millis(millis))))
 }
 
-/// The units of a `grpc-timeout`, from short to long: their letter, and their length in nanoseconds.
+/// The units of a `grpc-timeout`, from short to long: letter, and length in nanoseconds.
 const UNITS: [(u8, u64); 6] = [
     (b'n', 1),
     (b'u', 1_000),
@@ -105,13 +109,13 @@ const UNITS: [(u8, u64); 6] = [
     (b'H', 3_600 * 1_000_000_000),
 ];
 
-/// The most that its eight digits say.
-const MOST: u64 = 99_999_999;
+/// The maximum count of a `grpc-timeout`, which has up to eight digits.
+const MAX_COUNT: u64 = 99_999_999;
 
-/// How long the caller waits, by a `grpc-timeout`: one to eight digits and one of `H`, `M`, `S`, `m`, `u`, `n`,
-/// for hours, minutes, seconds, milli-, micro- and nanoseconds.
+/// Returns the time that the caller will wait, from `grpc-timeout`: one to eight digits and one of
+/// `H`, `M`, `S`, `m`, `u`, `n`, for hours, minutes, seconds, milli-, micro- and nanoseconds.
 ///
-/// The first such header counts. `None` if there is none, or if it is anything else.
+/// Only the first such header is read. Returns `None` if there is none or if it is invalid.
 #[must_use]
 pub fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     let (unit, digits) = headers.get("grpc-timeout")?.as_bytes().split_last()?;
@@ -123,18 +127,20 @@ pub fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_nanos(nanos).saturating_mul(count))
 }
 
-/// `timeout` as a `grpc-timeout`, in the shortest unit whose count has no more than eight digits.
+/// Returns `timeout` as the value of a `grpc-timeout`, in the shortest unit whose count has at most
+/// eight digits.
 ///
-/// What does not fit is cut off, so that no server waits for longer than its caller does: less than one part in
-/// 100 000. Zero remains zero, nothing else becomes it. From 100 million hours on, it is one hour less than that.
+/// The value is rounded down, by less than one part in 100,000, so that the server does not work
+/// for longer than its caller waits. Only zero is written as zero. A timeout of 100 million hours
+/// or more is written as 99,999,999 hours.
 #[must_use]
 pub fn write_grpc_timeout(timeout: Duration) -> HeaderValue {
     let nanos = timeout.as_nanos();
     let mut counts = UNITS.into_iter().filter_map(|(letter, unit)| {
         let count = u64::try_from(nanos.checked_div(u128::from(unit))?).ok()?;
-        (count <= MOST).then_some((letter, count))
+        (count <= MAX_COUNT).then_some((letter, count))
     });
-    let (letter, count) = counts.next().unwrap_or((b'H', MOST));
+    let (letter, count) = counts.next().unwrap_or((b'H', MAX_COUNT));
 
     let mut text = [0; 9];
     let mut rest = text.as_mut_slice();
@@ -145,7 +151,7 @@ pub fn write_grpc_timeout(timeout: Duration) -> HeaderValue {
     HeaderValue::from_bytes(text).expect("digits and a letter are a header")
 }
 
-/// Whether it is a number without a sign, however long.
+/// Returns `true` for an unsigned number of any length.
 fn is_digits(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }

@@ -1,4 +1,4 @@
-//! What each header means, byte for byte.
+//! The values of each header, byte for byte.
 
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a test may fail")]
 
@@ -119,7 +119,7 @@ fn a_retry_after_that_is_neither_is_none() {
 }
 
 #[test]
-fn of_several_retry_afters_the_first_counts() {
+fn only_the_first_retry_after_is_read() {
     retry_after_is(&[b"7", b"8"], Some(7 * SECOND));
     retry_after_is(&[b"soon", b"8"], None);
 }
@@ -137,7 +137,7 @@ fn the_clock_is_read_only_for_a_date() {
 }
 
 #[test]
-fn a_pushback_is_a_delay_or_a_no() {
+fn pushback_is_a_delay_or_stop() {
     let after = |millis| Some(Pushback::After(Duration::from_millis(millis)));
     for (values, expected) in [
         (&[][..], None),
@@ -181,7 +181,7 @@ fn a_grpc_timeout_is_digits_and_a_unit() {
 }
 
 #[test]
-fn all_else_is_no_grpc_timeout() {
+fn other_values_are_no_grpc_timeout() {
     for value in [
         &b""[..],
         b"S",
@@ -228,7 +228,7 @@ fn a_timeout_is_written_in_the_shortest_unit_that_holds_it() {
 }
 
 fn timeout() -> impl Strategy<Value = Duration> {
-    // Every length of number is as likely as any other.
+    // Numbers of all lengths are equally likely.
     (any::<u64>(), 0..64_u32, 0..1_000_000_000_u32)
         .prop_map(|(seconds, shift, nanos)| Duration::new(seconds >> shift, nanos))
 }

@@ -1,23 +1,34 @@
 //! A request body that can be sent again.
 //!
-//! A body can be read once, so a request that is to be retried needs a copy of it. [`ReplayBody`] makes one while
-//! the first attempt is sent: frames pass through as they come, and what passes is kept, up to a number of bytes.
-//! [`Replay`] stays with whoever may retry, and makes the bodies of the next attempts.
+//! A body can be read only once, so a request that may be retried needs a copy of it.
+//! [`ReplayBody`] makes the copy while it sends the first attempt: it passes each frame on as it
+//! arrives and keeps it, up to a maximum number of bytes. [`Replay`] stays with the code that may
+//! retry, and creates the bodies of later attempts.
 //!
-//! | attempt before | [`Replay::replay`] |
+//! | earlier attempt | [`Replay::replay`] |
 //! |---|---|
-//! | read to its end, even if the body is not dropped yet | all of it again, as often as you like, also side by side |
-//! | dropped half-way | what was read, and then the rest from the original body |
+//! | read to its end, even if the body is not dropped yet | the whole body, any number of times, even in parallel |
+//! | dropped half-way | the part that was read, then the rest from the original body |
 //! | still reading | `None`: [`Replayable::Sending`] |
-//! | longer than the cap | `None`: [`Replayable::TooLong`], and the attempt itself goes on |
+//! | longer than the cap | `None`: [`Replayable::TooLong`]; the attempt itself continues |
 //! | ended in an error, or the body panicked | `None`: [`Replayable::Broken`] |
 //!
-//! A body that announces more bytes than the cap is not kept from the start. What passes is not copied where its data
-//! is [`Bytes`], except pieces of less than a kilobyte, which would cost more memory by themselves. The kept data
-//! takes no more than twice the cap; what the pieces are cut from, and trailers, come on top. An empty body costs no
-//! allocation. Locks are taken when an attempt begins and ends, never for a frame.
+//! A body whose size hint exceeds the cap is never kept. Data in [`Bytes`] is kept without a copy,
+//! except for pieces below 1 KiB, whose bookkeeping would cost more memory than the copy. The kept
+//! data takes at most twice the cap, plus trailers and the buffers from which the pieces were cut.
+//! An empty body needs no allocation. A lock is taken when an attempt begins and ends, and never
+//! per frame.
 //!
-//! The idea is that of Linkerd's `ReplayBody`.
+//! The idea is from Linkerd's `ReplayBody`.
+//!
+//! ```text
+//!   ReplayBody (an attempt)            Replay (the retry)
+//!        Recorder ── owns the tape        │
+//!           │                             │
+//!           ├─ dropped early ──> Paused ──┤ replay(): the next Recorder
+//!           ├─ read to the end ─> Complete ┤ replay(): any number of Playbacks
+//!           └─ failed, too long ─> Lost ──┘ replay(): None
+//! ```
 //!
 //! ```
 //! use bytes::Bytes;
@@ -48,7 +59,7 @@ use http_body::{Body, Frame, SizeHint};
 use crate::base::sync::{Mutex, lock};
 use recording::{Playback, Position, Recording};
 
-/// The body of one attempt. Yields the frames of the body inside, its data as [`Bytes`].
+/// The body of one attempt. Yields the frames of the inner body, with their data as [`Bytes`].
 #[derive(Debug)]
 pub struct ReplayBody<B> {
     inner: Inner<B>,
@@ -56,16 +67,16 @@ pub struct ReplayBody<B> {
 
 #[derive(Debug)]
 enum Inner<B> {
-    /// Nothing is kept of it.
+    /// Passes the body through without keeping it.
     Through(B),
     Recorder(Recorder<B>),
     Playback(Playback),
     Ended,
 }
 
-/// Makes the bodies of the attempts after the first.
+/// A factory for the bodies of later attempts.
 ///
-/// Dropped, it tells the attempt under way that nothing more needs to be kept.
+/// Once it is dropped, the attempt in flight stops keeping what it sends.
 #[derive(Debug)]
 pub struct Replay<B> {
     original: Original<B>,
@@ -78,65 +89,67 @@ enum Original<B> {
     Shared(Arc<Shared<B>>),
 }
 
-/// Whether [`Replay::replay`] gives a body, and why not.
+/// The state of a [`Replay`]: whether it returns a body, or the reason why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Replayable {
-    /// It does.
+    /// It returns a body.
     Yes,
-    /// Not while an attempt reads the body: once that is dropped or has come to the end.
+    /// An attempt is still reading the body. `replay` works once that attempt is dropped or has
+    /// read to the end.
     Sending,
-    /// Never: the body is longer than the cap.
+    /// The body is longer than the cap, so `replay` never works.
     TooLong,
-    /// Never: reading the body failed.
+    /// Reading the body failed, so `replay` never works.
     Broken,
 }
 
-/// An attempt that reads the original body, and the only owner of it meanwhile.
+/// An attempt that reads the original body and owns it exclusively.
 #[derive(Debug)]
 struct Recorder<B> {
     tape: Tape<B>,
-    /// Up to where the attempt has got in what was kept before it.
+    /// The position of this attempt in what earlier attempts kept.
     position: Position,
-    /// Set only while the body's own code runs.
+    /// `true` while the inner body is polled. A panic of the inner body leaves it set.
     is_in_body: bool,
     shared: Arc<Shared<B>>,
 }
 
-/// What an attempt hands over to the next one.
+/// The state that one attempt hands over to the next.
 #[derive(Debug)]
 struct Tape<B> {
     body: B,
     kept: Recording,
-    /// For so many bytes more.
+    /// The number of bytes that may still be kept.
     room: usize,
 }
 
 #[derive(Debug)]
 struct Shared<B> {
-    slot: Mutex<Slot<B>>,
+    tape: Mutex<TapeState<B>>,
 }
 
 #[derive(Debug)]
-enum Slot<B> {
-    /// An attempt has the tape.
+enum TapeState<B> {
+    /// An attempt holds the tape.
     Lent,
-    /// An attempt was dropped before the body's end.
+    /// An attempt was dropped before the end of the body.
     Paused(Tape<B>),
+    /// An attempt has read the whole body.
     Complete(Arc<Recording>),
-    /// Nothing to replay, and why.
+    /// The body cannot be replayed, for this reason.
     Lost(Replayable),
 }
 
-/// How reading the original body ended, for those who want it again.
+/// The end of reading the original body.
 enum End {
     Complete(Option<HeaderMap>),
     Lost(Replayable),
 }
 
 impl<B: Body> ReplayBody<B> {
-    /// The body of the first attempt, and what makes those of the others. At most `cap` bytes of data are kept: with
-    /// 0, only an empty body can be sent again.
+    /// Creates the body of the first attempt, and the factory for the bodies of later attempts. At
+    /// most `cap` bytes of data are kept. With 0, only an empty body can be sent again.
     #[must_use]
     pub fn new(body: B, cap: usize) -> (Self, Replay<B>) {
         if body.is_end_stream() {
@@ -145,7 +158,7 @@ impl<B: Body> ReplayBody<B> {
         if body.size_hint().lower() > u64::try_from(cap).unwrap_or(u64::MAX) {
             return (Self::from(body), Replay { original: Original::TooLong });
         }
-        let shared = Arc::new(Shared { slot: Mutex::new(Slot::Lent) });
+        let shared = Arc::new(Shared { tape: Mutex::new(TapeState::Lent) });
         let tape = Tape { body, kept: Recording::default(), room: cap };
         let first = Inner::Recorder(Recorder::new(tape, Arc::clone(&shared)));
         (Self::of(first), Replay { original: Original::Shared(shared) })
@@ -153,8 +166,8 @@ impl<B: Body> ReplayBody<B> {
 }
 
 impl<B> Replay<B> {
-    /// The body of another attempt, from the first byte on. `None` for the reasons that
-    /// [`replayable`](Self::replayable) gives.
+    /// Returns the body of another attempt, from the first byte on, or `None` for the reason that
+    /// [`replayable`](Self::replayable) returns.
     #[must_use]
     pub fn replay(&self) -> Option<ReplayBody<B>> {
         let shared = match &self.original {
@@ -162,43 +175,43 @@ impl<B> Replay<B> {
             Original::TooLong => return None,
             Original::Shared(shared) => shared,
         };
-        let mut slot = lock(&shared.slot);
-        match mem::replace(&mut *slot, Slot::Lent) {
-            Slot::Paused(mut tape) => {
-                drop(slot);
+        let mut state = lock(&shared.tape);
+        match mem::replace(&mut *state, TapeState::Lent) {
+            TapeState::Paused(mut tape) => {
+                drop(state);
                 tape.kept.seal();
                 Some(ReplayBody::of(Inner::Recorder(Recorder::new(tape, Arc::clone(shared)))))
             }
-            Slot::Complete(recording) => {
-                *slot = Slot::Complete(Arc::clone(&recording));
+            TapeState::Complete(recording) => {
+                *state = TapeState::Complete(Arc::clone(&recording));
                 Some(ReplayBody::of(Inner::Playback(Playback::new(recording))))
             }
             other => {
-                *slot = other;
+                *state = other;
                 None
             }
         }
     }
 
-    /// Whether [`again`](Self::replay) would give a body now.
+    /// Returns whether [`replay`](Self::replay) would return a body now.
     #[must_use]
     pub fn replayable(&self) -> Replayable {
         match &self.original {
             Original::Empty => Replayable::Yes,
             Original::TooLong => Replayable::TooLong,
-            Original::Shared(shared) => match &*lock(&shared.slot) {
-                Slot::Lent => Replayable::Sending,
-                Slot::Paused(_) | Slot::Complete(_) => Replayable::Yes,
-                Slot::Lost(why) => *why,
+            Original::Shared(shared) => match &*lock(&shared.tape) {
+                TapeState::Lent => Replayable::Sending,
+                TapeState::Paused(_) | TapeState::Complete(_) => Replayable::Yes,
+                TapeState::Lost(why) => *why,
             },
         }
     }
 }
 
 impl<B> Shared<B> {
-    /// An attempt leaves this to the next ones.
-    fn settle(&self, slot: Slot<B>) {
-        *lock(&self.slot) = slot;
+    /// Hands the tape over to later attempts.
+    fn hand_over(&self, state: TapeState<B>) {
+        *lock(&self.tape) = state;
     }
 }
 
@@ -207,16 +220,16 @@ impl<B> Recorder<B> {
         Self { position: Position::start_of(&tape.kept), tape, is_in_body: false, shared }
     }
 
-    /// What is left of the attempt.
+    /// Hands the tape over, and returns what is left of the attempt.
     fn end(self, end: End) -> Inner<B> {
         let Self { tape, shared, .. } = self;
         match end {
             End::Complete(trailers) => {
-                shared.settle(Slot::Complete(Arc::new(tape.kept.end(trailers))));
+                shared.hand_over(TapeState::Complete(Arc::new(tape.kept.end(trailers))));
                 Inner::Ended
             }
             End::Lost(why) => {
-                shared.settle(Slot::Lost(why));
+                shared.hand_over(TapeState::Lost(why));
                 Inner::Through(tape.body)
             }
         }
@@ -238,11 +251,11 @@ impl<B: Body + Unpin> Recorder<B> {
             None => return Some(End::Complete(None)),
         };
         let Some(data) = frame.data_ref() else {
-            // Trailers are the end, and there is no third kind of frame.
+            // Trailers end a body. Frames of a kind unknown today cannot be kept.
             let trailers = frame.trailers_ref().cloned();
             return Some(trailers.map_or(End::Lost(Replayable::Broken), |all| End::Complete(Some(all))));
         };
-        // Whoever is alone has nobody to keep anything for.
+        // If `Replay` was dropped, nothing needs to be kept.
         let is_wanted = Arc::strong_count(&self.shared) > 1;
         match self.tape.room.checked_sub(data.len()) {
             Some(room) if is_wanted => self.tape.room = room,
@@ -259,7 +272,7 @@ impl<B> ReplayBody<B> {
     }
 }
 
-/// A body that is sent once, and of which nothing is kept.
+/// Creates a body that is sent once and is not kept.
 impl<B> From<B> for ReplayBody<B> {
     fn from(body: B) -> Self {
         Self::of(Inner::Through(body))
@@ -276,8 +289,12 @@ impl<B> Drop for ReplayBody<B> {
     fn drop(&mut self) {
         if let Inner::Recorder(recorder) = mem::replace(&mut self.inner, Inner::Ended) {
             let Recorder { tape, shared, is_in_body, .. } = recorder;
-            // Only a panic leaves the body that way.
-            shared.settle(if is_in_body { Slot::Lost(Replayable::Broken) } else { Slot::Paused(tape) });
+            // The flag is still set only if the inner body panicked.
+            shared.hand_over(if is_in_body {
+                TapeState::Lost(Replayable::Broken)
+            } else {
+                TapeState::Paused(tape)
+            });
         }
     }
 }
@@ -328,7 +345,7 @@ impl<B: Body + Unpin> Body for ReplayBody<B> {
     }
 }
 
-/// The next frame of `body`, without a copy if its data is `Bytes`.
+/// Polls the next frame of `body`, without copying data that is `Bytes` already.
 fn poll_bytes<B: Body + Unpin>(
     body: &mut B,
     cx: &mut Context<'_>,
@@ -338,7 +355,7 @@ fn poll_bytes<B: Body + Unpin>(
         .map_ok(|frame| frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
 }
 
-/// The length of a body of this length with so many bytes before it.
+/// Returns the size hint of a body of which `before` bytes precede `rest`.
 fn longer(rest: &SizeHint, before: u64) -> SizeHint {
     let mut hint = SizeHint::new();
     hint.set_lower(rest.lower().saturating_add(before));

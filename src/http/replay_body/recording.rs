@@ -1,4 +1,4 @@
-//! What was read of a body, and reading it again.
+//! The kept part of a body, and its playback.
 
 use std::fmt;
 use std::mem;
@@ -8,15 +8,16 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
-/// Data shorter than this is copied: a piece of its own takes more than a handful of bytes, and keeps the
-/// buffer alive that it was cut from. It bounds the number of pieces, whatever a sender cuts.
+/// The minimum length of data that is kept as a piece of its own; shorter data is copied. A piece
+/// has an overhead of several words and keeps the buffer alive from which it was cut. The minimum
+/// also bounds the number of pieces, however small the sender cuts them.
 const SMALL: usize = 1_024;
 
-/// The data of a body up to some point, and its trailers if that point is the end.
+/// The data of a body up to some position, and the trailers if that is the end.
 #[derive(Default)]
 pub(super) struct Recording {
     pieces: Vec<Bytes>,
-    /// Small data after the last piece.
+    /// Copied data after the last piece.
     tail: Vec<u8>,
     length: usize,
     trailers: Option<HeaderMap>,
@@ -33,21 +34,21 @@ impl Recording {
         }
     }
 
-    /// Makes all that is kept readable.
+    /// Moves the tail into a piece, so that all kept data can be read.
     pub(super) fn seal(&mut self) {
         if !self.tail.is_empty() {
             self.pieces.push(mem::take(&mut self.tail).into());
         }
     }
 
-    /// The body has ended.
+    /// Completes the recording of a body that has ended.
     pub(super) fn end(mut self, trailers: Option<HeaderMap>) -> Self {
         self.seal();
         Self { trailers, ..self }
     }
 }
 
-/// Lengths only: what people send does not belong in logs.
+/// Shows lengths only: the content of requests does not belong in logs.
 impl fmt::Debug for Recording {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { pieces, tail, length, trailers } = self;
@@ -60,7 +61,8 @@ impl fmt::Debug for Recording {
     }
 }
 
-/// How far an attempt has got in what was there when it began. What is added later it has read itself.
+/// The position of an attempt in the data that earlier attempts kept. Later data comes from the
+/// original body.
 #[derive(Debug)]
 pub(super) struct Position {
     next: usize,
@@ -72,7 +74,7 @@ impl Position {
         Self { next: 0, left: recording.length }
     }
 
-    /// In bytes.
+    /// Returns the number of bytes that are still to be read.
     pub(super) fn left(&self) -> u64 {
         u64::try_from(self.left).unwrap_or(u64::MAX)
     }
@@ -85,7 +87,7 @@ impl Position {
     }
 }
 
-/// Reads a body that is there as a whole.
+/// A reader of a complete recording.
 #[derive(Debug)]
 pub(super) struct Playback {
     recording: Arc<Recording>,
@@ -108,8 +110,8 @@ impl Playback {
         Some(Frame::trailers(trailers.clone()))
     }
 
-    /// Not exact with trailers to come: a client for HTTP/1 takes an exact length for the length of all there is,
-    /// and leaves the trailers out.
+    /// Returns a size hint that is not exact if trailers follow: an HTTP/1 client takes an exact
+    /// length for the whole body and leaves the trailers out.
     pub(super) fn size_hint(&self) -> SizeHint {
         let left = self.position.left();
         if !self.are_trailers_due {

@@ -17,7 +17,7 @@ fn status(status: u16) -> Response<()> {
     Response::builder().status(status).body(()).unwrap()
 }
 
-/// A call over gRPC that has ended with its head.
+/// Returns the response of a gRPC call that ended with its headers.
 fn ended(status: &str, pushback: Option<&str>) -> Response<()> {
     let mut response = Response::new(());
     response.headers_mut().insert("grpc-status", status.parse().unwrap());
@@ -33,7 +33,7 @@ fn every_status_has_its_outcome() {
         let expected = match code {
             502..=504 => Outcome::failure(),
             500 => Outcome::failure().overload(false),
-            // They say nothing against the service, and the caller has got no answer.
+            // No sign of ill health, but the caller has no result.
             408 | 429 => Outcome::success().retryable(Retryable::IfIdempotent).overload(true),
             425 => Outcome::success().retryable(Retryable::IfIdempotent),
             _ if code >= 500 => Outcome::failure().retryable(Retryable::Never).overload(false),
@@ -44,7 +44,7 @@ fn every_status_has_its_outcome() {
 }
 
 #[test]
-fn retry_after_is_heeded_where_another_attempt_may_help() {
+fn retry_after_is_read_if_the_response_is_retryable() {
     for code in 100..=599 {
         let mut response = status(code);
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("7"));
@@ -58,7 +58,7 @@ fn retry_after_is_heeded_where_another_attempt_may_help() {
 }
 
 #[test]
-fn retry_after_has_two_forms_and_all_else_says_nothing() {
+fn retry_after_has_two_forms_and_other_values_are_ignored() {
     let cases: [(&[u8], Option<Duration>); 10] = [
         (b"0", Some(Duration::ZERO)),
         (b" 7 ", Some(7 * SECOND)),
@@ -80,7 +80,7 @@ fn retry_after_has_two_forms_and_all_else_says_nothing() {
     }
 }
 
-/// The machine's calendar goes on meanwhile, and a date has whole seconds.
+/// The machine's clock moves on during the test, and a date has whole seconds.
 #[test]
 fn a_date_is_measured_by_the_calendar_of_this_machine() {
     let date = HttpDate::from(wall() + 3_600 * SECOND).to_string();
@@ -103,7 +103,7 @@ fn every_grpc_status_has_its_outcome() {
     }
 }
 
-/// A client of gRPC takes what it does not know for `UNKNOWN`, which is 2.
+/// As in gRPC clients, an unknown status is `UNKNOWN`, which is 2.
 #[test]
 fn a_grpc_status_that_cannot_be_read_is_an_unknown_failure() {
     for status in ["", "-1", "14.0", "UNAVAILABLE", "99999999999999999999"] {

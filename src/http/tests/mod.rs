@@ -22,7 +22,7 @@ mod unprocessed;
 const HTTP: Http = Http::new();
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A call over gRPC.
+/// Returns a gRPC request.
 fn grpc() -> Request<()> {
     Request::post("/orders.Orders/Cancel").header(CONTENT_TYPE, "application/grpc").body(()).unwrap()
 }
@@ -36,7 +36,7 @@ fn attempts(headers: &HeaderMap) -> &str {
 }
 
 #[test]
-fn the_method_tells_whether_a_request_is_idempotent() {
+fn idempotency_follows_the_method() {
     for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"] {
         assert!(HTTP.is_idempotent(&Request::builder().method(method).body(()).unwrap()), "{method}");
     }
@@ -53,7 +53,7 @@ fn a_request_with_an_idempotency_key_is_idempotent() {
 }
 
 #[test]
-fn what_is_said_about_a_request_counts_before_method_and_key() {
+fn the_idempotent_extension_overrides_method_and_key() {
     let put = Request::put("/").header("idempotency-key", "1").extension(Idempotent(false)).body(()).unwrap();
     assert!(!HTTP.is_idempotent(&put));
     let post = Request::post("/").extension(Idempotent(true)).body(()).unwrap();
@@ -91,7 +91,7 @@ async fn a_deadline_takes_the_place_of_the_one_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_is_told_on_the_wire_to_servers_of_grpc_only() {
+async fn only_grpc_requests_carry_the_deadline_in_a_header() {
     for (kind, written) in [
         ("application/grpc", "1000000u"),
         ("application/grpc+proto", "1000000u"),
@@ -120,7 +120,7 @@ async fn a_deadline_that_has_passed_leaves_no_time() {
 }
 
 #[test]
-fn an_attempt_is_known_inside_and_further_ones_to_servers_of_grpc() {
+fn attempts_are_in_extensions_and_in_the_grpc_header() {
     for (number, hedge, before) in
         [(0, 0, "none"), (1, 0, "none"), (2, 0, "1"), (1, 1, "1"), (3, 2, "4"), (u32::MAX, 7, "4294967295")]
     {
@@ -175,7 +175,7 @@ async fn a_request_is_sent_again_as_it_was() {
 }
 
 #[tokio::test]
-async fn what_an_attempt_does_to_its_request_is_not_in_the_next_one() {
+async fn changes_to_one_attempts_request_do_not_reach_the_next() {
     let (mut first, kept) = HTTP.save(grpc().map(|()| Full::new(Bytes::from("one cup"))), true);
     HTTP.set_attempt(&mut first, Attempt::numbered(7));
     first.headers_mut().insert("authorization", "mine".parse().unwrap());
@@ -188,7 +188,7 @@ async fn what_an_attempt_does_to_its_request_is_not_in_the_next_one() {
 }
 
 #[tokio::test]
-async fn nothing_is_kept_of_a_request_that_is_not_going_to_be_repeated() {
+async fn a_request_that_cannot_be_repeated_is_not_saved() {
     let request = Request::put("/").body(Full::new(Bytes::from("one cup"))).unwrap();
     let (first, kept) = HTTP.save(request, false);
     assert!(kept.is_none());
@@ -213,7 +213,7 @@ async fn a_body_is_kept_up_to_a_cap() {
     assert!(kept.is_none());
 }
 
-/// The length of such a body is known when it has been read.
+/// The body's length is unknown until it has been read.
 #[tokio::test]
 async fn a_body_that_turns_out_to_be_too_long_is_sent_once() {
     let body = Chunked(Full::new(Bytes::from("one cups")));
@@ -248,9 +248,9 @@ async fn the_time_that_is_left_is_told_anew_with_each_attempt() {
     }
 }
 
-/// As a server has it, that passes on what it is called with.
+/// As in a server that passes its requests on.
 #[tokio::test(start_paused = true)]
-async fn a_grpc_timeout_that_nobody_has_read_before_counts_from_the_first_attempt() {
+async fn an_unread_grpc_timeout_counts_from_the_first_attempt() {
     let mut request = grpc().map(|()| Full::new(Bytes::new()));
     request.headers_mut().insert("grpc-timeout", "10S".parse().unwrap());
     let deadline = Deadline::after(10 * SECOND);
@@ -262,7 +262,7 @@ async fn a_grpc_timeout_that_nobody_has_read_before_counts_from_the_first_attemp
     assert_eq!(timeout(again.headers()), "6000000u");
 }
 
-/// A body that does not know its length.
+/// A body of unknown length.
 #[derive(Debug)]
 struct Chunked<B>(B);
 

@@ -11,7 +11,7 @@ use crate::http::{Http, SourceChain, Unprocessed, is_unprocessed};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// An error of a client, with another one below it.
+/// An error of a client with another error as its source.
 #[derive(Debug)]
 struct Wrapped(BoxError);
 
@@ -31,7 +31,7 @@ fn io(kind: ErrorKind) -> io::Error {
     kind.into()
 }
 
-/// An error of `kind` some way down a chain.
+/// Returns an error with a source of `kind` further down its chain.
 fn deep(kind: ErrorKind) -> BoxError {
     Box::new(Wrapped(Box::new(Wrapped(Box::new(io(kind))))))
 }
@@ -41,17 +41,18 @@ fn retryable<F: Unprocessed<E>, E>(http: &Http<F>, error: &E) -> Retryable {
 }
 
 #[test]
-fn what_only_connecting_ends_in_was_not_processed() {
+fn errors_of_connect_mean_not_processed() {
     for kind in [ErrorKind::ConnectionRefused, ErrorKind::AddrNotAvailable] {
         assert!(is_unprocessed(&io(kind)), "{kind:?}");
         assert!(is_unprocessed(&*deep(kind)), "{kind:?}");
     }
 }
 
-/// Routers say of a host that it cannot be reached also when a request has long been there, and a client that waits
-/// for an answer is told so when its system gives up: seen with two networks and a route that was taken away.
+/// Routers may report an unreachable host long after the request has arrived, and the client that
+/// waits for the response then sees that error. Observed with two networks and a route that was
+/// removed.
 #[test]
-fn what_a_connection_in_use_may_end_in_says_nothing() {
+fn errors_of_open_connections_mean_nothing() {
     for kind in [
         ErrorKind::HostUnreachable,
         ErrorKind::NetworkUnreachable,
@@ -69,14 +70,14 @@ fn what_a_connection_in_use_may_end_in_says_nothing() {
 }
 
 #[test]
-fn a_chain_is_looked_through_in_each_type_that_is_known() {
+fn the_chain_is_searched_in_every_known_error_type() {
     let refused = || io(ErrorKind::ConnectionRefused);
     let boxed = || deep(ErrorKind::ConnectionRefused);
     assert_eq!(retryable(&HTTP, &refused()), Retryable::Always);
     assert_eq!(retryable(&HTTP, &boxed()), Retryable::Always);
     assert_eq!(retryable(&HTTP, &BoxError::from(Error::Inner(Wrapped(boxed())))), Retryable::Always);
     assert_eq!(retryable(&HTTP, &Error::Inner(Wrapped(boxed()))), Retryable::Always);
-    // Of one that says no cause nothing is known.
+    // The cause of this error is unknown, since it does not return one.
     assert_eq!(retryable(&HTTP, &Own::Refused(refused())), Retryable::IfIdempotent);
 }
 
@@ -88,14 +89,14 @@ enum Own {
 crate::carry_rejected!(Own, Rejected);
 
 #[test]
-fn a_refusal_is_no_word_of_the_server() {
+fn a_rejection_is_not_from_the_server() {
     let refused = || Rejected::new(Reason::CircuitOpen, "orders");
     assert!(!SourceChain.is_unprocessed(&Error::<io::Error>::Rejected(refused())));
     assert!(!SourceChain.is_unprocessed(&BoxError::from(refused())));
 }
 
 #[test]
-fn a_closure_tells_of_errors_of_any_type() {
+fn a_closure_recognises_errors_of_any_type() {
     let http =
         HTTP.unprocessed(|error: &Error<Wrapped>| error.inner().is_some_and(|error| is_unprocessed(error)));
     assert_eq!(
@@ -116,9 +117,9 @@ mod http2 {
 
     use super::*;
 
-    /// Such an error is what a request's own body may end in.
+    /// The body of a request may end in such an error.
     #[test]
-    fn a_reason_that_no_server_gave_is_not_its_word() {
+    fn a_local_h2_error_is_not_from_the_server() {
         for reason in [Reason::REFUSED_STREAM, Reason::NO_ERROR, Reason::CANCEL] {
             assert!(!is_unprocessed(&h2::Error::from(reason)), "{reason:?}");
         }
@@ -126,7 +127,7 @@ mod http2 {
 }
 
 #[test]
-fn what_an_error_of_io_and_every_box_hold_is_looked_at() {
+fn io_errors_and_boxes_are_searched() {
     let refused = || io(ErrorKind::ConnectionRefused);
     assert!(is_unprocessed(&io::Error::other(refused())));
     let sent: Box<dyn StdError + Send> = Box::new(Wrapped(Box::new(refused())));

@@ -66,6 +66,7 @@ impl<A: Algorithm + Clone + PartialEq + Sync> Limit for Adaptive<A> {
         true
     }
 
+    #[inline]
     fn finds_no_room(&self, full: Full, set: impl FnOnce(u32)) -> bool {
         let is_found = self.meter.finds_no_room(full).is_some();
         if is_found {

@@ -112,20 +112,24 @@ impl<A: Algorithm> AdaptiveLimitConfig<A> {
             return Err(InvalidConfig::new("min_limit", self.min_limit, "at least 1"));
         }
         if !(self.min_limit..=MOST).contains(&self.max_limit) {
-            return Err(InvalidConfig::new("max_limit", self.max_limit, "`min_limit` to 1,000,000"));
+            return Err(InvalidConfig::new(
+                "max_limit",
+                self.max_limit,
+                "a number from `min_limit` to 1,000,000",
+            ));
         }
         if !(self.min_limit..=self.max_limit).contains(&self.initial_limit) {
             return Err(InvalidConfig::new(
                 "initial_limit",
                 self.initial_limit,
-                "`min_limit` to `max_limit`",
+                "a number from `min_limit` to `max_limit`",
             ));
         }
         if !(SHORTEST..=LONGEST).contains(&self.window) {
-            return Err(InvalidConfig::new("window", self.window, "10 ms to 60 s"));
+            return Err(InvalidConfig::new("window", self.window, "a duration from 10 ms to 60 s"));
         }
         if !(1..=100_000).contains(&self.min_calls) {
-            return Err(InvalidConfig::new("min_calls", self.min_calls, "1 to 100,000"));
+            return Err(InvalidConfig::new("min_calls", self.min_calls, "a number from 1 to 100,000"));
         }
         self.algorithm.validate()?;
         self.admission.validate()

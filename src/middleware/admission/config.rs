@@ -70,14 +70,14 @@ impl AdmissionConfig {
 
     pub(super) fn validate_for(&self, mode: Mode) -> Result<(), InvalidConfig> {
         if self.max_queued > 0 && mode != Mode::Wait {
-            const NONE: &str = "0, unless the layer is made by `waiting`";
+            const NONE: &str = "0 in a layer that is not made by `waiting`";
             return Err(InvalidConfig::new("max_queued", self.max_queued, NONE));
         }
         if self.max_wait.is_zero() {
-            return Err(InvalidConfig::new("max_wait", self.max_wait, "longer than zero"));
+            return Err(InvalidConfig::new("max_wait", self.max_wait, "a duration above zero"));
         }
         if self.admit_exempt && mode == Mode::Backpressure {
-            const NONE: &str = "false, in a layer made by `backpressure`";
+            const NONE: &str = "`false` in a layer made by `backpressure`";
             return Err(InvalidConfig::new("admit_exempt", self.admit_exempt, NONE));
         }
         self.headroom.validate()?;
@@ -207,10 +207,14 @@ impl PriorityShares {
     fn validate(self) -> Result<(), InvalidConfig> {
         // Written so that a NaN fails: it is in no range.
         if !(self.default > 0.0 && self.default <= 1.0) {
-            return Err(InvalidConfig::new("headroom.default", self.default, "above 0 and at most 1"));
+            return Err(InvalidConfig::new(
+                "headroom.default",
+                self.default,
+                "a number above 0 and at most 1",
+            ));
         }
         if !(self.sheddable > 0.0 && self.sheddable <= self.default) {
-            const ALLOWED: &str = "above 0 and at most `headroom.default`";
+            const ALLOWED: &str = "a number above 0 and at most `headroom.default`";
             return Err(InvalidConfig::new("headroom.sheddable", self.sheddable, ALLOWED));
         }
         Ok(())

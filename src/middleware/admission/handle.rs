@@ -2,8 +2,8 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+use super::Running;
 use super::config::Mode;
-use super::future::ResponseFuture;
 use super::limit::Limit;
 use super::parked::{Given, Parked};
 use super::partitions::PartitionSnapshot;
@@ -12,6 +12,7 @@ use super::place::Place;
 use super::shared::Shared;
 use crate::config::InvalidConfig;
 use crate::error::{CarryRejected, Rejected};
+use crate::middleware::gate::ResponseFuture;
 use crate::primitives::semaphore;
 use crate::protocol::{AnyRequest, CallAttributes};
 
@@ -102,7 +103,7 @@ impl<L: Limit> AdmissionHandle<L> {
     /// [waits](crate::admission::AdmissionLayer::waiting). One that is refused is dropped without having been polled.
     ///
     /// The place is taken now, and not when the future is first polled.
-    pub fn run<F, T, E>(&self, call: F) -> ResponseFuture<F, AnyRequest, Parked<Given<F>, L>, L>
+    pub fn run<F, T, E>(&self, call: F) -> Running<F, L>
     where
         F: Future<Output = Result<T, E>>,
         E: CarryRejected,
@@ -111,11 +112,7 @@ impl<L: Limit> AdmissionHandle<L> {
     }
 
     /// The same, for a call of which more is known.
-    pub fn run_for<F, T, E>(
-        &self,
-        attributes: &CallAttributes,
-        call: F,
-    ) -> ResponseFuture<F, AnyRequest, Parked<Given<F>, L>, L>
+    pub fn run_for<F, T, E>(&self, attributes: &CallAttributes, call: F) -> Running<F, L>
     where
         F: Future<Output = Result<T, E>>,
         E: CarryRejected,
@@ -131,7 +128,10 @@ impl<L: Limit> AdmissionHandle<L> {
                 None => Err(self.shared.refuse()),
             },
         };
-        ResponseFuture::parked(place.map(|place| Parked::new(place, Given(Some(call)))), AnyRequest)
+        match place {
+            Ok(place) => ResponseFuture::waiting(Parked::new(place, Given(Some(call)), AnyRequest)),
+            Err(rejected) => ResponseFuture::rejected(rejected),
+        }
     }
 }
 

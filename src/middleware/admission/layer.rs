@@ -11,11 +11,12 @@ use super::lookout::Lookout;
 use super::parked::{Refuse, Wait};
 use super::service::Admission;
 use super::shared::Shared;
-use crate::classify::{HoldUntil, Outcome};
+use crate::classify::Outcome;
 use crate::config::{InvalidConfig, assert_unused, valid};
 use crate::error::Reason;
+use crate::middleware::gate::HoldUntil;
 use crate::protocol::{AnyRequest, CallAttributes, Classified, WithAttributes};
-use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
+use crate::telemetry::{Action, MetricSet, Observer, Telemetry};
 
 /// Bounds how many calls of services are [under way at a time](super).
 ///
@@ -178,8 +179,8 @@ impl<L: Limit, W, P> AdmissionLayer<L, W, P> {
             let reasons = [L::FULL, Reason::DeadlineExceeded, L::TIMEOUT];
             let (reasons, actions) =
                 if waits { (&reasons[..], &[Action::Queued][..]) } else { (&reasons[..2], &[][..]) };
-            let vocabulary = Vocabulary { actions, load: true, ..Vocabulary::new(L::MODULE, reasons) };
-            let telemetry = Telemetry::new(&vocabulary, self.name, &self.observers);
+            let metrics = MetricSet { actions, load: true, ..MetricSet::new(L::MODULE, reasons) };
+            let telemetry = Telemetry::new(&metrics, self.name, &self.observers);
             Arc::new_cyclic(|shared| {
                 let lookout = Lookout::new(Weak::clone(shared));
                 Shared::new(&self.config, self.mode, self.hold_until, telemetry, lookout)

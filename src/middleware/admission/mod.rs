@@ -107,7 +107,6 @@
 //! - [`PriorityShares`] makes room for critical calls without making them wait. It takes some of the limit from the others.
 
 pub(crate) mod config;
-mod future;
 mod handle;
 mod layer;
 pub(crate) mod limit;
@@ -123,7 +122,6 @@ mod shared;
 mod usual;
 
 pub use config::{AdmissionConfig, PriorityShares};
-pub use future::ResponseFuture;
 pub use handle::{AdmissionHandle, Snapshot};
 pub use layer::AdmissionLayer;
 pub use limit::{Change, Ended, Full, Limit};
@@ -138,3 +136,13 @@ pub use crate::protocol::{CallAttributes, Criticality, Partition, RequestContext
 
 #[cfg(all(test, not(stanchion_loom)))]
 mod tests;
+
+use crate::middleware::gate;
+use crate::protocol::AnyRequest;
+
+/// The future of a call through a service with a [limit](self); `W` is the wait of a call that finds no room.
+pub type ResponseFuture<F, A, W> = gate::ResponseFuture<F, A, W>;
+
+/// The future of a call that an [`AdmissionHandle`] runs.
+pub type Running<F, L> =
+    gate::ResponseFuture<F, gate::Admitted<AnyRequest, Permit<L>>, Parked<Given<F>, AnyRequest, L>>;

@@ -1,5 +1,6 @@
 use std::convert::Infallible;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -12,6 +13,7 @@ use super::shared::Shared;
 use crate::base::clock::BoxedTimer;
 use crate::classify::in_service;
 use crate::error::{CarryRejected, Rejected};
+use crate::middleware::gate::{Admitted, Waiting};
 use crate::protocol::CallAttributes;
 
 /// A layer that refuses calls when it is full, or is not ready then. The default.
@@ -24,57 +26,54 @@ pub struct Wait;
 
 /// What is done with a call that finds no room.
 pub trait WhenFull<S, Req, L: Limit> {
-    /// A call that waits.
-    type Parked;
+    /// A call that waits, with the protocol `P`.
+    type Parked<P>;
 
     /// Lets a call wait.
     ///
     /// # Errors
     ///
     /// If it may not.
-    fn park(
+    fn park<P: Clone>(
         inner: &mut S,
         request: Req,
         attributes: &CallAttributes,
         shared: &Arc<Shared<L>>,
-    ) -> Result<Self::Parked, Rejected>;
+        protocol: &P,
+    ) -> Result<Self::Parked<P>, Rejected>;
 }
 
 impl<S, Req, L: Limit> WhenFull<S, Req, L> for Refuse {
-    type Parked = Infallible;
+    type Parked<P> = Infallible;
 
-    #[inline]
-    fn park(_: &mut S, _: Req, _: &CallAttributes, shared: &Arc<Shared<L>>) -> Result<Infallible, Rejected> {
+    // Always, so that the attributes of a call that is admitted are not put into memory for this.
+    #[inline(always)]
+    fn park<P>(
+        _: &mut S,
+        _: Req,
+        _: &CallAttributes,
+        shared: &Arc<Shared<L>>,
+        _: &P,
+    ) -> Result<Infallible, Rejected> {
         Err(shared.refuse())
     }
 }
 
 impl<S: Clone, Req, L: Limit> WhenFull<S, Req, L> for Wait {
-    type Parked = Parked<Later<S, Req>, L>;
+    type Parked<P> = Parked<Later<S, Req>, P, L>;
 
-    fn park(
+    fn park<P: Clone>(
         inner: &mut S,
         request: Req,
         attributes: &CallAttributes,
         shared: &Arc<Shared<L>>,
-    ) -> Result<Self::Parked, Rejected> {
+        protocol: &P,
+    ) -> Result<Self::Parked<P>, Rejected> {
         let place = Place::take(shared, attributes)?;
         let service = inner.clone();
         // The one that is ready lets go of what it may hold: a clone is not ready.
         *inner = service.clone();
-        Ok(Parked::new(place, Later { service, request: Some(request) }))
-    }
-}
-
-/// Makes a call once it is its turn.
-pub trait Park<F, E, L: Limit> {
-    /// The call, made with the permit.
-    fn poll_call(&mut self, cx: &mut Context<'_>) -> Poll<Result<(F, Permit<L>), E>>;
-}
-
-impl<F, E, L: Limit> Park<F, E, L> for Infallible {
-    fn poll_call(&mut self, _: &mut Context<'_>) -> Poll<Result<(F, Permit<L>), E>> {
-        match *self {}
+        Ok(Parked::new(place, Later { service, request: Some(request) }, protocol.clone()))
     }
 }
 
@@ -116,40 +115,47 @@ impl<F, E> Begin<F, E> for Given<F> {
 
 /// A call that waits for its turn.
 #[derive(Debug)]
-pub struct Parked<B, L: Limit> {
+pub struct Parked<B, P, L: Limit> {
     place: Place<L>,
     begin: B,
+    /// `None` once the call has begun.
+    protocol: Option<P>,
     timer: BoxedTimer,
 }
 
-impl<B, L: Limit> Parked<B, L> {
-    pub(super) const fn new(place: Place<L>, begin: B) -> Self {
-        Self { place, begin, timer: BoxedTimer::new() }
+impl<B, P, L: Limit> Parked<B, P, L> {
+    pub(super) const fn new(place: Place<L>, begin: B, protocol: P) -> Self {
+        Self { place, begin, protocol: Some(protocol), timer: BoxedTimer::new() }
     }
 
-    /// Ready when the call has waited for too long.
+    /// Returns ready when the call has waited for as long as it may.
     fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.timer.poll(cx, self.place.until())
     }
 }
 
-impl<B, F, E, L: Limit> Park<F, E, L> for Parked<B, L>
+/// None of its fields is pinned.
+impl<B, P, L: Limit> Unpin for Parked<B, P, L> {}
+
+impl<B, P, F, E, L: Limit> Waiting<F, E, Admitted<P, Permit<L>>> for Parked<B, P, L>
 where
     B: Begin<F, E>,
     E: CarryRejected,
 {
-    fn poll_call(&mut self, cx: &mut Context<'_>) -> Poll<Result<(F, Permit<L>), E>> {
-        if let Poll::Ready(turn) = self.place.poll_turn(cx) {
+    fn poll_call(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(F, Admitted<P, Permit<L>>), E>> {
+        let this = self.get_mut();
+        if let Poll::Ready(turn) = this.place.poll_turn(cx) {
             if let Err(rejected) = turn {
                 return Poll::Ready(Err(E::from_rejected(rejected)));
             }
-            let begun = in_service(|| self.begin.poll_begin(cx), || self.place.fail());
+            let begun = in_service(|| this.begin.poll_begin(cx), || this.place.fail());
             if let Poll::Ready(begun) = begun {
-                let permit = self.place.take_permit();
-                return Poll::Ready(begun.map(|inner| (inner, permit)));
+                let permit = this.place.take_permit();
+                let protocol = this.protocol.take().expect("a future is not polled after it was ready");
+                return Poll::Ready(begun.map(|inner| (inner, Admitted { protocol, permit })));
             }
         }
-        ready!(self.poll_elapsed(cx));
-        Poll::Ready(Err(E::from_rejected(self.place.give_up())))
+        ready!(this.poll_elapsed(cx));
+        Poll::Ready(Err(E::from_rejected(this.place.give_up())))
     }
 }

@@ -44,10 +44,10 @@ impl PartitionConfig {
     // Written so that a NaN fails: it is in no range.
     fn validate(&self) -> Result<(), InvalidConfig> {
         if !(self.share > 0.0 && self.share <= 1.0) {
-            return Err(InvalidConfig::new("partitions.share", self.share, "above 0 and at most 1"));
+            return Err(InvalidConfig::new("partitions.share", self.share, "a number above 0 and at most 1"));
         }
         if !(self.lends >= 0.0 && self.lends <= 1.0) {
-            return Err(InvalidConfig::new("partitions.lends", self.lends, "0 to 1"));
+            return Err(InvalidConfig::new("partitions.lends", self.lends, "a number from 0 to 1"));
         }
         Ok(())
     }
@@ -78,18 +78,18 @@ pub struct PartitionSnapshot {
 pub(super) fn validate(partitions: &[PartitionConfig], mode: Mode) -> Result<(), InvalidConfig> {
     const MOST: usize = 16;
     if !partitions.is_empty() && mode == Mode::Backpressure {
-        const NONE: &str = "none, in a layer made by `backpressure`";
+        const NONE: &str = "no partitions in a layer made by `backpressure`";
         return Err(InvalidConfig::new("partitions", names(partitions), NONE));
     }
     if partitions.len() > MOST {
-        return Err(InvalidConfig::new("partitions", partitions.len(), "up to 16 of them"));
+        return Err(InvalidConfig::new("partitions", partitions.len(), "at most 16 partitions"));
     }
     let mut seen = Vec::with_capacity(partitions.len());
     for partition in partitions {
         partition.validate()?;
         let named = Partition::named(partition.name);
         if seen.contains(&named) {
-            return Err(InvalidConfig::new("partitions.name", partition.name, "names that differ"));
+            return Err(InvalidConfig::new("partitions.name", partition.name, "unique names"));
         }
         seen.push(named);
     }
@@ -97,7 +97,7 @@ pub(super) fn validate(partitions: &[PartitionConfig], mode: Mode) -> Result<(),
     const ROUNDED: f64 = 1e-12;
     let sum: f64 = partitions.iter().map(|partition| partition.share).sum();
     if sum > 1.0 + ROUNDED {
-        return Err(InvalidConfig::new("partitions.share", sum, "at most 1 for all together"));
+        return Err(InvalidConfig::new("partitions.share", sum, "shares that add up to at most 1"));
     }
     Ok(())
 }
@@ -120,7 +120,7 @@ impl Partitions {
         if Self::new(partitions).0 == self.0 {
             return Ok(());
         }
-        const SAME: &str = "those that the layer was made with, in the same order";
+        const SAME: &str = "the partitions that the layer was created with, in the same order";
         Err(InvalidConfig::new("partitions", names(partitions), SAME))
     }
 

@@ -3,7 +3,9 @@ use std::fmt;
 use super::limit::Limit;
 use super::note::Note;
 use super::shared::Shared;
-use crate::classify::{Class, Guard, HoldUntil, Outcome, in_service};
+use crate::classify::{Class, Guard, Outcome};
+use crate::error::Rejected;
+use crate::middleware::gate::{GatePermit, HoldUntil};
 use crate::primitives::semaphore;
 use crate::protocol::CallAttributes;
 
@@ -21,19 +23,6 @@ impl<L: Limit> Permit<L> {
     pub(super) fn new(held: semaphore::Permit<Shared<L>>, attributes: &CallAttributes) -> Self {
         let note = held.owner().begin(attributes);
         Self { held, note }
-    }
-
-    /// Runs a part of the service: if it panics, the call has failed.
-    // Always, since what it returns may be a large future.
-    #[inline(always)]
-    pub(super) fn over<R>(&mut self, part: impl FnOnce() -> R) -> R {
-        if L::LEARNS { in_service(part, || self.end(Class::Failure)) } else { part() }
-    }
-
-    /// Until when it is held: where there is something to learn, until that is known.
-    #[inline]
-    pub(super) fn held_until(&self) -> HoldUntil {
-        if L::LEARNS { HoldUntil::Outcome } else { self.held.owner().hold_until }
     }
 
     /// Tells how the call ended. There is room for the next when the permit is dropped.
@@ -61,6 +50,23 @@ impl<L: Limit> Guard for Permit<L> {
     #[inline(always)]
     fn finish(self, outcome: Outcome) {
         Self::finish(self, outcome);
+    }
+}
+
+impl<L: Limit> GatePermit for Permit<L> {
+    type Rejection = Rejected;
+
+    #[inline]
+    fn fail(&mut self) {
+        if L::LEARNS {
+            self.end(Class::Failure);
+        }
+    }
+
+    /// Where there is something to learn of the outcome, the permit is held until it is known.
+    #[inline]
+    fn hold_until(&self) -> HoldUntil {
+        if L::LEARNS { HoldUntil::Outcome } else { self.held.owner().hold_until }
     }
 }
 

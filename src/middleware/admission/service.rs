@@ -8,14 +8,14 @@ use std::task::{Context, Poll, ready};
 use tower_service::Service;
 
 use super::config::Mode;
-use super::future::ResponseFuture;
 use super::limit::Limit;
-use super::parked::{Park, Refuse, WhenFull};
+use super::parked::{Refuse, WhenFull};
 use super::permit::Permit;
 use super::shared::Shared;
 use crate::base::clock::instant;
-use crate::classify::{CarryGuard, Classify};
+use crate::classify::{CarryGuard, Classify, in_service};
 use crate::error::CarryRejected;
+use crate::middleware::gate::{Admitted, GatePermit, ResponseFuture, Waiting};
 use crate::primitives::semaphore::{self, Acquire};
 use crate::protocol::{AnyRequest, CallAttributes, RequestContext};
 
@@ -115,12 +115,12 @@ where
     S::Error: CarryRejected,
     L: Limit,
     W: WhenFull<S, Req, L>,
-    W::Parked: Park<S::Future, S::Error, L>,
+    W::Parked<P>: Waiting<S::Future, S::Error, Admitted<P, Permit<L>>>,
     P: RequestContext<Req> + Classify<S::Response, S::Error> + CarryGuard<S::Response> + Clone,
 {
     type Response = P::Response<Permit<L>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, P, W::Parked, L>;
+    type Future = ResponseFuture<S::Future, Admitted<P, Permit<L>>, W::Parked<P>>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -143,20 +143,23 @@ where
     // Always, here and in what it calls: otherwise the future is copied where a program makes calls in two places.
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        let (protocol, attributes) = (self.protocol.clone(), self.protocol.attributes(&request));
+        let attributes = self.protocol.attributes(&request);
         if let Err(late) = self.shared.can_finish(&attributes) {
             self.turn = None;
-            return ResponseFuture::parked(Err(late), protocol);
+            return ResponseFuture::rejected(late);
         }
         let Some(mut permit) = self.permit(&attributes) else {
-            let parked = W::park(&mut self.inner, request, &attributes, &self.shared);
+            let parked = W::park(&mut self.inner, request, &attributes, &self.shared, &self.protocol);
             // One that waits has taken the place of the service that was ready.
             self.is_inner_ready &= parked.is_err();
-            return ResponseFuture::parked(parked, protocol);
+            return match parked {
+                Ok(parked) => ResponseFuture::waiting(parked),
+                Err(rejected) => ResponseFuture::rejected(rejected),
+            };
         };
         self.is_inner_ready = false;
-        let inner = permit.over(|| self.inner.call(request));
-        ResponseFuture::calling(inner, protocol, permit)
+        let inner = in_service(|| self.inner.call(request), || permit.fail());
+        ResponseFuture::calling(inner, self.protocol.clone(), permit)
     }
 }
 

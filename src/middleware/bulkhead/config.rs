@@ -38,7 +38,11 @@ impl BulkheadConfig {
     /// If a field is outside of its range; the first that is.
     pub fn validate(&self) -> Result<(), InvalidConfig> {
         if self.max_in_flight == 0 || self.max_in_flight > Permits::MAX {
-            return Err(InvalidConfig::new("max_in_flight", self.max_in_flight, "1 to 2147483647"));
+            return Err(InvalidConfig::new(
+                "max_in_flight",
+                self.max_in_flight,
+                "a number from 1 to 2,147,483,647",
+            ));
         }
         self.admission.validate()
     }

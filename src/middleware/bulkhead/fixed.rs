@@ -1,11 +1,11 @@
 use super::config::BulkheadConfig;
-use crate::classify::HoldUntil;
 use crate::config::InvalidConfig;
 use crate::error::Reason;
 use crate::middleware::admission::limit::sealed::Sealed;
 use crate::middleware::admission::{
     AdmissionConfig, AdmissionHandle, AdmissionLayer, Change, Ended, Full, Limit,
 };
+use crate::middleware::gate::HoldUntil;
 
 /// The limit of a [bulkhead](super): what is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -282,19 +282,23 @@ impl Settings {
             config.failure_ratio.map(|ratio| Ratio::new("failure_ratio", ratio)).transpose()?;
         // Written so that a NaN fails: it is in no range.
         if !(1.0..=100.0).contains(&config.open_factor) {
-            return Err(InvalidConfig::new("open_factor", config.open_factor, "1 to 100"));
+            return Err(InvalidConfig::new("open_factor", config.open_factor, "a number from 1 to 100"));
         }
         if !(0.0..=1.0).contains(&config.open_jitter) {
-            return Err(InvalidConfig::new("open_jitter", config.open_jitter, "0 to 1"));
+            return Err(InvalidConfig::new("open_jitter", config.open_jitter, "a number from 0 to 1"));
         }
         if config.max_open_for < config.open_for {
             return Err(InvalidConfig::new("max_open_for", config.max_open_for, "at least `open_for`"));
         }
         if !(1..=1_000).contains(&config.probes) {
-            return Err(InvalidConfig::new("probes", config.probes, "1 to 1,000"));
+            return Err(InvalidConfig::new("probes", config.probes, "a number from 1 to 1,000"));
         }
         if config.probe_timeout == Some(Duration::ZERO) {
-            return Err(InvalidConfig::new("probe_timeout", Duration::ZERO, "above zero, or none"));
+            return Err(InvalidConfig::new(
+                "probe_timeout",
+                Duration::ZERO,
+                "a duration above zero, or `without_probe_timeout`",
+            ));
         }
         if failure_ratio.is_none() && config.slow_after.is_none() && config.consecutive_failures.is_none() {
             return Err(InvalidConfig::new(

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
+use super::ResponseFuture;
 use super::config::{CircuitBreakerConfig, Settings};
-use super::future::ResponseFuture;
 use super::orders::Order;
 use super::permit::Permit;
 use super::shared::Shared;
@@ -87,7 +87,7 @@ impl CircuitBreakerHandle {
     fn run_by<F, P>(&self, protocol: P, call: F) -> ResponseFuture<F, P> {
         match Permit::acquire(&self.shared) {
             Ok(permit) => ResponseFuture::calling(call, protocol, permit),
-            Err(refusal) => ResponseFuture::refused(self.shared.refuse(refusal), protocol),
+            Err(refusal) => ResponseFuture::rejected(self.shared.refuse(refusal)),
         }
     }
 

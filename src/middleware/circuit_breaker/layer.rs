@@ -12,7 +12,7 @@ use crate::classify::Outcome;
 use crate::config::{InvalidConfig, valid};
 use crate::error::Reason;
 use crate::protocol::{AnyRequest, Classified};
-use crate::telemetry::{Observer, Telemetry, Vocabulary};
+use crate::telemetry::{MetricSet, Observer, Telemetry};
 
 /// Puts services behind a [circuit breaker](super).
 ///
@@ -112,9 +112,9 @@ impl<P> CircuitBreakerLayer<P> {
         self.shared.get_or_init(|| {
             let reasons = &[Reason::CircuitOpen, Reason::Recovering];
             let states: Vec<_> = State::ALL.iter().map(|state| state.as_str()).collect();
-            let vocabulary =
-                Vocabulary { states: &states, calls: true, ..Vocabulary::new("circuit_breaker", reasons) };
-            let telemetry = Telemetry::new(&vocabulary, self.name, &self.observers);
+            let metrics =
+                MetricSet { states: &states, calls: true, ..MetricSet::new("circuit_breaker", reasons) };
+            let telemetry = Telemetry::new(&metrics, self.name, &self.observers);
             Arc::new(Shared::new(&self.settings, Arc::new(telemetry)))
         })
     }

@@ -113,7 +113,6 @@
 
 mod config;
 mod control;
-mod future;
 mod handle;
 mod judging;
 mod layer;
@@ -134,7 +133,6 @@ mod waiters;
 mod waiting;
 mod word;
 pub use config::{CircuitBreakerConfig, PastDeadline};
-pub use future::ResponseFuture;
 pub use handle::CircuitBreakerHandle;
 pub use layer::CircuitBreakerLayer;
 pub use permit::Permit;
@@ -146,3 +144,8 @@ pub use transition::{Cause, State, Transition};
 mod model;
 #[cfg(all(test, not(stanchion_loom)))]
 mod tests;
+
+use crate::middleware::gate::{self, Admitted};
+
+/// The future of a call through a [circuit breaker](self).
+pub type ResponseFuture<F, P> = gate::ResponseFuture<F, Admitted<P, Permit>>;

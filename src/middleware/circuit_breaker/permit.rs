@@ -2,9 +2,10 @@ use std::mem;
 use std::sync::Arc;
 
 use super::pass::{Pass, Refusal, Verdict};
-use super::shared::Shared;
+use super::shared::{Refused, Shared};
 use crate::base::clock::Now;
 use crate::classify::{Class, Guard, Outcome};
+use crate::middleware::gate::{GatePermit, HoldUntil};
 use crate::telemetry::CallOutcome;
 
 /// Leave to make one call, from a [circuit breaker](super).
@@ -44,13 +45,6 @@ impl Permit {
     #[inline]
     pub fn finish(self, outcome: impl Into<Outcome>) {
         self.end(outcome.into());
-    }
-
-    /// Ends the call, which has failed; nothing is left to be done with the permit.
-    pub(super) fn fail(&mut self) {
-        if let Some(shared) = self.shared.take() {
-            shared.settle(self.pass, Verdict::Failure, None);
-        }
     }
 
     /// Whether a reserved trial call still has its slot.
@@ -99,6 +93,21 @@ impl Guard for Permit {
             shared.answered(self.pass);
             self.pass = self.pass.answered();
         }
+    }
+}
+
+impl GatePermit for Permit {
+    type Rejection = Refused;
+
+    fn fail(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            shared.settle(self.pass, Verdict::Failure, None);
+        }
+    }
+
+    #[inline]
+    fn hold_until(&self) -> HoldUntil {
+        HoldUntil::Outcome
     }
 }
 

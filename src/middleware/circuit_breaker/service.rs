@@ -4,7 +4,7 @@ use std::task::{Context, Poll, ready};
 
 use tower_service::Service;
 
-use super::future::ResponseFuture;
+use super::ResponseFuture;
 use super::pass::{Pass, Refusal, Verdict};
 use super::permit::Permit;
 use super::shared::Shared;
@@ -151,7 +151,7 @@ where
         let pass = match self.pass() {
             Ok(pass) => pass,
             Err(refusal) => {
-                return ResponseFuture::refused(self.shared.refuse(refusal), self.protocol.clone());
+                return ResponseFuture::rejected(self.shared.refuse(refusal));
             }
         };
         self.is_inner_ready = false;

@@ -35,7 +35,7 @@ pub(super) struct Shared {
 /// A refusal on its way to the caller. A [`Rejected`] is made of it where it arrives: that one is too large to be
 /// moved about.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Refused {
+pub struct Refused {
     refusal: Refusal,
     by: &'static str,
 }

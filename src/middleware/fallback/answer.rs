@@ -4,39 +4,43 @@ use std::time::Duration;
 
 use super::failure::Failure;
 
-/// Answers calls that failed.
+/// A source of responses for calls that failed.
 ///
-/// The layer's constructors make those that there are; write your own for another source, such as a cache that other
-/// instances share, and give it to [`FallbackLayer::new`](super::FallbackLayer::new).
+/// The constructors of the layer create the built-in ones. Implement the trait for another source,
+/// such as a cache that several instances share, and pass it to
+/// [`FallbackLayer::new`](super::FallbackLayer::new).
 pub trait Answer<Saved, Res, E> {
-    /// An answer that takes time; `None` in the end if there is none.
+    /// The future of a response that is not available at once. It resolves to `None` if there is
+    /// none.
     type Future: Future<Output = Option<Res>>;
 
-    /// Takes note of a good answer of the service.
+    /// Records a good response of the service.
     #[inline]
-    fn good(&self, kept: Saved, answer: &Res) {
-        let _ = (kept, answer);
+    fn good(&self, saved: Saved, answer: &Res) {
+        let _ = (saved, answer);
     }
 
-    /// Answers for the service.
-    fn answer(&self, kept: Saved, failure: Failure<Res, E>) -> Reply<Res, E, Self::Future>;
+    /// Responds in place of the service.
+    fn answer(&self, saved: Saved, failure: Failure<Res, E>) -> Reply<Res, E, Self::Future>;
 }
 
-/// What an [`Answer`] does about a failure.
+/// The response of an [`Answer`] to a failure.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Reply<Res, E, F> {
-    /// It answers.
+    /// A response.
     Answer(Res),
-    /// It answers with what the service said so long ago.
+    /// A stored response, and its age.
     Stale(Res, Duration),
-    /// It will answer. Until then the failure is kept, to be handed out should it come to nothing.
+    /// A response that is not available yet. The failure is kept, and returned if the future
+    /// resolves to `None`.
     Later(F, Failure<Res, E>),
-    /// It has no answer: the failure is handed out as it was.
+    /// No response: the failure is returned unchanged.
     Declined(Failure<Res, E>),
 }
 
-/// Answers with clones of a value; made by [`FallbackLayer::value`](super::FallbackLayer::value).
+/// A fallback that responds with a clone of a value. Made by
+/// [`FallbackLayer::value`](super::FallbackLayer::value).
 #[derive(Clone, Copy)]
 pub struct Value<V>(pub(super) V);
 
@@ -48,18 +52,18 @@ impl<Saved, Res: Clone, E> Answer<Saved, Res, E> for Value<Res> {
     }
 }
 
-/// Answers with what a function makes; made by [`FallbackLayer::with`](super::FallbackLayer::with).
+/// A fallback that calls a function. Made by [`FallbackLayer::with`](super::FallbackLayer::with).
 #[derive(Clone, Copy)]
-pub struct With<F>(pub(super) F);
+pub struct FallbackFn<F>(pub(super) F);
 
-impl<F, Saved, Res, E> Answer<Saved, Res, E> for With<F>
+impl<F, Saved, Res, E> Answer<Saved, Res, E> for FallbackFn<F>
 where
     F: Fn(Saved, &Failure<Res, E>) -> Option<Res>,
 {
     type Future = Pending<Option<Res>>;
 
-    fn answer(&self, kept: Saved, failure: Failure<Res, E>) -> Reply<Res, E, Self::Future> {
-        match self.0(kept, &failure) {
+    fn answer(&self, saved: Saved, failure: Failure<Res, E>) -> Reply<Res, E, Self::Future> {
+        match self.0(saved, &failure) {
             Some(answer) => Reply::Answer(answer),
             None => Reply::Declined(failure),
         }
@@ -72,8 +76,8 @@ impl<V> fmt::Debug for Value<V> {
     }
 }
 
-impl<F> fmt::Debug for With<F> {
+impl<F> fmt::Debug for FallbackFn<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("With").field(&std::any::type_name::<F>()).finish()
+        f.debug_tuple("FallbackFn").field(&std::any::type_name::<F>()).finish()
     }
 }

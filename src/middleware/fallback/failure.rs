@@ -1,30 +1,30 @@
 use crate::classify::{Cause, Outcome};
 
-/// Why a call needs a fallback.
+/// The kind of failure for which a call needs a fallback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Why {
-    /// A layer of this crate kept it from the service.
-    Refused,
+pub enum FailureKind {
+    /// A layer of this crate rejected the call before it reached the service.
+    Rejected,
     /// A layer of this crate gave up waiting for the service.
     TimedOut,
-    /// The service failed: with an error of its own, or with an answer that is a failure.
+    /// The service failed, with its own error or with a response that counts as a failure.
     Failed,
 }
 
-impl From<Cause> for Why {
+impl From<Cause> for FailureKind {
     fn from(cause: Cause) -> Self {
         match cause {
-            Cause::Rejected => Self::Refused,
+            Cause::Rejected => Self::Rejected,
             Cause::TimedOut | Cause::PastDeadline(_) => Self::TimedOut,
             Cause::Service => Self::Failed,
         }
     }
 }
 
-/// The end of a call that needs a fallback: an error, or an answer that is a failure.
+/// The result of a call that needs a fallback: an error, or a response that counts as a failure.
 ///
-/// Where there is no fallback for it, it reaches the caller as it was.
+/// If the fallback has no response either, the caller receives this result unchanged.
 #[derive(Debug)]
 pub struct Failure<Res, E> {
     result: Result<Res, E>,
@@ -36,29 +36,29 @@ impl<Res, E> Failure<Res, E> {
         Self { result, outcome }
     }
 
-    /// Why there is no good answer.
+    /// Returns the kind of the failure.
     #[must_use]
-    pub fn why(&self) -> Why {
+    pub fn kind(&self) -> FailureKind {
         self.outcome.cause.into()
     }
 
-    /// The error, unless it is an answer.
+    /// Returns the error, or `None` if the service returned a response.
     #[must_use]
     pub fn error(&self) -> Option<&E> {
         self.result.as_ref().err()
     }
 
-    /// The answer that is a failure, unless it is an error.
+    /// Returns the response that counts as a failure, or `None` if the call ended in an error.
     #[must_use]
     pub fn answer(&self) -> Option<&Res> {
         self.result.as_ref().ok()
     }
 
-    /// What the service, or the layer that refused, gave.
+    /// Returns the result of the service, or of the layer that rejected the call.
     ///
     /// # Errors
     ///
-    /// If that was one.
+    /// Returns the error of the call if it ended in one.
     pub fn into_result(self) -> Result<Res, E> {
         self.result
     }

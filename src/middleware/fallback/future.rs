@@ -9,19 +9,19 @@ use tower_service::Service;
 
 use super::answer::Answer;
 use super::failure::Failure;
-use super::keep::Keep;
+use super::save_request::SaveRequest;
 use super::shared::{Next, Shared};
 use crate::classify::Classify;
 
-/// The future of a call that has a [fallback](super).
+/// The future of a call with a [fallback](super).
 ///
-/// Dropped before it is ready, it cancels the call, or that of the fallback.
+/// Dropping it early cancels the call to the service or to the fallback.
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<Req, S, A, K, P>
 where
     S: Service<Req>,
-    K: Keep<Req>,
+    K: SaveRequest<Req>,
     A: Answer<K::Saved, S::Response, S::Error>,
 {
     #[pin]
@@ -33,39 +33,39 @@ where
 enum State<Req, S, A, K>
 where
     S: Service<Req>,
-    K: Keep<Req>,
+    K: SaveRequest<Req>,
     A: Answer<K::Saved, S::Response, S::Error>,
 {
     Calling {
         #[pin]
         call: S::Future,
-        kept: Option<K::Saved>,
+        saved: Option<K::Saved>,
     },
     FallingBack {
         #[pin]
         answer: A::Future,
         failure: Option<Failure<S::Response, S::Error>>,
     },
-    /// What the fallback held of a service is let go of, though this future may be kept.
+    /// The call has ended. The fallback's future is dropped, even if this future is kept.
     Over,
 }
 
 impl<Req, S, A, K, P> ResponseFuture<Req, S, A, K, P>
 where
     S: Service<Req>,
-    K: Keep<Req>,
+    K: SaveRequest<Req>,
     A: Answer<K::Saved, S::Response, S::Error>,
 {
     #[inline]
-    pub(super) const fn new(call: S::Future, kept: K::Saved, shared: Arc<Shared<A, K, P>>) -> Self {
-        Self { state: State::Calling { call, kept: Some(kept) }, shared }
+    pub(super) const fn new(call: S::Future, saved: K::Saved, shared: Arc<Shared<A, K, P>>) -> Self {
+        Self { state: State::Calling { call, saved: Some(saved) }, shared }
     }
 }
 
 impl<Req, S, A, K, P> Future for ResponseFuture<Req, S, A, K, P>
 where
     S: Service<Req>,
-    K: Keep<Req>,
+    K: SaveRequest<Req>,
     A: Answer<K::Saved, S::Response, S::Error>,
     P: Classify<S::Response, S::Error>,
 {
@@ -76,12 +76,12 @@ where
         let mut this = self.project();
         loop {
             match this.state.as_mut().project() {
-                Projection::Calling { call, kept } => {
+                Projection::Calling { call, saved } => {
                     let result = ready!(call.poll(cx));
-                    let kept = kept.take().expect("a future is not polled after it was ready");
-                    match this.shared.next(kept, result) {
+                    let saved = saved.take().expect("a future is not polled after it was ready");
+                    match this.shared.next(saved, result) {
                         Next::End(result) => return Poll::Ready(result),
-                        // The call is gone before the fallback begins, with all that it holds.
+                        // The call, with all that it holds, is dropped before the fallback starts.
                         Next::Wait(answer, failure) => {
                             this.state.set(State::FallingBack { answer, failure: Some(failure) });
                         }
@@ -102,7 +102,7 @@ where
 impl<Req, S, A, K, P> fmt::Debug for ResponseFuture<Req, S, A, K, P>
 where
     S: Service<Req>,
-    K: Keep<Req>,
+    K: SaveRequest<Req>,
     A: Answer<K::Saved, S::Response, S::Error>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use super::config::StaleConfig;
 use super::stale::Answers;
 
-/// Shows and forgets the last good answers that a [fallback](super) holds.
+/// A handle to inspect and clear the stored responses of a [stale fallback](super).
 pub struct StaleHandle<Key, Res> {
     answers: Arc<Answers<Key, Res>>,
 }
@@ -14,25 +14,25 @@ impl<Key, Res> StaleHandle<Key, Res> {
         Self { answers }
     }
 
-    /// The configuration.
+    /// Returns the configuration.
     #[must_use]
     pub fn config(&self) -> &StaleConfig {
         &self.answers.config
     }
 
-    /// How many answers are held, with those that are too old to be given again.
+    /// Returns the number of stored responses, including expired ones.
     #[must_use]
     pub fn len(&self) -> usize {
         self.answers.len()
     }
 
-    /// Whether no answer is held.
+    /// Returns `true` if no response is stored.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Forgets all answers: they are wrong by now, or the memory is needed. Calls under way store theirs.
+    /// Removes all stored responses. Calls in flight still store theirs.
     pub fn clear(&self) {
         self.answers.clear();
     }

@@ -4,47 +4,47 @@ use std::time::Duration;
 
 use tower_layer::Layer;
 
-use super::answer::{Value, With};
-use super::by_service::ByService;
+use super::answer::{FallbackFn, Value};
 use super::config::StaleConfig;
 use super::failure::Failure;
+use super::fallback_service::FallbackService;
 use super::handle::StaleHandle;
-use super::keep::Nothing;
+use super::predicate::FallbackPredicate;
+use super::save_request::SaveNothing;
 use super::service::Fallback;
 use super::shared::Shared;
 use super::stale::Stale;
-use super::when::When;
 use crate::classify::{Asking, Outcome};
 use crate::config::{InvalidConfig, assert_unused, valid};
 use crate::protocol::{AnyRequest, Classified};
-use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
+use crate::telemetry::{Action, MetricSet, Observer, Telemetry};
 
-/// [Answers failed calls otherwise](super).
+/// Applies a [fallback](super) to failed calls.
 ///
-/// The layer owns the fallback: all services it makes share it, and so do those of its clones.
-pub struct FallbackLayer<A, K = Nothing, P = Asking<AnyRequest>> {
+/// The layer owns the fallback. All services that it creates share it, as do those of its clones.
+pub struct FallbackLayer<A, K = SaveNothing, P = Asking<AnyRequest>> {
     answer: Arc<A>,
     keep: Arc<K>,
     protocol: Arc<P>,
     about: About,
-    /// Made when it is first needed, and then by everybody: until then the layer can be given a name.
+    /// Created on first use and shared from then on. Until then, setters can change the layer.
     shared: OnceLock<Arc<Shared<A, K, P>>>,
 }
 
-/// What there is to know of a layer besides what it calls.
+/// The settings of a layer besides the fallback itself.
 #[derive(Clone)]
 struct About {
     name: &'static str,
     observers: Vec<Arc<dyn Observer>>,
     actions: &'static [Action],
-    only_refusals: bool,
+    only_rejections: bool,
 }
 
 impl<A> FallbackLayer<A> {
-    /// Answers with `answer`, and has the name `fallback`.
+    /// Creates a layer with the fallback `answer` and the name `fallback`.
     #[must_use]
     pub fn new(answer: A) -> Self {
-        Self::make(answer, Nothing, &[Action::FellBack, Action::ServedStale, Action::NoFallback])
+        Self::make(answer, SaveNothing, &[Action::FellBack, Action::ServedStale, Action::NoFallback])
     }
 }
 
@@ -54,41 +54,41 @@ impl<A, K> FallbackLayer<A, K> {
             answer: Arc::new(answer),
             keep: Arc::new(keep),
             protocol: Arc::new(Asking(AnyRequest)),
-            about: About { name: "fallback", observers: Vec::new(), actions, only_refusals: false },
+            about: About { name: "fallback", observers: Vec::new(), actions, only_rejections: false },
             shared: OnceLock::new(),
         }
     }
 }
 
 impl<V> FallbackLayer<Value<V>> {
-    /// Answers with a clone of `value`, made when it is needed.
+    /// Creates a layer that responds with a clone of `value`.
     #[must_use]
     pub fn value(value: V) -> Self {
-        Self::make(Value(value), Nothing, &[Action::FellBack])
+        Self::make(Value(value), SaveNothing, &[Action::FellBack])
     }
 }
 
-impl<F> FallbackLayer<With<F>> {
-    /// Answers with what `answer` makes of what was [kept](Self::keep) of the request and of the failure, if anything;
-    /// otherwise the failure stays as it was.
+impl<F> FallbackLayer<FallbackFn<F>> {
+    /// Creates a layer that calls `answer` with what was [saved](Self::keep) of the request and
+    /// with the failure. If `answer` returns `None`, the failure is returned unchanged.
     ///
-    /// `answer` is not called on a task of its own: it must not block. What takes time is a
-    /// [service](FallbackLayer::service).
+    /// `answer` runs in the task of the call, so it must not block. If the fallback takes time, use
+    /// a [service](FallbackLayer::service).
     #[must_use]
     pub fn with<Saved, Res, E>(answer: F) -> Self
     where
         F: Fn(Saved, &Failure<Res, E>) -> Option<Res>,
     {
-        Self::make(With(answer), Nothing, &[Action::FellBack, Action::NoFallback])
+        Self::make(FallbackFn(answer), SaveNothing, &[Action::FellBack, Action::NoFallback])
     }
 }
 
-impl<T> FallbackLayer<ByService<T>> {
-    /// Answers with what `service` answers to what was [kept](Self::keep) of the request; `keep` with `clone` gives it the
-    /// same request. Its own error, which may be of any type, is not handed out: that of the first service is, for this
-    /// is what has to be mended.
+impl<T> FallbackLayer<FallbackService<T>> {
+    /// Creates a layer that calls `service` with what was [saved](Self::keep) of the request. Use
+    /// `keep` with `clone` to pass on the request itself. If `service` fails, with an error of any
+    /// type, the caller receives the failure of the first service, since that is the cause.
     ///
-    /// It is cloned for each call that failed, and for no other, and then asked whether it is ready.
+    /// `service` is cloned only for calls that failed, and must then become ready.
     ///
     /// ```
     /// use stanchion::{Error, FallbackLayer};
@@ -103,13 +103,13 @@ impl<T> FallbackLayer<ByService<T>> {
     /// ```
     #[must_use]
     pub fn service(service: T) -> Self {
-        Self::make(ByService::new(service), Nothing, &[Action::FellBack, Action::NoFallback])
+        Self::make(FallbackService::new(service), SaveNothing, &[Action::FellBack, Action::NoFallback])
     }
 }
 
-impl<T, K, P> FallbackLayer<ByService<T>, K, P> {
-    /// How long a call waits for the service that is the fallback to become ready. Default: 1 s, after which a fallback
-    /// that is overloaded is better left alone.
+impl<T, K, P> FallbackLayer<FallbackService<T>, K, P> {
+    /// Sets the longest time that a call waits for the fallback service to become ready. Default: 1
+    /// s. A fallback that takes longer is overloaded, and should not receive more calls.
     #[must_use]
     pub fn ready_within(self, wait: Duration) -> Self {
         let answer = Arc::new(self.answer.ready_within(wait));
@@ -118,14 +118,16 @@ impl<T, K, P> FallbackLayer<ByService<T>, K, P> {
 }
 
 impl<Key, Res, F> FallbackLayer<Stale<Key, Res>, F> {
-    /// Answers with the last good answer to a request with the same key, if it is not too old. `key` is asked once for
-    /// each call; without a key its answer is neither held nor given.
+    /// Creates a layer that responds with the last good response to a request with the same key,
+    /// unless it is too old. `key` is called once per call. For a call without a key, no response
+    /// is stored or returned.
     ///
-    /// Each good answer with a key is cloned, and put in its place under a lock that few others want at that moment.
+    /// Each good response with a key is cloned, and stored under a lock that is rarely contended.
     ///
     /// # Panics
     ///
-    /// If `config` is not valid. Use [`try_stale`](Self::try_stale) for one that is not written in the source.
+    /// If `config` is not valid. Use [`try_stale`](Self::try_stale) for a configuration that is
+    /// only known at run time.
     #[must_use]
     #[track_caller]
     pub fn stale<Req>(config: StaleConfig, key: F) -> Self
@@ -135,7 +137,7 @@ impl<Key, Res, F> FallbackLayer<Stale<Key, Res>, F> {
         valid(Self::try_stale(config, key))
     }
 
-    /// The same.
+    /// Like [`stale`](Self::stale), but returns an error for an invalid configuration.
     ///
     /// # Errors
     ///
@@ -150,8 +152,8 @@ impl<Key, Res, F> FallbackLayer<Stale<Key, Res>, F> {
 }
 
 impl<Key, Res, M, K, P> FallbackLayer<Stale<Key, Res, M>, K, P> {
-    /// Lets `mark` change each answer that is given again, which is so old: to tell the caller. Default: it is given as
-    /// it was.
+    /// Sets a function that changes each response that is returned again, given its age, for
+    /// instance to mark it as stale. Default: the response is returned unchanged.
     #[must_use]
     pub fn mark<N: Fn(&mut Res, Duration)>(self, mark: N) -> FallbackLayer<Stale<Key, Res, N>, K, P> {
         let answer = Arc::new(Stale { answers: Arc::clone(&self.answer.answers), mark });
@@ -164,15 +166,16 @@ impl<Key, Res, M, K, P> FallbackLayer<Stale<Key, Res, M>, K, P> {
         }
     }
 
-    /// To see and forget the answers that are held.
+    /// Returns a handle to inspect and clear the stored responses.
     #[must_use]
     pub fn handle(&self) -> StaleHandle<Key, Res> {
         StaleHandle::new(Arc::clone(&self.answer.answers))
     }
 }
 
-impl<A, P> FallbackLayer<A, Nothing, P> {
-    /// Keeps of each request what `keep` takes from it, for the fallback. Default: nothing.
+impl<A, P> FallbackLayer<A, SaveNothing, P> {
+    /// Sets the function that saves what the fallback needs of each request. Default: nothing is
+    /// saved.
     #[must_use]
     pub fn keep<Req, Saved, L: Fn(&Req) -> Saved>(self, keep: L) -> FallbackLayer<A, L, P> {
         FallbackLayer {
@@ -186,51 +189,57 @@ impl<A, P> FallbackLayer<A, Nothing, P> {
 }
 
 impl<A, K, P> FallbackLayer<A, K, P> {
-    /// Names the layer, after the dependency for which there is a fallback. The name is in metrics and logs, so it must be
-    /// one of few: never a URL or a key.
+    /// Sets the name of the layer, usually that of the dependency. The name appears in metrics and
+    /// logs, so use one of a few fixed names, and never a URL or a key.
     ///
     /// # Panics
     ///
-    /// If the layer was cloned, or has made a service or a handle: they would not share its state.
+    /// If the layer was cloned, or has created a service or a handle: they would not share its
+    /// state.
     #[must_use]
     #[track_caller]
     pub fn name(self, name: &'static str) -> Self {
         self.about("name", |about| about.name = name)
     }
 
-    /// Of all failures falls back only for rejections by layers of this crate, so not where the service may have been at
-    /// work: not for a timeout. Of what [`classify`](Self::classify) or [`when`](Self::when) chooses, only rejections are left, too.
+    /// Limits the fallback to rejections by layers of this crate. Timeouts are excluded, since the
+    /// service may have executed the call. The limit also applies to failures chosen by
+    /// [`classify`](Self::classify) or [`when`](Self::when).
     ///
     /// # Panics
     ///
-    /// If the layer was cloned, or has made a service or a handle: they would not share its state.
+    /// If the layer was cloned, or has created a service or a handle: they would not share its
+    /// state.
     #[must_use]
     #[track_caller]
     pub fn on_rejections(self) -> Self {
-        self.about("on_rejections", |about| about.only_refusals = true)
+        self.about("on_rejections", |about| about.only_rejections = true)
     }
 
-    /// Falls back for everything that is a failure: rejections, timeouts, and what the service did not do well. The default.
+    /// Applies the fallback to every failure: rejections, timeouts, and failures of the service.
+    /// The default.
     ///
     /// # Panics
     ///
-    /// If the layer was cloned, or has made a service or a handle: they would not share its state.
+    /// If the layer was cloned, or has created a service or a handle: they would not share its
+    /// state.
     #[must_use]
     #[track_caller]
     pub fn on_failures(self) -> Self {
-        self.about("on_failures", |about| about.only_refusals = false)
+        self.about("on_failures", |about| about.only_rejections = false)
     }
 
-    /// Sets all that is known of requests and responses: `Http` for those of the `http` crate. What is not
-    /// [good](Outcome::is_good), so rejections too, needs the fallback. Default: every error, and no response. Of
-    /// `protocol`, [`classify`](Self::classify) and [`when`](Self::when) the last one counts.
+    /// Sets what the layer knows about requests and responses, such as `Http` for those of the
+    /// `http` crate. A call whose outcome is not [good](Outcome::is_good), rejections included,
+    /// needs the fallback. Default: every error needs it, and no response does. Of `protocol`,
+    /// [`classify`](Self::classify) and [`when`](Self::when), the last call wins.
     #[must_use]
     pub fn protocol<Q>(self, protocol: Q) -> FallbackLayer<A, K, Asking<Q>> {
         self.by(Asking(protocol))
     }
 
-    /// Sets the [outcome](crate::classify) of a call by a closure. A closure may return a
-    /// [`Class`](crate::classify::Class) alone.
+    /// Sets the [outcome](crate::classify) of a call with a closure, which may also return only a
+    /// [`Class`](crate::classify::Class).
     #[must_use]
     pub fn classify<Res, E, O, F>(self, classify: F) -> FallbackLayer<A, K, Asking<Classified<AnyRequest, F>>>
     where
@@ -240,9 +249,10 @@ impl<A, K, P> FallbackLayer<A, K, P> {
         self.protocol(Classified::new(AnyRequest, classify))
     }
 
-    /// Sets the outcome as [`classify`](Self::classify) does, for an error type that does not
-    /// [carry rejections](crate::CarryRejected), such as that of a client with no other layer inside. Rejections are not
-    /// recognised then: `on_rejections` never falls back, and [`Failure::why`] is always `Failed`.
+    /// Sets the outcome like [`classify`](Self::classify), for an error type that cannot [carry
+    /// rejections](crate::CarryRejected), such as that of a client without inner layers. Rejections
+    /// are then not recognised: `on_rejections` never uses the fallback, and [`Failure::kind`] is
+    /// always `Failed`.
     #[must_use]
     pub fn classify_opaque<Res, E, O, F>(self, classify: F) -> FallbackLayer<A, K, Classified<AnyRequest, F>>
     where
@@ -252,13 +262,14 @@ impl<A, K, P> FallbackLayer<A, K, P> {
         self.by(Classified::new(AnyRequest, classify))
     }
 
-    /// Sets a predicate that returns `true` for a call that needs the fallback. Rejections and timeouts are put before it.
+    /// Sets a predicate that returns `true` for calls that need the fallback. It also sees
+    /// rejections and timeouts.
     #[must_use]
-    pub fn when<Res, E, F>(self, predicate: F) -> FallbackLayer<A, K, When<F>>
+    pub fn when<Res, E, F>(self, predicate: F) -> FallbackLayer<A, K, FallbackPredicate<F>>
     where
         F: Fn(Result<&Res, &E>) -> bool,
     {
-        self.by(When(predicate))
+        self.by(FallbackPredicate(predicate))
     }
 
     fn by<Q>(self, protocol: Q) -> FallbackLayer<A, K, Q> {
@@ -275,7 +286,8 @@ impl<A, K, P> FallbackLayer<A, K, P> {
     ///
     /// # Panics
     ///
-    /// If the layer was cloned, or has made a service or a handle: they would not share its state.
+    /// If the layer was cloned, or has created a service or a handle: they would not share its
+    /// state.
     #[must_use]
     #[track_caller]
     pub fn observer(self, observer: impl Observer + 'static) -> Self {
@@ -291,14 +303,14 @@ impl<A, K, P> FallbackLayer<A, K, P> {
 
     fn shared(&self) -> &Arc<Shared<A, K, P>> {
         self.shared.get_or_init(|| {
-            let About { name, observers, actions, only_refusals } = &self.about;
-            let vocabulary = Vocabulary { actions, ..Vocabulary::new("fallback", &[]) };
+            let About { name, observers, actions, only_rejections } = &self.about;
+            let metrics = MetricSet { actions, ..MetricSet::new("fallback", &[]) };
             Arc::new(Shared {
                 answer: Arc::clone(&self.answer),
                 keep: Arc::clone(&self.keep),
                 protocol: Arc::clone(&self.protocol),
-                only_refusals: *only_refusals,
-                telemetry: Telemetry::new(&vocabulary, name, observers),
+                only_rejections: *only_rejections,
+                telemetry: Telemetry::new(&metrics, name, observers),
             })
         })
     }
@@ -313,7 +325,7 @@ impl<S, A, K, P> Layer<S> for FallbackLayer<A, K, P> {
 }
 
 impl<A, K, P> Clone for FallbackLayer<A, K, P> {
-    /// A clone has the same fallback.
+    /// Returns a clone with the same fallback.
     fn clone(&self) -> Self {
         Self {
             answer: Arc::clone(&self.answer),
@@ -332,7 +344,7 @@ impl<A, K, P> fmt::Debug for FallbackLayer<A, K, P> {
             .field("answer", &std::any::type_name::<A>())
             .field("keep", &std::any::type_name::<K>())
             .field("protocol", &std::any::type_name::<P>())
-            .field("only_refusals", &self.about.only_refusals)
+            .field("only_rejections", &self.about.only_rejections)
             .finish_non_exhaustive()
     }
 }

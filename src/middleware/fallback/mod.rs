@@ -1,14 +1,15 @@
-//! Answers a failed call from somewhere else: a value, a function, another service, or the last good answer.
+//! A fallback for failed calls: a value, a function, another service, or the last good response.
 //!
-//! Use it where a lesser answer is better than none: an empty list of recommendations, a price of a minute ago, a replica.
-//! Do not use it where the caller has to know that something failed (an order, a payment), nor as a way to try the
-//! same thing again, which is what [`retry`](crate::retry) is for. Put it outside of that and of all layers that refuse: inside
-//! of them they would never see a failure.
+//! Use it where a lesser response is better than none: an empty list of recommendations, a price
+//! from a minute ago, a replica. Do not use it where the caller must know about the failure (an
+//! order, a payment), or to repeat the same call, which is what [`retry`](crate::retry) does. Add
+//! it outside of `retry` and of all layers that reject calls: inside of them, it would not see
+//! their rejections.
 //!
 //! # Example
 //!
 //! ```
-//! use stanchion::fallback::{Failure, Why};
+//! use stanchion::fallback::{Failure, FailureKind};
 //! use stanchion::{CircuitBreakerConfig, CircuitBreakerLayer, Error, FallbackLayer};
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //!
@@ -16,8 +17,8 @@
 //! # async fn main() -> Result<(), Error<std::fmt::Error>> {
 //! let breaker = CircuitBreakerLayer::new(CircuitBreakerConfig::new());
 //! let operator = breaker.handle();
-//! let fallback = FallbackLayer::with(|user: u32, failure: &Failure<String, Error<std::fmt::Error>>| match failure.why() {
-//!     Why::Refused => Some(format!("bestsellers, for user {user} as for all")),
+//! let fallback = FallbackLayer::with(|user: u32, failure: &Failure<String, Error<std::fmt::Error>>| match failure.kind() {
+//!     FailureKind::Rejected => Some(format!("bestsellers, for user {user} as for all")),
 //!     _ => None,
 //! })
 //! .keep(|user: &u32| *user)
@@ -27,7 +28,10 @@
 //!     .layer(fallback)
 //!     .layer(breaker)
 //!     .service(service_fn(|user: u32| async move {
-//!         if user == 0 { Err(Error::Inner(std::fmt::Error)) } else { Ok(format!("novels, for user {user}")) }
+//!         match user {
+//!             0 => Err(Error::Inner(std::fmt::Error)),
+//!             _ => Ok(format!("novels, for user {user}")),
+//!         }
 //!     }));
 //!
 //! assert_eq!(service.clone().oneshot(7).await?, "novels, for user 7");
@@ -38,7 +42,7 @@
 //! # }
 //! ```
 //!
-//! The last good answer takes a key, by which a later request is known to ask for the same:
+//! To store the last good response, the layer needs a key that identifies equal requests:
 //!
 //! ```
 //! # use stanchion::{FallbackLayer, StaleConfig};
@@ -50,87 +54,93 @@
 //! # How it decides
 //!
 //! ```text
-//!   call ---> service ---> good, or nothing to do with it ------------------> handed out
-//!                |                                                              ^
-//!                +-------> refused, timed out, failed ---> not asked for -------+
-//!                             |                                                 |
-//!                             +---> fallback ---> has no answer, or fails ------+
+//!   call ---> service ---> good, or not the service's fault -------------------> returned
+//!                |                                                                 ^
+//!                +-------> rejected, timed out, failed ---> no fallback wanted ----+
+//!                             |                                                    |
+//!                             +---> fallback ---> has no response, or fails -------+
 //!                                       |
-//!                                       +-------> answers ---> its answer is handed out
+//!                                       +-------> responds ---> its response is returned
 //! ```
 //!
-//! * A call needs the fallback if its outcome is not [good](crate::classify::Outcome::is_good): by default if it ends in an
-//!   error, a rejection by a layer further in included; by the [protocol](FallbackLayer::protocol) for HTTP after a 503 and a 429
-//!   too. [`on_rejections`](FallbackLayer::on_rejections) leaves only rejections, [`when`](FallbackLayer::when) has a
-//!   predicate decide all.
-//! * Where the fallback has no answer, the failure is handed out as it was. So it is if the fallback fails as well: its
-//!   own error would hide what has to be mended.
-//! * Nothing is kept of a request unless you [ask for it](FallbackLayer::keep), so no request needs to be `Clone`. An
-//!   answer is cloned where there is no other way: a [value](FallbackLayer::value) when it is needed,
-//!   a good answer when it is held to be given [again](FallbackLayer::stale).
-//! * One fallback around another has the outer one answer what the inner one has no answer for.
+//! * A call needs the fallback if its outcome is not [good](crate::classify::Outcome::is_good). By
+//!   default that is the case if it ends in an error, including rejections by inner layers. With
+//!   the [protocol](FallbackLayer::protocol) for HTTP, it is also the case after responses such as
+//!   503 and 429. [`on_rejections`](FallbackLayer::on_rejections) limits the fallback to
+//!   rejections, and [`when`](FallbackLayer::when) sets a predicate.
+//! * If the fallback has no response, or fails as well, the failure of the service is returned
+//!   unchanged. The fallback's own error would hide the cause.
+//! * Nothing is saved of a request unless you [ask for it](FallbackLayer::keep), so requests need
+//!   not be `Clone`. A response is cloned in two cases: a [value](FallbackLayer::value) when it is
+//!   returned, and a good response when it is [stored](FallbackLayer::stale).
+//! * With nested fallbacks, the outer one responds when the inner one has no response.
 //!
-//! ## The last good answer
+//! ## The last good response
 //!
-//! A response whose outcome is a good success is held under its key, the last for each; any other never is. It is given again for as long as `max_age`. A new key takes the place of the answer that was stored
-//! the longest time ago, once there are `max_keys`, or that one is too old. Many keys are held in up to sixteen parts,
-//! each with a lock and a share of the room of its own, so that some places may still be free when the first answer has to go.
+//! The layer stores the latest good response for each key and no other. A stored response is
+//! returned until it is older than `max_age`. A new key replaces the oldest response if `max_keys`
+//! are stored, or if that response has expired. Large stores are split into up to 16 parts, each
+//! with its own lock and an equal share of the capacity. A part may therefore be full, and replace
+//! its oldest response, while other parts still have room.
 //!
-//! It costs each good call that has a key a clone of the answer, a reading of the clock, and a lock for as long as it takes
-//! to exchange two answers. No memory is allocated for that, but for a key that has no answer yet while there is room, and for
-//! one whose answer is being given at that moment. Keys are compared and answers cloned outside of the lock, by several
-//! callers at a time: a layer that threads share needs both to be `Sync`.
+//! Each good call with a key costs a clone of the response, a reading of the clock, and a lock that
+//! is held while two responses are exchanged. Memory is allocated only for a new key while there is
+//! room, and for a key whose response is being read by another call. Keys are compared and
+//! responses cloned outside of the lock, by several callers at the same time. Both must be `Sync`
+//! to share the layer between threads.
 //!
 //! # Readiness
 //!
-//! That of the service inside, whose errors in `poll_ready` are passed on: there is no request yet that could be answered. The
-//! service that is a fallback is asked when it is needed, and has to be ready within
-//! [`ready_within`](FallbackLayer::ready_within).
+//! The readiness of the inner service. Its errors from `poll_ready` are passed on, since there is
+//! no request yet to respond to. A fallback service is polled only when it is needed, and must
+//! become ready within [`ready_within`](FallbackLayer::ready_within).
 //!
 //! # Sharing
 //!
-//! The layer owns the fallback, and the answers that are held. All services it makes, their clones and the clones of the
-//! layer share them.
+//! The layer owns the fallback and the stored responses. All services that it creates, their clones
+//! and the clones of the layer share them.
 //!
 //! # Cancellation
 //!
-//! Dropping the future drops the call under way, or that of the fallback. A panic of the service is passed on.
+//! Dropping the future drops the call to the service or to the fallback. A panic of the service is
+//! passed on.
 //!
 //! # Rejections
 //!
-//! None of its own.
+//! The layer rejects no calls.
 //!
 //! # Events
 //!
-//! [`Event::Action`](crate::telemetry::Event) for each failure that needed a fallback: `FellBack`, `ServedStale` or
-//! `NoFallback`. [`Event::Stale`](crate::telemetry::Event) says how old a last good answer was. The caller is not told, unless
-//! by the answer: [`mark`](FallbackLayer::mark) is there to put it into one that is given again, and all others you make yourself.
+//! [`Event::Action`](crate::telemetry::Event) for each failure that needed a fallback: `FellBack`,
+//! `ServedStale` or `NoFallback`. [`Event::Stale`](crate::telemetry::Event) reports the age of a
+//! stored response. The caller sees no difference unless the response shows it: use
+//! [`mark`](FallbackLayer::mark) for stored responses, and set it yourself in all others.
 
 mod answer;
-mod by_service;
 mod config;
 mod failure;
+mod fallback_service;
 mod future;
 mod handle;
-mod keep;
 mod layer;
+mod predicate;
+mod save_request;
 mod service;
 mod shared;
 mod stale;
 mod store;
-mod when;
 
-pub use answer::{Answer, Reply, Value, With};
-pub use by_service::{ByService, Serving};
+pub use answer::{Answer, FallbackFn, Reply, Value};
 pub use config::StaleConfig;
-pub use failure::{Failure, Why};
+pub use failure::{Failure, FailureKind};
+pub use fallback_service::{FallbackService, Serving};
 pub use future::ResponseFuture;
 pub use handle::StaleHandle;
-pub use keep::{Keep, Nothing};
 pub use layer::FallbackLayer;
+pub use predicate::FallbackPredicate;
+pub use save_request::{SaveNothing, SaveRequest};
 pub use service::Fallback;
 pub use stale::Stale;
-pub use when::When;
 
 #[cfg(all(test, not(stanchion_loom)))]
 mod tests;

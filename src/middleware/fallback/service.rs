@@ -6,13 +6,13 @@ use tower_service::Service;
 
 use super::answer::Answer;
 use super::future::ResponseFuture;
-use super::keep::{Keep, Nothing};
+use super::save_request::{SaveNothing, SaveRequest};
 use super::shared::Shared;
 use crate::classify::{Asking, Classify};
 use crate::protocol::AnyRequest;
 
-/// A service whose failed calls are [answered otherwise](super).
-pub struct Fallback<S, A, K = Nothing, P = Asking<AnyRequest>> {
+/// A service with a [fallback](super) for failed calls.
+pub struct Fallback<S, A, K = SaveNothing, P = Asking<AnyRequest>> {
     inner: S,
     shared: Arc<Shared<A, K, P>>,
 }
@@ -28,7 +28,7 @@ impl<S, A, K, P> Fallback<S, A, K, P> {
 impl<S, A, K, P, Req> Service<Req> for Fallback<S, A, K, P>
 where
     S: Service<Req>,
-    K: Keep<Req>,
+    K: SaveRequest<Req>,
     A: Answer<K::Saved, S::Response, S::Error>,
     P: Classify<S::Response, S::Error>,
 {
@@ -43,13 +43,13 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
-        let kept = self.shared.keep.save(&request);
-        ResponseFuture::new(self.inner.call(request), kept, Arc::clone(&self.shared))
+        let saved = self.shared.keep.save(&request);
+        ResponseFuture::new(self.inner.call(request), saved, Arc::clone(&self.shared))
     }
 }
 
 impl<S: Clone, A, K, P> Clone for Fallback<S, A, K, P> {
-    /// A clone has the same fallback. It is not ready, even if this service is.
+    /// Returns a clone with the same fallback. The clone is not ready, even if this service is.
     fn clone(&self) -> Self {
         Self::new(self.inner.clone(), Arc::clone(&self.shared))
     }

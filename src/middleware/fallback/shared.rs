@@ -1,4 +1,4 @@
-//! What all services, clones and calls of one layer share.
+//! The state that all services, clones and calls of one layer share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,42 +12,42 @@ pub(super) struct Shared<A, K, P> {
     pub(super) answer: Arc<A>,
     pub(super) keep: Arc<K>,
     pub(super) protocol: Arc<P>,
-    pub(super) only_refusals: bool,
+    pub(super) only_rejections: bool,
     pub(super) telemetry: Telemetry,
 }
 
-/// How a call goes on when the service is done with it.
+/// The step of a call after the service has returned.
 pub(super) enum Next<Res, E, F> {
-    /// It ends.
+    /// The call ends.
     End(Result<Res, E>),
-    /// It waits for the fallback.
+    /// The call waits for the fallback.
     Wait(F, Failure<Res, E>),
 }
 
 impl<A, K, P> Shared<A, K, P> {
-    // Always: an answer is not to be put into memory to be looked at.
+    // Always inlined, so that the response is not copied to memory to be classified.
     #[inline(always)]
-    pub(super) fn next<Saved, Res, E>(&self, kept: Saved, result: Result<Res, E>) -> Next<Res, E, A::Future>
+    pub(super) fn next<Saved, Res, E>(&self, saved: Saved, result: Result<Res, E>) -> Next<Res, E, A::Future>
     where
         A: Answer<Saved, Res, E>,
         P: Classify<Res, E>,
     {
         let outcome = self.protocol.classify(result.as_ref());
-        if !outcome.is_good() && (!self.only_refusals || outcome.is_rejected()) {
-            return self.fall_back(kept, Failure::new(result, outcome));
+        if !outcome.is_good() && (!self.only_rejections || outcome.is_rejected()) {
+            return self.fall_back(saved, Failure::new(result, outcome));
         }
         if let (Class::Success, true, Ok(answer)) = (outcome.class, outcome.is_good(), &result) {
-            self.answer.good(kept, answer);
+            self.answer.good(saved, answer);
         }
         Next::End(result)
     }
 
     #[cold]
-    fn fall_back<Saved, Res, E>(&self, kept: Saved, failure: Failure<Res, E>) -> Next<Res, E, A::Future>
+    fn fall_back<Saved, Res, E>(&self, saved: Saved, failure: Failure<Res, E>) -> Next<Res, E, A::Future>
     where
         A: Answer<Saved, Res, E>,
     {
-        Next::End(match self.answer.answer(kept, failure) {
+        Next::End(match self.answer.answer(saved, failure) {
             Reply::Answer(answer) => {
                 self.act(Action::FellBack);
                 Ok(answer)
@@ -64,7 +64,7 @@ impl<A, K, P> Shared<A, K, P> {
         })
     }
 
-    /// The end of a call whose fallback is done with it.
+    /// Ends a call with the fallback's response, or with the failure if there is none.
     pub(super) fn end<Res, E>(&self, answer: Option<Res>, failure: Failure<Res, E>) -> Result<Res, E> {
         self.act(if answer.is_some() { Action::FellBack } else { Action::NoFallback });
         answer.map_or_else(|| failure.into_result(), Ok)

@@ -11,7 +11,7 @@ use super::store::Store;
 use crate::base::clock::Clock;
 use crate::base::sync::{Mutex, lock};
 
-/// The last good answers, in parts with a lock for each.
+/// The stored responses, in several parts with a lock each.
 pub(super) struct Answers<Key, Res> {
     parts: Box<[Mutex<Store<Key, Res>>]>,
     hasher: RandomState,
@@ -21,11 +21,11 @@ pub(super) struct Answers<Key, Res> {
 
 impl<Key, Res> Answers<Key, Res> {
     pub(super) fn new(config: StaleConfig) -> Self {
-        // So many keys to a part that chance fills all parts to about the same degree.
+        // Enough keys per part for random hashes to fill all parts about equally.
         const KEYS_IN_A_PART: usize = 256;
-        const MOST_PARTS: usize = 16;
+        const MAX_PARTS: usize = 16;
         let keys = config.max_keys as usize;
-        let parts = (keys / KEYS_IN_A_PART).clamp(1, MOST_PARTS);
+        let parts = (keys / KEYS_IN_A_PART).clamp(1, MAX_PARTS);
         let part = |number| {
             let rest = usize::from(number < keys % parts);
             Mutex::new(Store::new((keys / parts).saturating_add(rest), config.max_age))
@@ -60,7 +60,8 @@ impl<Key: Hash + Eq, Res: Clone> Answers<Key, Res> {
     pub(super) fn put(&self, key: Key, answer: &Res) {
         let hash = self.hasher.hash_one(&key);
         let Some(part) = self.part(hash) else { return };
-        // Nothing of the user's runs under the lock: the clone is made before, and what it replaces is dropped after.
+        // No user code runs under the lock: the response is cloned before, and the replaced entry
+        // is dropped after.
         let answer = answer.clone();
         let now = self.clock.now();
         let replaced = lock(part).put(hash, key, answer, now);
@@ -76,7 +77,7 @@ impl<Key: Hash + Eq, Res: Clone> Answers<Key, Res> {
     }
 }
 
-/// Answers with the last good answer to a request with the same key; made by
+/// A fallback that responds with the last good response to a request with the same key. Made by
 /// [`FallbackLayer::stale`](super::FallbackLayer::stale).
 pub struct Stale<Key, Res, M = fn(&mut Res, Duration)> {
     pub(super) answers: Arc<Answers<Key, Res>>,

@@ -1,7 +1,7 @@
-//! The last answers, one for each key: so many at most, and none that is too old. Given the time.
+//! A bounded store of responses by key, which expire. Callers pass the current time.
 //!
-//! It runs under a lock, so nothing of the user's runs in it: keys are compared and answers cloned by those who look one up,
-//! each of whom holds a reference until it is done.
+//! It runs under a lock, so it never calls user code. Lookups return a reference-counted entry, and
+//! the caller compares the key and clones the response outside of the lock.
 
 #![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
 
@@ -12,20 +12,28 @@ use std::time::Duration;
 
 use crate::base::clock::Timestamp;
 
-/// No slot: where the list ends.
+/// The index of no slot, at both ends of the list.
 const NONE: usize = usize::MAX;
 
-/// Answers in slots, which are linked in the order in which they were stored, and found by the hash of their key.
+/// The stored responses, in slots that form a list in the order of storing, with an index by the
+/// hash of the key.
 ///
-/// By the hash and not by the key, so that the key is held once and need not be `Clone`. Two keys of the same hash take
-/// the slot from one another, and neither gets the other's answer.
+/// ```text
+///   places: hash -> slot          oldest                       newest
+///                                   │                             │
+///   slots:                       [ slot ] <─older─ newer─> ... [ slot ]
+/// ```
+///
+/// The index holds hashes, so that each key is stored once and need not be `Clone`. If two keys
+/// have the same hash, the later one replaces the earlier one, and neither receives the other's
+/// response.
 #[derive(Debug)]
 pub(super) struct Store<Key, Res> {
     places: HashMap<u64, usize>,
     slots: Vec<Slot<Key, Res>>,
     oldest: usize,
     newest: usize,
-    most: usize,
+    max_len: usize,
     max_age: Duration,
 }
 
@@ -34,45 +42,47 @@ struct Slot<Key, Res> {
     hash: u64,
     held: Arc<(Key, Res)>,
     at: Timestamp,
-    /// The slots that were stored before and after it.
+    /// The slots before and after this one in the order of storing.
     older: usize,
     newer: usize,
 }
 
-/// What an answer has taken the place of. To be dropped where no lock is held.
+/// The previous content of a slot. It must be dropped outside of the lock, since that runs user
+/// code.
 #[derive(Debug)]
 #[allow(dead_code, reason = "it is only dropped")]
 pub(super) enum Replaced<Key, Res> {
     Nothing,
     Content(Key, Res),
-    /// Somebody is still looking at it.
+    /// A caller still holds a reference to the entry.
     Held(Arc<(Key, Res)>),
 }
 
 impl<Key, Res> Store<Key, Res> {
-    /// Holds `most` answers, at least one.
-    pub(super) fn new(most: usize, max_age: Duration) -> Self {
-        Self { places: HashMap::new(), slots: Vec::new(), oldest: NONE, newest: NONE, most, max_age }
+    /// Creates a store for `max_len` responses, at least one.
+    pub(super) fn new(max_len: usize, max_age: Duration) -> Self {
+        Self { places: HashMap::new(), slots: Vec::new(), oldest: NONE, newest: NONE, max_len, max_age }
     }
 
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// The answer for a key of this hash, and its age at `now`.
+    /// Returns the entry for this hash and its age at `now`, unless it has expired.
     pub(super) fn get(&self, hash: u64, now: Timestamp) -> Option<(Arc<(Key, Res)>, Duration)> {
         let slot = self.slots.get(*self.places.get(&hash)?)?;
         let age = now.since(slot.at);
         (age <= self.max_age).then(|| (Arc::clone(&slot.held), age))
     }
 
-    /// Stores an answer. Allocates nothing if it takes the place of one that nobody looks at.
+    /// Stores a response. Allocates nothing if it replaces an entry to which no caller holds a
+    /// reference.
     #[must_use]
     pub(super) fn put(&mut self, hash: u64, key: Key, answer: Res, now: Timestamp) -> Replaced<Key, Res> {
         let place = match self.places.get(&hash) {
             Some(place) => *place,
             None => {
-                let place = self.place_of_another(now);
+                let place = self.free_place(now);
                 self.places.insert(hash, place);
                 place
             }
@@ -97,11 +107,11 @@ impl<Key, Res> Store<Key, Res> {
         }
     }
 
-    /// Where to put the answer of a key that has none: in place of the oldest, if that is too old or there is no room
-    /// beside it.
-    fn place_of_another(&mut self, now: Timestamp) -> usize {
+    /// Returns the slot for a new hash: the oldest one if it has expired or the store is full,
+    /// otherwise a new one.
+    fn free_place(&mut self, now: Timestamp) -> usize {
         match self.slots.get(self.oldest) {
-            Some(oldest) if self.slots.len() >= self.most || now.since(oldest.at) > self.max_age => {
+            Some(oldest) if self.slots.len() >= self.max_len || now.since(oldest.at) > self.max_age => {
                 self.places.remove(&oldest.hash);
                 self.oldest
             }
@@ -109,7 +119,7 @@ impl<Key, Res> Store<Key, Res> {
         }
     }
 
-    /// Takes a slot, if there is one at `place`, out of the order.
+    /// Takes the slot at `place`, if there is one, out of the list.
     fn unlink(&mut self, place: usize) {
         let Some(&Slot { older, newer, .. }) = self.slots.get(place) else { return };
         match self.slots.get_mut(older) {
@@ -125,6 +135,6 @@ impl<Key, Res> Store<Key, Res> {
     /// Forgets all answers. They are given back, to be dropped where no lock is held.
     #[must_use]
     pub(super) fn clear(&mut self) -> Self {
-        mem::replace(self, Self::new(self.most, self.max_age))
+        mem::replace(self, Self::new(self.max_len, self.max_age))
     }
 }

@@ -1,4 +1,4 @@
-//! The store against a naive model and in its corners, and what may be configured.
+//! The store, compared with a naive model and in corner cases, and the configuration.
 
 #![allow(clippy::arithmetic_side_effects, reason = "a test may fail")]
 
@@ -13,7 +13,7 @@ use crate::base::clock::Timestamp;
 
 const MAX_AGE: Duration = Duration::from_nanos(100);
 
-/// The answers in the order in which they were stored: `(hash, key, answer, at)`.
+/// The responses in the order of storing: `(hash, key, response, at)`.
 #[derive(Debug)]
 struct Naive {
     list: Vec<(u64, u8, u32, u64)>,
@@ -55,7 +55,7 @@ impl<Key, Res> Replaced<Key, Res> {
     }
 }
 
-/// What a caller makes of what is held.
+/// Looks a key up as a caller does.
 fn get<Key: Eq, Res: Copy>(
     store: &Store<Key, Res>,
     hash: u64,
@@ -69,7 +69,7 @@ fn get<Key: Eq, Res: Copy>(
 enum Step {
     Put(u8),
     Get(u8),
-    /// To this time, which may be an earlier one.
+    /// Sets the clock to this time, which may be earlier.
     Jump(u64),
     Pass(u64),
     Clear,
@@ -134,7 +134,7 @@ fn a_store_of_one_holds_the_last_answer() {
 }
 
 #[test]
-fn keys_of_one_hash_never_get_each_others_answers() {
+fn keys_with_one_hash_never_share_responses() {
     let mut store = Store::new(10, MAX_AGE);
     let _ = store.put(7, "one", 1, Timestamp(0));
     assert_eq!(get(&store, 7, &"other", Timestamp(0)), None);
@@ -144,7 +144,7 @@ fn keys_of_one_hash_never_get_each_others_answers() {
 }
 
 #[test]
-fn an_answer_that_somebody_looks_at_stays_whole_while_another_takes_its_place() {
+fn a_response_that_is_being_read_survives_its_replacement() {
     let mut store = Store::new(1, MAX_AGE);
     let _ = store.put(1, "one", 1, Timestamp(0));
     let (held, _) = store.get(1, Timestamp(0)).unwrap();
@@ -155,7 +155,7 @@ fn an_answer_that_somebody_looks_at_stays_whole_while_another_takes_its_place() 
 }
 
 #[test]
-fn an_answer_is_given_up_to_its_last_moment() {
+fn a_response_is_returned_up_to_its_maximum_age() {
     let mut store = Store::new(1, MAX_AGE);
     let _ = store.put(1, "one", 1, Timestamp(50));
     assert_eq!(get(&store, 1, &"one", Timestamp(150)), Some((1, MAX_AGE)));
@@ -163,21 +163,21 @@ fn an_answer_is_given_up_to_its_last_moment() {
 }
 
 #[test]
-fn a_clock_that_went_back_makes_no_answer_old() {
+fn a_clock_that_goes_back_expires_nothing() {
     let mut store = Store::new(1, MAX_AGE);
     let _ = store.put(1, "one", 1, Timestamp(u64::MAX));
     assert_eq!(get(&store, 1, &"one", Timestamp(0)), Some((1, Duration::ZERO)));
 }
 
 #[test]
-fn an_answer_that_is_held_for_ever_is() {
+fn a_response_with_unlimited_age_never_expires() {
     let mut store = Store::new(1, Duration::MAX);
     let _ = store.put(1, "one", 1, Timestamp(0));
     assert!(get(&store, 1, &"one", Timestamp::NEVER).is_some());
 }
 
 #[test]
-fn a_million_keys_fill_no_more_than_the_room_there_is() {
+fn the_number_of_stored_keys_is_bounded() {
     for max_keys in [1, 2, 255, 256, 1_000, 10_000] {
         let answers = Answers::new(StaleConfig::new().max_keys(max_keys));
         let most = max_keys as usize;
@@ -193,7 +193,7 @@ fn a_million_keys_fill_no_more_than_the_room_there_is() {
 }
 
 #[test]
-fn a_handful_of_keys_goes_in_the_order_in_which_they_were_stored() {
+fn keys_are_replaced_in_the_order_of_storing() {
     let answers = Answers::new(StaleConfig::new().max_keys(3));
     for key in [1, 2, 3, 1, 4] {
         answers.put(key, &key);
@@ -203,7 +203,7 @@ fn a_handful_of_keys_goes_in_the_order_in_which_they_were_stored() {
 }
 
 #[test]
-fn a_setting_that_cannot_be_used_is_named() {
+fn an_invalid_setting_is_named() {
     let field = |config: StaleConfig| config.validate().err().map(|error| error.field());
     assert_eq!(field(StaleConfig::new()), None);
     assert_eq!(field(StaleConfig::default()), None);

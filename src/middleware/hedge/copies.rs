@@ -7,13 +7,13 @@ use pin_project::pin_project;
 use crate::classify::Outcome;
 use crate::telemetry::AttemptSpan;
 
-/// The copies of a request that are under way, and the failure to hand out if none of them is answered.
+/// The copies in flight, and the failure to return if no attempt succeeds.
 pub(super) struct Copies<F, T, E> {
     running: Vec<Pin<Box<Running<F>>>>,
     failure: Option<Failure<T, E>>,
 }
 
-/// What an attempt without a good answer ended with.
+/// The result and the outcome of an attempt that failed.
 pub(super) type Failure<T, E> = (Result<T, E>, Outcome);
 
 #[pin_project]
@@ -24,7 +24,7 @@ struct Running<F> {
     number: u32,
 }
 
-/// The number of an attempt, zero for the original, and what it ended with.
+/// The number of an attempt, zero for the original, and its result.
 pub(super) type Ended<T, E> = (u32, Result<T, E>);
 
 impl<F, T, E> Copies<F, T, E> {
@@ -36,16 +36,17 @@ impl<F, T, E> Copies<F, T, E> {
         self.running.push(Box::pin(Running { copy, span, number }));
     }
 
-    /// Keeps a failure, unless there is one before it that is no rejection. Answers are dropped before another attempt, so
-    /// what is kept for long is an error.
+    /// Stores a failure, unless an earlier one is stored that is no rejection. Responses are
+    /// dropped before another attempt, so only errors are stored for long.
     pub(super) fn keep(&mut self, failure: Failure<T, E>) {
         if self.failure.as_ref().is_none_or(|(_, outcome)| outcome.is_rejected()) {
             self.failure = Some(failure);
         }
     }
 
-    /// Drops the failure if it is an answer: it may hold a connection that another attempt needs.
-    pub(super) fn drop_answer(&mut self) {
+    /// Drops the stored failure if it is a response, which may hold a connection that another
+    /// attempt needs.
+    pub(super) fn drop_response(&mut self) {
         self.failure.take_if(|(result, _)| result.is_ok());
     }
 
@@ -53,7 +54,7 @@ impl<F, T, E> Copies<F, T, E> {
         self.failure.take()
     }
 
-    /// Drops the copies that are under way, and tells their numbers.
+    /// Drops the copies in flight, and returns their numbers.
     pub(super) fn drop_all(&mut self) -> impl Iterator<Item = u32> + use<'_, F, T, E> {
         self.running.drain(..).map(|running| running.number)
     }

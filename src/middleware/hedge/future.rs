@@ -14,7 +14,7 @@ use crate::telemetry::AttemptSpan;
 
 /// The future of a call that may be [hedged](super).
 ///
-/// Dropped before it is ready, it cancels all attempts that are under way.
+/// Dropping it early cancels all attempts in flight.
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<Req, S, P>
@@ -22,18 +22,18 @@ where
     P: Replay<Req>,
     S: Service<P::Request>,
 {
-    /// `None` once it has failed, or lost.
+    /// The original; `None` once it has failed or lost.
     #[pin]
     original: Option<S::Future>,
     span: AttemptSpan,
     protocol: P,
     stopwatch: Stopwatch,
-    /// `None` if the call is not to be hedged.
+    /// The state of hedging; `None` if the call must not be hedged.
     #[pin]
     hedging: Option<Hedging<Req, S, P>>,
 }
 
-type Answer<S, Req> = Result<<S as Service<Req>>::Response, <S as Service<Req>>::Error>;
+type ResultOf<S, Req> = Result<<S as Service<Req>>::Response, <S as Service<Req>>::Error>;
 
 impl<Req, S, P> ResponseFuture<Req, S, P>
 where
@@ -57,15 +57,15 @@ where
     P: Replay<Req> + RequestContext<<P as Replay<Req>>::Request> + Classify<S::Response, S::Error>,
     S: Service<P::Request>,
 {
-    type Output = Answer<S, P::Request>;
+    type Output = ResultOf<S, P::Request>;
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.as_mut().project();
         if let Some(original) = this.original.as_pin_mut() {
             if let Poll::Ready(result) = this.span.run(|| original.poll(cx)) {
-                if let Some(answer) = self.as_mut().ended(0, result) {
-                    return self.over(answer);
+                if let Some(result) = self.as_mut().ended(0, result) {
+                    return self.over(result);
                 }
             }
         }
@@ -74,7 +74,7 @@ where
             let Some(mut hedging) = this.hedging.as_pin_mut() else { return Poll::Pending };
             if let Some((number, result)) = hedging.as_mut().poll_copies(cx) {
                 match self.as_mut().ended(number, result) {
-                    Some(answer) => return self.over(answer),
+                    Some(result) => return self.over(result),
                     None => continue,
                 }
             }
@@ -91,21 +91,22 @@ where
     P: Replay<Req> + Classify<S::Response, S::Error>,
     S: Service<P::Request>,
 {
-    /// The end of the call. The service for another copy is let go of: it may wait in a queue, and the future may be kept.
+    /// Ends the call. Drops the service for further copies, since it may hold a place in a queue
+    /// while this future is kept.
     #[inline]
-    fn over(self: Pin<&mut Self>, answer: Answer<S, P::Request>) -> Poll<Answer<S, P::Request>> {
+    fn over(self: Pin<&mut Self>, result: ResultOf<S, P::Request>) -> Poll<ResultOf<S, P::Request>> {
         self.project().hedging.set(None);
-        Poll::Ready(answer)
+        Poll::Ready(result)
     }
 
-    /// Takes note of the end of an attempt, the original if its number is 0. What is handed out, unless there is something
-    /// to wait for.
+    /// Records the end of an attempt, the original if its number is 0. Returns the result of the
+    /// call, unless another attempt may still succeed.
     #[inline]
     fn ended(
         self: Pin<&mut Self>,
         number: u32,
-        result: Answer<S, P::Request>,
-    ) -> Option<Answer<S, P::Request>> {
+        result: ResultOf<S, P::Request>,
+    ) -> Option<ResultOf<S, P::Request>> {
         let mut this = self.project();
         let outcome = this.protocol.classify(result.as_ref());
         let is_good = outcome.is_good();
@@ -115,7 +116,7 @@ where
         } else if number == 0 && !outcome.is_cut_off() {
             this.stopwatch.forget();
         }
-        // The losers are gone before the winner is seen.
+        // Drop the losers before the caller sees the winner.
         if number == 0 || is_good {
             let is_superseded = number > 0 && this.original.is_some();
             this.original.set(None);

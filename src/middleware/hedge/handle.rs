@@ -7,7 +7,7 @@ use super::shared::Shared;
 use crate::config::InvalidConfig;
 use crate::primitives::budget::Budget;
 
-/// Looks at a [hedge](super) layer, and changes what it does.
+/// A handle to inspect and reconfigure a [hedge](super) layer.
 #[derive(Clone)]
 pub struct HedgeHandle {
     shared: Arc<Shared>,
@@ -18,30 +18,30 @@ impl HedgeHandle {
         Self { shared }
     }
 
-    /// The configuration in use.
+    /// Returns the current configuration.
     #[must_use]
     pub fn config(&self) -> HedgeConfig {
         self.shared.config()
     }
 
-    /// Changes the configuration, for calls that begin from now on. The budget stays as it is, and so do the latencies if the
-    /// quantile, the window and the number of samples do.
+    /// Replaces the configuration for calls that start from now on. The budget does not change. The
+    /// latencies are kept if quantile, window and number of samples do not change.
     ///
     /// # Errors
     ///
-    /// If `config` is not valid; then the old one stays.
+    /// If `config` is not valid. The old configuration then stays in place.
     pub fn reconfigure(&self, config: HedgeConfig) -> Result<(), InvalidConfig> {
         self.shared.reconfigure(config)
     }
 
-    /// After how long a call is hedged now. `None` if none is: the quantile is not known, or not below `max`, or all calls are
-    /// slower than usual.
+    /// Returns the current delay, or `None` if no call is hedged: the quantile is unknown or not
+    /// below `max`, or all calls are slower than usual.
     #[must_use]
     pub fn delay(&self) -> Option<Duration> {
         self.shared.delay()
     }
 
-    /// The budget.
+    /// Returns the budget.
     #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.shared.budget

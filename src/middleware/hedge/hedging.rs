@@ -17,7 +17,7 @@ type CopiesOf<S, Req> =
 type FailureOf<S, Req> = Failure<<S as Service<Req>>::Response, <S as Service<Req>>::Error>;
 type EndedOf<S, Req> = Ended<<S as Service<Req>>::Response, <S as Service<Req>>::Error>;
 
-/// What it takes to hedge a call.
+/// The state of hedging one call.
 #[pin_project]
 pub(super) struct Hedging<Req, S, P>
 where
@@ -27,13 +27,13 @@ where
     race: Race,
     protocol: P,
     facts: Facts,
-    /// What another request is made of, and the service for it, while there may be one.
+    /// The saved request and the service for further copies, as long as there may be one.
     spare: Option<(P::Saved, S)>,
     #[pin]
     timer: Timer,
-    /// Until when to wait for the service to be ready, if that is what is waited for.
+    /// The end of the wait for the service's readiness, while a copy waits for it.
     ready_by: Option<Timestamp>,
-    /// In a box, since few calls get there.
+    /// The copies in flight. Boxed, since few calls are hedged.
     copies: Option<Box<CopiesOf<S, P::Request>>>,
 }
 
@@ -59,7 +59,8 @@ where
         self.race.hedges()
     }
 
-    /// The original is not ready at once; it began at `start`.
+    /// Schedules the first copy, because the original, which began at `start`, is not ready at
+    /// once.
     #[inline]
     pub(super) fn begin(self: Pin<&mut Self>, start: impl FnOnce() -> Timestamp) {
         let this = self.project();
@@ -74,7 +75,8 @@ where
         self.project().copies.as_mut()?.poll(cx)
     }
 
-    /// An attempt, the original if its number is 0, has a good answer: drops the copies.
+    /// Drops the copies after attempt `number`, zero for the original, has returned a good
+    /// response.
     pub(super) fn won(self: Pin<&mut Self>, number: u32, shared: &Shared) {
         let Some(copies) = self.project().copies else { return };
         let mut has_lost = number > 0;
@@ -88,7 +90,8 @@ where
         }
     }
 
-    /// An attempt has ended without a good answer. What is handed out, unless there is something to wait for.
+    /// Records that an attempt has failed. Returns the result of the call, unless another attempt
+    /// may still succeed.
     #[cold]
     pub(super) fn failed(
         self: Pin<&mut Self>,
@@ -98,8 +101,9 @@ where
         let this = self.project();
         let (_, outcome) = &failure;
         let mut verdict = this.race.failed(*outcome, shared.clock.now());
-        if verdict == Verdict::Waits && !this.race.is_under_way() {
-            // Asked now, so that a failure that is handed out at once is put into no box before.
+        if verdict == Verdict::Waits && !this.race.is_in_flight() {
+            // Checked before the failure is stored, so that a failure that is returned at once is
+            // never boxed.
             match shared.may_send(*this.facts, this.spare.is_some()) {
                 Ok(moment) => *this.ready_by = Some(moment),
                 Err(action) => {
@@ -114,8 +118,8 @@ where
         let Verdict::Lost(action) = verdict else {
             let copies = this.copies.get_or_insert_with(|| Box::new(Copies::new()));
             copies.keep(failure);
-            if this.race.is_under_way() {
-                copies.drop_answer();
+            if this.race.is_in_flight() {
+                copies.drop_response();
             }
             return None;
         };
@@ -131,8 +135,8 @@ where
         }
     }
 
-    /// Waits until a copy is due, and sends it. Pending for ever if there are to be no more. What is handed out if it cannot
-    /// be sent and nothing is under way.
+    /// Waits until a copy is due, and sends it. Pending for ever if there are no more copies.
+    /// Returns the failure of the call if the copy cannot be sent and no attempt is in flight.
     pub(super) fn poll_next(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -154,7 +158,7 @@ where
         let this = self.project();
         let Err(action) = sent else { return Poll::Ready(None) };
         shared.telemetry.act(action, this.race.hedges().saturating_add(1), Duration::ZERO);
-        // With what it holds of the service's capacity.
+        // This also releases the capacity that the service may hold.
         *this.spare = None;
         Poll::Ready(match this.race.give_up() {
             Verdict::Waits => None,
@@ -162,7 +166,7 @@ where
         })
     }
 
-    /// Sends a copy once the service is ready; or what keeps it from being sent.
+    /// Sends a copy once the service is ready, or returns the reason why it cannot be sent.
     #[cold]
     fn poll_send(self: Pin<&mut Self>, cx: &mut Context<'_>, shared: &Shared) -> Poll<Result<(), Action>>
     where
@@ -194,11 +198,11 @@ where
         let attempt = Attempt { number: this.facts.number, hedge: this.race.hedges().saturating_add(1) };
         this.protocol.set_attempt(&mut request, attempt);
         if let Some(deadline) = this.facts.deadline {
-            // What is left of it is less than when the original was sent.
+            // Less time is left than when the original was sent.
             this.protocol.set_deadline(&mut request, deadline);
         }
         let copies = this.copies.get_or_insert_with(|| Box::new(Copies::new()));
-        copies.drop_answer();
+        copies.drop_response();
         shared.telemetry.act(Action::Hedged, attempt.hedge, Duration::ZERO);
         let span = shared.telemetry.attempt(attempt.number.max(1), attempt.hedge);
         let copy = span.run(|| service.call(request));

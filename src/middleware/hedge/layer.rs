@@ -11,35 +11,37 @@ use crate::classify::{Asking, Outcome};
 use crate::config::{InvalidConfig, assert_unused, valid};
 use crate::primitives::budget::{Budget, BudgetConfig};
 use crate::protocol::{AnyRequest, Classified};
-use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
+use crate::telemetry::{Action, MetricSet, Observer, Telemetry};
 
-/// [Hedges slow calls](super).
+/// Applies [hedging](super) to slow calls.
 ///
-/// The layer owns the latencies, the budget and the configuration: all services it makes share them, and so do those of its
-/// clones.
+/// The layer owns the latencies, the budget and the configuration. All services that it creates
+/// share them, as do those of its clones.
 pub struct HedgeLayer<P = Asking<AnyRequest>> {
     config: HedgeConfig,
     name: &'static str,
     observers: Vec<Arc<dyn Observer>>,
     protocol: P,
     budget: Budget,
-    /// Made when it is first needed, and then by everybody: until then the layer can be given a name.
+    /// Created on first use and shared from then on. Until then, setters can change the layer.
     shared: OnceLock<Arc<Shared>>,
 }
 
 impl HedgeLayer {
-    /// Hedges with the name `hedge`, for requests that can be cloned and sent twice without harm.
+    /// Creates a layer with the name `hedge`, for requests that can be cloned and sent twice
+    /// without harm.
     ///
     /// # Panics
     ///
-    /// If `config` is not valid. Use [`try_new`](Self::try_new) for one that is not written in the source.
+    /// If `config` is not valid. Use [`try_new`](Self::try_new) for a configuration that is only
+    /// known at run time.
     #[must_use]
     #[track_caller]
     pub fn new(config: HedgeConfig) -> Self {
         valid(Self::try_new(config))
     }
 
-    /// The same.
+    /// Like [`new`](Self::new), but returns an error for an invalid configuration.
     ///
     /// # Errors
     ///
@@ -58,7 +60,8 @@ impl HedgeLayer {
     }
 }
 
-/// As many hedges as the quantile asks for, and nothing that comes with time: a share is promised.
+/// Returns a budget for the share of hedges that the quantile implies. It has no tokens per second,
+/// since the bound is a share of the calls.
 const fn own_budget(delay: HedgeDelay) -> BudgetConfig {
     let ratio = match delay {
         HedgeDelay::Quantile { quantile, .. } => 1.0 - quantile,
@@ -68,7 +71,7 @@ const fn own_budget(delay: HedgeDelay) -> BudgetConfig {
 }
 
 impl Default for HedgeLayer {
-    /// A layer with the default configuration and the name `hedge`.
+    /// Returns a layer with the default configuration and the name `hedge`.
     fn default() -> Self {
         Self::new(HedgeConfig::new())
     }
@@ -77,13 +80,15 @@ impl Default for HedgeLayer {
 impl<P> HedgeLayer<P> {
     crate::middleware::macros::layer_setters!();
 
-    /// Shares `budget` with other layers that retry or hedge, each of which [deposits](Budget::deposit) for its own calls.
-    /// Default: one of its own, that allows 1 - `quantile` of the calls to be hedged, or 0.05 of them under a fixed delay, and
-    /// ten more at first.
+    /// Shares `budget` with other layers that retry or hedge, each of which
+    /// [deposits](Budget::deposit) for its own calls. Default: a budget of its own. It allows the
+    /// share 1 - `quantile` of the calls to be hedged, or 0.05 with a fixed delay, plus ten hedges
+    /// at the start.
     ///
     /// # Panics
     ///
-    /// If the layer was cloned, or has made a service or a handle: they would not share its state.
+    /// If the layer was cloned, or has created a service or a handle: they would not share its
+    /// state.
     #[must_use]
     #[track_caller]
     pub fn budget(self, budget: Budget) -> Self {
@@ -91,7 +96,8 @@ impl<P> HedgeLayer<P> {
         Self { budget, ..self }
     }
 
-    /// Sets all that is known of requests and responses: `Http` for those of the `http` crate.
+    /// Sets what the layer knows about requests and responses, such as `Http` for those of the
+    /// `http` crate.
     #[must_use]
     pub fn protocol<Q>(self, protocol: Q) -> HedgeLayer<Asking<Q>> {
         self.with(Asking(protocol))
@@ -108,7 +114,7 @@ impl<P> HedgeLayer<P> {
         }
     }
 
-    /// To look at the delay, and to change the configuration.
+    /// Returns a handle to inspect the delay and to reconfigure the layer.
     #[must_use]
     pub fn handle(&self) -> HedgeHandle {
         HedgeHandle::new(Arc::clone(self.shared()))
@@ -116,7 +122,7 @@ impl<P> HedgeLayer<P> {
 
     fn shared(&self) -> &Arc<Shared> {
         self.shared.get_or_init(|| {
-            let vocabulary = Vocabulary {
+            let metrics = MetricSet {
                 actions: &[
                     Action::Hedged,
                     Action::HedgeWon,
@@ -130,18 +136,18 @@ impl<P> HedgeLayer<P> {
                 ],
                 attempts: true,
                 budget: Some(&self.budget),
-                ..Vocabulary::new("hedge", &[])
+                ..MetricSet::new("hedge", &[])
             };
-            let telemetry = Telemetry::new(&vocabulary, self.name, &self.observers);
+            let telemetry = Telemetry::new(&metrics, self.name, &self.observers);
             Arc::new(Shared::new(self.config.clone(), self.budget.clone(), telemetry))
         })
     }
 }
 
 impl<P: Clone> HedgeLayer<Asking<P>> {
-    /// Sets a closure that returns the [outcome](crate::classify) of an attempt, or its [`Class`](crate::classify::Class)
-    /// alone. The rest of the protocol stays. Call it after [`protocol`](Self::protocol), which would replace the
-    /// closure.
+    /// Sets a closure that returns the [outcome](crate::classify) of an attempt, or only its
+    /// [`Class`](crate::classify::Class). The rest of the protocol does not change. Call this after
+    /// [`protocol`](Self::protocol), which would replace the closure.
     #[must_use]
     pub fn classify<Res, E, O, F>(self, classify: F) -> HedgeLayer<Asking<Classified<P, F>>>
     where
@@ -152,9 +158,9 @@ impl<P: Clone> HedgeLayer<Asking<P>> {
         self.with(Asking(protocol))
     }
 
-    /// Sets the outcome as [`classify`](Self::classify) does, for an error type that does not
-    /// [carry rejections](crate::CarryRejected), such as that of a client with no other layer inside: `classify` is asked
-    /// about each end.
+    /// Sets the outcome like [`classify`](Self::classify), for an error type that cannot [carry
+    /// rejections](crate::CarryRejected), such as that of a client without inner layers. `classify`
+    /// then sees every result.
     #[must_use]
     pub fn classify_opaque<Res, E, O, F>(self, classify: F) -> HedgeLayer<Classified<P, F>>
     where
@@ -175,7 +181,7 @@ impl<S, P: Clone> Layer<S> for HedgeLayer<P> {
 }
 
 impl<P: Clone> Clone for HedgeLayer<P> {
-    /// A clone shares the latencies, the budget and the configuration.
+    /// Returns a clone that shares the latencies, the budget and the configuration.
     fn clone(&self) -> Self {
         Self {
             config: self.config.clone(),

@@ -1,17 +1,23 @@
-//! Whether all calls have become slower, so that copies would make them slower still.
+//! The detection of a general slowdown, in which copies would make calls even slower.
 //!
 //! ```text
-//! word  [usual median, with 16 binary places | median of the latest calls], in units of 16 us
+//!   bit  63 ......................... 24  23 ............... 0
+//!       [ usual median, 16 binary places | latest median ]     in units of 2^14 ns, about 16 us
 //! ```
 //!
-//! Of calls that are slow by bad luck, such as those to one instance that collects garbage, the median knows nothing. Behind a
-//! queue all calls are slow, the copy waits as long as the original, and the others behind both. The win rate of copies does
-//! not tell the two apart: half of the copies lose for no harm where the quantile is that of a short tail.
+//! Calls that are slow by bad luck, such as those to one instance in a garbage collection, do not
+//! move the median. Behind a queue, all calls are slow: a copy waits as long as its original, and
+//! the other calls wait behind both. The win rate of copies does not tell the two cases apart. If
+//! the latencies have a short tail, half of the copies lose without doing harm.
 //!
-//! Either median is a running estimate. The latest moves by a sixteenth for each call, towards its latency, which is an average
-//! over some tens of calls. The usual one follows it down within some calls, and up half of the way in 45,000: a queue in front of
-//! a service that is nearly fully used may last for minutes, and a service that stays slow is hedged again. Two threads that record at the same time may lose one of two calls,
-//! which moves no median.
+//! Both medians are running estimates. The latest one moves by a sixteenth towards each latency,
+//! which averages over some tens of calls. The usual one follows it down within some calls, and up
+//! half of the way within 45,000 calls: long enough to outlast the queue of a nearly saturated
+//! service, which may last for minutes, and short enough that a service that stays slow is hedged
+//! again.
+//!
+//! Two threads that record at the same time may lose one of the two calls, which does not move a
+//! median. All accesses are `Relaxed`, since the word is complete in itself.
 
 #![warn(clippy::arithmetic_side_effects, reason = "a latency may be as long as it likes")]
 
@@ -20,19 +26,21 @@ use std::time::Duration;
 use crate::base::clock::{nanos, times};
 use crate::base::sync::{AtomicU64, Ordering};
 
-/// A step of the latest median: a sixteenth.
+/// The step of the latest median: a sixteenth of its value.
 const STEP_BITS: u32 = 4;
-/// A step of the usual median downwards: an eighth of the way.
+/// The step of the usual median downwards: an eighth of the way.
 const DOWN_BITS: u32 = 3;
-/// And upwards: a 65,536th of the way, for which it has as many binary places.
+/// The step of the usual median upwards: a 65,536th of the way. It has as many binary places, so
+/// that small steps are not lost.
 const UP_BITS: u32 = 16;
-/// Latencies below 1 ms are not hedged, so 16 us are exact enough.
+/// The unit of latencies, 2^14 ns. Latencies below 1 ms are not hedged, so about 16 us are exact
+/// enough.
 const UNIT_BITS: u32 = 14;
 const LATEST_BITS: u32 = 24;
-/// More than four minutes.
+/// The longest latency that fits, more than four minutes.
 const LONGEST: u64 = (1 << LATEST_BITS) - 1;
 
-/// The median of the latest latencies, and the usual one.
+/// The medians of the latest and the usual latencies, in one word.
 #[derive(Debug)]
 pub(super) struct Pace(AtomicU64);
 
@@ -53,7 +61,7 @@ impl Medians {
         self.usual << LATEST_BITS | self.latest
     }
 
-    /// After a call that took `latency`, in units.
+    /// Returns the medians after a call that took `latency`, in units.
     #[inline]
     const fn after(self, latency: u64) -> Self {
         if self.latest == 0 {
@@ -93,9 +101,9 @@ impl Pace {
         self.0.store(medians.after(nanos(latency) >> UNIT_BITS).pack(), Ordering::Relaxed);
     }
 
-    /// Returns `true` while the latest calls take more than `most` times as long as usual.
-    pub(super) fn is_slow(&self, most: f64) -> bool {
+    /// Returns `true` while the latest calls take more than `max_slowdown` times as long as usual.
+    pub(super) fn is_slow(&self, max_slowdown: f64) -> bool {
         let Medians { usual, latest } = Medians::unpack(self.0.load(Ordering::Relaxed));
-        latest << UP_BITS > times(usual, most)
+        latest << UP_BITS > times(usual, max_slowdown)
     }
 }

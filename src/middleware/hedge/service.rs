@@ -49,10 +49,11 @@ where
         let deadline = if is_idempotent { self.protocol.deadline(&request) } else { None };
         let facts = Facts { is_idempotent, deadline, number: attempt.number };
         let (request, kept) = self.protocol.save(request, is_idempotent);
-        // Others are only waited for to tell that they were late.
+        // A call that must not be sent twice needs a plan only to report that it was late.
         let plan = plan.filter(|_| is_idempotent || self.shared.telemetry.is_observed());
         let hedging = plan.map(|plan| {
-            // The instance that has said it is ready makes the call, and a clone of it the copies.
+            // The instance that reported readiness makes the call, and a clone of it sends the
+            // copies.
             let spare = kept.map(|kept| (kept, self.inner.clone()));
             Hedging::new(plan, self.protocol.clone(), facts, spare)
         });
@@ -63,7 +64,8 @@ where
 }
 
 impl<S: Clone, P: Clone> Clone for Hedge<S, P> {
-    /// A clone shares the latencies, the budget and the configuration. It is not ready, even if this service is.
+    /// Returns a clone that shares the latencies, the budget and the configuration. The clone is
+    /// not ready, even if this service is.
     fn clone(&self) -> Self {
         Self::new(self.inner.clone(), self.protocol.clone(), Arc::clone(&self.shared))
     }

@@ -1,4 +1,4 @@
-//! What all services, clones, handles and calls of one layer share.
+//! The state that all services, clones, handles and calls of one layer share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,11 +26,11 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct Settings {
     config: HedgeConfig,
-    /// `None` if the delay is fixed.
+    /// The latencies of the originals; `None` for a fixed delay.
     originals: Option<Arc<Originals>>,
 }
 
-/// How long the originals took.
+/// The measured latencies of the originals.
 #[derive(Debug)]
 pub(super) struct Originals {
     latencies: Latencies,
@@ -49,7 +49,8 @@ impl Settings {
         Self { config, originals }
     }
 
-    /// The same latencies if they are still the right ones.
+    /// Returns settings for `config`, which keep the latencies if those are measured in the same
+    /// way.
     fn replaced_by(&self, config: HedgeConfig) -> Self {
         let Self { config: old, originals } = self;
         let is_same = match (old.delay, config.delay) {
@@ -65,7 +66,7 @@ impl Settings {
         }
     }
 
-    /// How long to wait before a hedge, if there is to be any.
+    /// Returns the current delay, or `None` if no call is hedged.
     fn delay(&self, now: Timestamp) -> Option<Duration> {
         match self.config.delay {
             HedgeDelay::Fixed(delay) => Some(delay),
@@ -98,7 +99,8 @@ impl Shared {
         self.settings.read().delay(self.clock.now())
     }
 
-    /// Takes note of a call that begins: what it may do, if it may be hedged, and the watch on it.
+    /// Records the start of a call. Returns the plan for its copies, if it may be hedged, and its
+    /// stopwatch.
     #[inline]
     pub(super) fn begin(self: &Arc<Self>, attempt: Attempt) -> (Option<Plan>, Stopwatch) {
         let is_copy = attempt.hedge > 0;
@@ -125,13 +127,13 @@ impl Shared {
         }
     }
 
-    /// Takes note of an attempt that has ended.
+    /// Records the end of an attempt.
     #[inline]
     pub(super) fn ended(&self, number: u32, outcome: Outcome) {
         self.attempted(number, outcome.class.into());
     }
 
-    /// Takes note of an attempt that another was faster than.
+    /// Records an attempt that lost to another one.
     pub(super) fn superseded(&self, number: u32) {
         self.attempted(number, CallOutcome::Cancelled);
     }
@@ -143,7 +145,8 @@ impl Shared {
         }
     }
 
-    /// Until when a copy that is due may wait for the service; or what keeps it from being sent.
+    /// Returns the end of the wait for the service's readiness for a copy that is due, or the
+    /// reason why it cannot be sent.
     pub(super) fn may_send(&self, facts: Facts, is_replayable: bool) -> Result<Timestamp, Action> {
         let (min_remaining, ready_within) = {
             let config = &self.settings.read().config;
@@ -153,7 +156,7 @@ impl Shared {
         let can_pay = || {
             let can_pay = self.budget.can_pay(Cost::Retry);
             if !can_pay {
-                self.telemetry.tell(&self.budget);
+                self.telemetry.emit_budget(&self.budget);
             }
             can_pay
         };
@@ -167,39 +170,41 @@ impl Shared {
         }
     }
 
-    /// Pays for a copy that is about to be sent.
+    /// Withdraws the cost of a copy that is about to be sent. Returns `false` if the budget is
+    /// spent.
     pub(super) fn pay(&self) -> bool {
         let is_paid = self.budget.withdraw();
-        self.telemetry.tell(&self.budget);
+        self.telemetry.emit_budget(&self.budget);
         is_paid
     }
 }
 
-/// Measures an original, if anybody wants to know how long it takes.
+/// The stopwatch of an original whose latency is measured.
 ///
-/// Dropped while it runs, it tells how long the original has taken so far if that is longer than the delay: what was given up for
-/// being late is late, and if it did not count, the quantile would sink until it were that of the fast calls only.
+/// If it is dropped while it runs, it records the time so far if that is longer than the delay. A
+/// call that was given up because it was late counts as late: otherwise the quantile would fall
+/// until it was that of the fast calls only.
 #[derive(Debug)]
 pub(super) struct Stopwatch {
     pub(super) shared: Arc<Shared>,
-    /// [`Timestamp::NEVER`] if nobody wants to know.
+    /// The start of the original, or [`Timestamp::NEVER`] if it is not measured.
     start: Timestamp,
     late_after: Option<Duration>,
 }
 
 impl Stopwatch {
-    /// When the original began; now, if that was not measured.
+    /// Returns the start of the original, or the current time if it is not measured.
     pub(super) fn start(&self) -> Timestamp {
         if self.start == Timestamp::NEVER { self.shared.clock.now() } else { self.start }
     }
 
-    /// The original has ended, or another attempt was faster.
+    /// Records the latency: the original has ended, or another attempt was faster.
     #[inline]
     pub(super) fn stop(&mut self) {
         self.stop_after(Duration::ZERO);
     }
 
-    /// The original took no time that says anything.
+    /// Discards the latency, because it says nothing about the service.
     pub(super) const fn forget(&mut self) {
         self.start = Timestamp::NEVER;
     }

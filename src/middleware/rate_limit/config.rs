@@ -64,7 +64,7 @@ impl Quota {
             return Err(InvalidConfig::new("count", self.count, "at least 1"));
         }
         if nanos(self.period) < count {
-            return Err(InvalidConfig::new("period", self.period, "at least 1 ns for each call of `count`"));
+            return Err(InvalidConfig::new("period", self.period, "at least 1 ns for each of `count` calls"));
         }
         if self.burst == 0 {
             return Err(InvalidConfig::new("burst", self.burst, "at least 1"));
@@ -72,7 +72,11 @@ impl Quota {
         let interval = nanos(self.period).div_ceil(count);
         let burst = interval.saturating_mul(u64::from(self.burst));
         if burst > LONGEST {
-            return Err(InvalidConfig::new("burst", self.burst, "as many as come back in 18 years"));
+            return Err(InvalidConfig::new(
+                "burst",
+                self.burst,
+                "at most what the quota restores in 18 years",
+            ));
         }
         Ok(Rate { interval, burst })
     }

@@ -13,7 +13,7 @@ use super::shared::Shared;
 use crate::config::{InvalidConfig, assert_unused, valid};
 use crate::error::Reason;
 use crate::protocol::AnyRequest;
-use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
+use crate::telemetry::{Action, MetricSet, Observer, Telemetry};
 
 /// Lets no more calls through than a [quota](super) allows.
 ///
@@ -159,12 +159,12 @@ impl<K, C, W, P> RateLimitLayer<K, C, W, P> {
 
     fn shared(&self) -> &Arc<Shared> {
         self.shared.get_or_init(|| {
-            let vocabulary = Vocabulary {
+            let metrics = MetricSet {
                 actions: if self.waits { &[Action::Waited] } else { &[] },
                 keys: self.is_keyed,
-                ..Vocabulary::new("rate_limit", reasons(self.is_keyed, self.waits))
+                ..MetricSet::new("rate_limit", reasons(self.is_keyed, self.waits))
             };
-            let telemetry = Telemetry::new(&vocabulary, self.name, &self.observers);
+            let telemetry = Telemetry::new(&metrics, self.name, &self.observers);
             Arc::new(Shared::new(self.config.clone(), &self.settings, self.is_keyed, telemetry))
         })
     }

@@ -1,8 +1,9 @@
-//! Turns refusals into responses, for servers.
+//! Responses in place of rejections, for servers.
 //!
-//! A server answers every request: axum asks for services whose error is [`Infallible`](std::convert::Infallible).
-//! [`respond`] stands outside of the layers that refuse, takes each [`Rejected`] for a response, and gives the
-//! service back the error type that it had below them. No handler of errors has to know this crate.
+//! A server must respond to every request: axum requires services whose error is
+//! [`Infallible`](std::convert::Infallible). Add [`respond`] outside of the layers that reject
+//! calls. It turns each [`Rejected`] into a response and restores the error type that the service
+//! has below those layers. Error handlers therefore need not know this crate.
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -32,15 +33,15 @@
 //!
 //! # HTTP and gRPC
 //!
-//! With the feature `http` there are two such functions ready made: `http_response` answers 503, 429 or 504 with
-//! `Retry-After`, and `grpc_response` answers `UNAVAILABLE`, `RESOURCE_EXHAUSTED` or `DEADLINE_EXCEEDED` with
-//! `grpc-retry-pushback-ms`.
+//! The feature `http` adds two such functions. `http_response` returns 503, 429 or 504 with
+//! `Retry-After`, and `grpc_response` returns `UNAVAILABLE`, `RESOURCE_EXHAUSTED` or
+//! `DEADLINE_EXCEEDED` with `grpc-retry-pushback-ms`.
 //!
 //! # Readiness
 //!
-//! The service is ready when the one inside is, so a layer that makes callers wait still does. Should the
-//! service inside refuse in its `poll_ready`, which no layer of this crate does, the response follows from
-//! `call`.
+//! The service is ready when the inner service is, so layers that make callers wait still do. If
+//! the inner service rejects in `poll_ready`, which no layer of this crate does, the next `call`
+//! returns the response.
 
 #[cfg(all(test, feature = "http", not(stanchion_loom)))]
 mod tests;
@@ -61,14 +62,14 @@ use tower_service::Service;
 
 use crate::error::{Error, Rejected};
 
-/// Makes a response of each refusal by the layers inside; see [the module](mod@self).
+/// Turns each rejection by an inner layer into a response. See [the module](mod@self).
 ///
-/// `response` is not called on a task of its own: it must not block.
+/// `response` runs in the task of the call, so it must not block.
 pub const fn respond<F>(response: F) -> RespondLayer<F> {
     RespondLayer { response }
 }
 
-/// Makes responses of refusals; made by [`respond`].
+/// A layer that turns rejections into responses. Made by [`respond`].
 #[derive(Clone, Copy)]
 #[must_use = "a layer does nothing until it is put around a service"]
 pub struct RespondLayer<F> {
@@ -79,16 +80,16 @@ impl<S, F: Clone> Layer<S> for RespondLayer<F> {
     type Service = Respond<S, F>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Respond { inner, response: self.response.clone(), refused: None }
+        Respond { inner, response: self.response.clone(), rejected: None }
     }
 }
 
-/// A service whose refusals are responses; made by [`respond`].
+/// A service that returns responses in place of rejections. Made by [`respond`].
 pub struct Respond<S, F> {
     inner: S,
     response: F,
-    /// What `call` is going to answer, since `inner` is not ready.
-    refused: Option<Rejected>,
+    /// The rejection to which the next `call` responds, since `inner` is not ready.
+    rejected: Option<Rejected>,
 }
 
 impl<S, F> Respond<S, F> {
@@ -106,18 +107,18 @@ where
     type Future = ResponseFuture<S::Future, F>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), E>> {
-        if self.refused.is_none() {
+        if self.rejected.is_none() {
             match ready!(self.inner.poll_ready(cx)) {
                 Ok(()) => {}
-                Err(error) => self.refused = Some(rejection(error)?),
+                Err(error) => self.rejected = Some(rejection(error)?),
             }
         }
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let state = match self.refused.take() {
-            Some(rejected) => State::Refused(Some(rejected)),
+        let state = match self.rejected.take() {
+            Some(rejected) => State::Rejected(Some(rejected)),
             None => State::Calling(self.inner.call(request)),
         };
         ResponseFuture { state, response: self.response.clone() }
@@ -125,9 +126,9 @@ where
 }
 
 impl<S: Clone, F: Clone> Clone for Respond<S, F> {
-    /// A clone is not ready, and has not been refused, even if this service is or has.
+    /// Returns a clone that is not ready and holds no rejection, even if this service is or does.
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), response: self.response.clone(), refused: None }
+        Self { inner: self.inner.clone(), response: self.response.clone(), rejected: None }
     }
 }
 
@@ -143,7 +144,7 @@ pub struct ResponseFuture<T, F> {
 #[pin_project(project = StateProjection)]
 enum State<T> {
     Calling(#[pin] T),
-    Refused(Option<Rejected>),
+    Rejected(Option<Rejected>),
 }
 
 impl<T, F, Res, E> Future for ResponseFuture<T, F>
@@ -161,7 +162,7 @@ where
                 Ok(response) => return Poll::Ready(Ok(response)),
                 Err(error) => rejection(error)?,
             },
-            StateProjection::Refused(rejected) => {
+            StateProjection::Rejected(rejected) => {
                 rejected.take().expect("a future is not polled after it was ready")
             }
         };
@@ -169,7 +170,7 @@ where
     }
 }
 
-/// Returns the rejection, also one within a boxed error; or the service's own error.
+/// Returns the rejection, even from within a boxed error, or else the service's own error.
 fn rejection<E: std::error::Error>(error: Error<E>) -> Result<Rejected, E> {
     match (error.rejected(), error) {
         (Some(rejected), _) | (None, Error::Rejected(rejected)) => Ok(rejected),

@@ -22,7 +22,7 @@ fn is_about_time(reason: Reason) -> bool {
 }
 
 #[test]
-fn each_reason_has_its_status_of_http() {
+fn each_reason_has_an_http_status() {
     for reason in Reason::ALL.iter().copied() {
         let status = match reason {
             Reason::RateLimited => 429,
@@ -39,7 +39,7 @@ fn each_reason_has_its_status_of_http() {
 }
 
 #[test]
-fn each_reason_has_its_status_of_grpc() {
+fn each_reason_has_a_grpc_status() {
     for reason in Reason::ALL.iter().copied() {
         let status = match reason {
             Reason::CircuitOpen | Reason::Recovering | Reason::NotReady | Reason::Throttled => 14,
@@ -59,7 +59,7 @@ fn each_reason_has_its_status_of_grpc() {
 }
 
 #[test]
-fn a_wait_is_rounded_up_to_what_the_header_counts_in() {
+fn a_wait_is_rounded_up_to_the_unit_of_the_header() {
     for (wait, seconds, millis) in [
         (0, 1, 1),
         (1, 1, 1),
@@ -81,14 +81,14 @@ fn a_wait_is_rounded_up_to_what_the_header_counts_in() {
 }
 
 #[test]
-fn a_timeout_says_nothing_of_when_to_come_again() {
+fn a_timeout_has_no_retry_after() {
     let timeout = || Rejected::timeout(Reason::DeadlineExceeded, "orders", SECOND, true);
     assert!(!http_response::<()>(timeout()).headers().contains_key(RETRY_AFTER));
     assert!(!grpc_response::<()>(timeout()).headers().contains_key("grpc-retry-pushback-ms"));
 }
 
 #[test]
-fn any_name_of_a_layer_is_a_message() {
+fn every_layer_name_is_a_valid_message() {
     for (name, text) in
         [("größe", "gr%C3%B6%C3%9Fe"), ("100%", "100%25"), ("a\r\nb\0", "a%0D%0Ab%00"), ("~ ", "~ ")]
     {

@@ -3,39 +3,38 @@ use std::time::Duration;
 use crate::config::InvalidConfig;
 use crate::primitives::backoff::Backoff;
 
-/// How often, when and how soon a call is [tried again](super).
+/// The configuration of a [retry](super): the number of attempts, and the waits between them.
 ///
-/// The defaults make up for a moment's failure and no more: two more attempts within a few hundred milliseconds. What
-/// keeps many callers from making an outage worse is not here but in the [`Budget`](crate::Budget), which every layer
-/// has.
+/// The defaults cover a momentary failure and no more: two more attempts within a few hundred
+/// milliseconds. The protection against many callers that make an outage worse is not here, but in
+/// the [`Budget`](crate::Budget) that every layer has.
 ///
-/// Plain data: every field can be set directly or by the method of the same name, and all are checked when a
-/// layer is made of it or a running one is given it.
+/// Plain data: every field can be set directly or by the method of the same name. All fields are
+/// checked when a layer is created or reconfigured.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RetryConfig {
-    /// How many attempts are made at most, the first included; 1 to 1,000, and 1 never tries again. Default: 3, since
-    /// what two repetitions do not cure is not a moment's failure.
+    /// The maximum number of attempts, including the first; 1 to 1,000. With 1, nothing is retried.
+    /// Default: 3, since a failure that outlasts two retries is not momentary.
     pub max_attempts: u32,
-    /// How long to wait before each further attempt. Default: 100 ms doubled each time up to 10 s, any part of which
-    /// may be drawn.
+    /// The wait before each retry. Default: 100 ms, doubled each time up to 10 s, with full jitter.
     pub backoff: Backoff,
-    /// The longest wait that a server may ask for. One that asks for more is not called again: earlier it does not
-    /// want to be, and later nobody waits. Default: 30 s.
+    /// The longest wait that a server may ask for. If it asks for more, the call is not retried: an
+    /// earlier retry is unwanted, and by then the caller has gone. Default: 30 s.
     pub max_server_wait: Duration,
-    /// How long an attempt waits for the service inside to become ready again. Default: 1 s, after which a pool that is
-    /// still full is better left to others.
+    /// The longest time that a retry waits for the inner service to become ready again. Default: 1
+    /// s. A pool that is still full after that should be left to other calls.
     pub ready_within: Duration,
-    /// An attempt is not begun with less time than this left until the deadline. Zero, the default, begins if any is
-    /// left: only you know how long the service takes at least.
+    /// The time that must be left until the deadline to start a retry. Default: zero, so any time
+    /// is enough, because the shortest useful time depends on the service.
     pub min_remaining: Duration,
-    /// Whether a call that a layer further in refused is tried again. Only of use where another attempt may get to
-    /// another endpoint, as above a balancer. Default: false.
+    /// `true` to retry calls that an inner layer rejected. This only helps if a retry may reach
+    /// another endpoint, as above a balancer. Default: `false`.
     pub retry_refusals: bool,
 }
 
 impl RetryConfig {
-    /// The defaults.
+    /// Returns the default configuration.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -48,14 +47,14 @@ impl RetryConfig {
         }
     }
 
-    /// Sets how many attempts are made at most.
+    /// Sets the maximum number of attempts.
     #[must_use]
     pub const fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts;
         self
     }
 
-    /// Sets how long to wait before each further attempt.
+    /// Sets the wait before each retry.
     #[must_use]
     pub const fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
@@ -69,21 +68,21 @@ impl RetryConfig {
         self
     }
 
-    /// Sets how long an attempt waits for the service inside to become ready.
+    /// Sets the longest time that a retry waits for the inner service to become ready.
     #[must_use]
     pub const fn ready_within(mut self, wait: Duration) -> Self {
         self.ready_within = wait;
         self
     }
 
-    /// Sets the time that must be left for an attempt to begin.
+    /// Sets the time that must be left until the deadline to start a retry.
     #[must_use]
     pub const fn min_remaining(mut self, remaining: Duration) -> Self {
         self.min_remaining = remaining;
         self
     }
 
-    /// Sets whether refusals by layers further in are tried again.
+    /// Sets whether calls that an inner layer rejected are retried.
     #[must_use]
     pub const fn retry_refusals(mut self, retry: bool) -> Self {
         self.retry_refusals = retry;
@@ -93,11 +92,11 @@ impl RetryConfig {
     ///
     /// # Errors
     ///
-    /// The first field that is out of its range.
+    /// Returns the first field that is out of its range.
     pub fn validate(&self) -> Result<(), InvalidConfig> {
         const MOST: u32 = 1_000;
         if !(1..=MOST).contains(&self.max_attempts) {
-            return Err(InvalidConfig::new("max_attempts", self.max_attempts, "1 to 1,000"));
+            return Err(InvalidConfig::new("max_attempts", self.max_attempts, "a number from 1 to 1,000"));
         }
         self.backoff.validate()
     }

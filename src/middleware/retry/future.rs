@@ -16,9 +16,9 @@ use crate::classify::{Outcome, Retryable};
 use crate::error::CarryRejected;
 use crate::telemetry::AttemptSpan;
 
-/// The future of a call that may be [tried again](super).
+/// The future of a call that may be [retried](super).
 ///
-/// Dropped before it is ready, it cancels the attempt that is under way and makes no other.
+/// Dropping it early cancels the attempt in flight and all further ones.
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<Req, S, P>
@@ -26,17 +26,17 @@ where
     P: RetryPolicy<Req, S::Response, S::Error>,
     S: Service<<P as Attempts<Req>>::Request>,
 {
-    /// The attempt under way; none between two of them.
+    /// The attempt in flight; `None` between two attempts.
     #[pin]
     attempt: Option<S::Future>,
-    /// None once it is let go of.
+    /// The service for further attempts; `None` once there are no more.
     inner: Option<S>,
     policy: P,
     kept: P::Saved,
     shared: Arc<Shared>,
     span: AttemptSpan,
     progress: Progress,
-    /// The wait for the next attempt, with its request. In a box, since few calls get there.
+    /// The wait for the next attempt, with its request. Boxed, since few calls are retried.
     pause: Option<Between<Req, P, S::Response, S::Error>>,
 }
 
@@ -110,7 +110,7 @@ where
     S: Service<<P as Attempts<Req>>::Request>,
     S::Error: CarryRejected,
 {
-    /// Prepares another attempt, or gives back what is to be handed out.
+    /// Prepares another attempt, or returns the result of the call.
     #[cold]
     fn repeat(
         self: Pin<&mut Self>,
@@ -118,7 +118,8 @@ where
         result: ResultOf<S, P::Request>,
     ) -> Option<ResultOf<S, P::Request>> {
         let mut this = self.project();
-        // Gone before the request is made again: what it holds of it, such as a half-sent body, comes back with that.
+        // Drop the attempt before its request is made again: a half-sent body comes back to the
+        // saved request only then.
         this.attempt.set(None);
         *this.span = AttemptSpan::none();
         let facts = this.policy.facts(this.kept);
@@ -130,7 +131,7 @@ where
         });
         match next.zip(request) {
             Some((wait, request)) => {
-                // The answer is dropped now, with its connection, and not after the wait.
+                // Drop the response and its connection now, and not after the wait.
                 let last = result.err();
                 let own = this.policy.wait(this.kept);
                 let limits = this.shared.limits(facts.deadline);
@@ -142,12 +143,12 @@ where
         }
     }
 
-    /// Waits until the next attempt can be made, and begins it.
+    /// Waits until the next attempt can be made, and starts it.
     #[cold]
     fn poll_pause(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         let mut this = self.project();
         let pause = this.pause.as_mut().expect("a future is not polled after it was ready");
-        let inner = this.inner.as_mut().expect("it is let go of at the end");
+        let inner = this.inner.as_mut().expect("the service is kept until the call ends");
         let waited = ready!(pause.as_mut().poll(cx, |cx| inner.poll_ready(cx)));
         *this.pause = None;
         let ended = this.progress.attempts();
@@ -164,7 +165,7 @@ where
                 Poll::Ready(Err(error))
             }
             Waited::TooLong(action, last) => {
-                // It may wait in a queue, and this future may be kept.
+                // The service may hold a place in a queue, and this future may be kept.
                 *this.inner = None;
                 this.shared.telemetry.act(action, ended, Duration::ZERO);
                 Poll::Ready(Err(last.unwrap_or_else(|| S::Error::from_rejected(this.shared.give_up()))))
@@ -173,7 +174,8 @@ where
     }
 }
 
-/// The outcome of an attempt: a rejection is what it says it is, all else is what the policy makes of it.
+/// Returns the outcome of an attempt: the rejection's own if the error is one, the policy's
+/// otherwise.
 #[inline]
 fn outcome_by<Req, P, Res, E>(policy: &P, kept: &mut P::Saved, result: &mut Result<Res, E>) -> Outcome
 where
@@ -181,7 +183,7 @@ where
     E: CarryRejected,
 {
     match result {
-        // By itself: there the outcome is often known when this is compiled.
+        // A separate arm: the outcome of a success is often a compile-time constant.
         Ok(_) => policy.classify(kept, result),
         Err(error) => Outcome::asked(error.rejected(), || policy.classify(kept, result)),
     }

@@ -13,7 +13,7 @@ use crate::config::InvalidConfig;
 use crate::error::CarryRejected;
 use crate::primitives::budget::Budget;
 
-/// Changes what a [retry](super) layer does, and retries what is no service.
+/// A handle to reconfigure a [retry](super) layer, and to retry work that is not a `Service`.
 pub struct RetryHandle<P> {
     shared: Arc<Shared>,
     policy: P,
@@ -24,22 +24,22 @@ impl<P> RetryHandle<P> {
         Self { shared, policy }
     }
 
-    /// The configuration in use.
+    /// Returns the current configuration.
     #[must_use]
     pub fn config(&self) -> RetryConfig {
         self.shared.config()
     }
 
-    /// Changes the configuration, for calls under way too. The budget stays as it is.
+    /// Replaces the configuration, also for calls in flight. The budget does not change.
     ///
     /// # Errors
     ///
-    /// If `config` is not valid; then the old one stays.
+    /// If `config` is not valid. The old configuration then stays in place.
     pub fn reconfigure(&self, config: RetryConfig) -> Result<(), InvalidConfig> {
         self.shared.reconfigure(config)
     }
 
-    /// The budget.
+    /// Returns the budget.
     #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.shared.budget
@@ -47,17 +47,18 @@ impl<P> RetryHandle<P> {
 }
 
 impl<P> RetryHandle<Standard<P>> {
-    /// Runs `attempt` until it succeeds, or as often as the layer allows: a query, a publish, anything that is no
-    /// service. It counts towards the same budget as the layer's calls.
+    /// Runs `attempt`, such as a query or a publish, until it succeeds or the layer allows no
+    /// further attempt. It uses the same budget as the calls of the layer.
     ///
-    /// A rejection within, by a circuit breaker's [`run`](crate::CircuitBreakerHandle::run) for instance, is handed out at
-    /// once. Of an error type that cannot be asked what it is, use [`run_opaque`](Self::run_opaque).
+    /// A rejection within `attempt`, for example by a circuit breaker's
+    /// [`run`](crate::CircuitBreakerHandle::run), is returned at once. For an error type that
+    /// cannot carry rejections, use [`run_opaque`](Self::run_opaque).
     ///
-    /// Dropping the future cancels the attempt under way.
+    /// Dropping the future cancels the attempt in flight.
     ///
     /// # Errors
     ///
-    /// That of the last attempt.
+    /// Returns the error of the last attempt.
     pub async fn run<F, Fut, T, E>(&self, attempt: F) -> Result<T, E>
     where
         F: FnMut() -> Fut,
@@ -68,11 +69,11 @@ impl<P> RetryHandle<Standard<P>> {
         self.run_by(&Asking(self.policy.protocol().clone()), attempt).await
     }
 
-    /// Runs `attempt` as [`run`](Self::run) does, and takes each of its errors for the service's own.
+    /// Runs `attempt` like [`run`](Self::run), but treats every error as the service's own.
     ///
     /// # Errors
     ///
-    /// That of the last attempt.
+    /// Returns the error of the last attempt.
     ///
     /// ```
     /// use stanchion::{RetryConfig, RetryLayer};
@@ -80,14 +81,14 @@ impl<P> RetryHandle<Standard<P>> {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
     /// let retry = RetryLayer::new(RetryConfig::new()).name("orders").handle();
     /// let mut attempts = 0;
-    /// let answer = retry
+    /// let result = retry
     ///     .run_opaque(|| {
     ///         attempts += 1;
-    ///         let answer = if attempts < 3 { Err("connection reset") } else { Ok(42) };
-    ///         async move { answer }
+    ///         let result = if attempts < 3 { Err("connection reset") } else { Ok(42) };
+    ///         async move { result }
     ///     })
     ///     .await;
-    /// assert_eq!((answer, attempts), (Ok(42), 3));
+    /// assert_eq!((result, attempts), (Ok(42), 3));
     /// # }
     /// ```
     pub async fn run_opaque<F, Fut, T, E>(&self, attempt: F) -> Result<T, E>

@@ -13,35 +13,37 @@ use crate::config::{InvalidConfig, assert_unused, valid};
 use crate::error::Reason;
 use crate::primitives::budget::{Budget, BudgetConfig};
 use crate::protocol::{AnyRequest, Classified};
-use crate::telemetry::{Action, Observer, Telemetry, Vocabulary};
+use crate::telemetry::{Action, MetricSet, Observer, Telemetry};
 
-/// [Tries failed calls again](super).
+/// Applies [retries](super) to failed calls.
 ///
-/// The layer owns the budget and the configuration: all services it makes share them, and so do those of its clones.
+/// The layer owns the budget and the configuration. All services that it creates share them, as do
+/// those of its clones.
 pub struct RetryLayer<P = Standard<AnyRequest>> {
     config: Arc<RetryConfig>,
     name: &'static str,
     observers: Vec<Arc<dyn Observer>>,
     policy: P,
     budget: Budget,
-    /// Made when it is first needed, and then by everybody: until then the layer can be given a name.
+    /// Created on first use and shared from then on. Until then, setters can change the layer.
     shared: OnceLock<Arc<Shared>>,
 }
 
 impl RetryLayer {
-    /// Retries with the name `retry`, for requests that can be cloned, each of whose errors may be cured by another
-    /// attempt, within a budget of its own with the [defaults](BudgetConfig).
+    /// Creates a layer with the name `retry` and its own budget with the [defaults](BudgetConfig).
+    /// It accepts requests that can be cloned, and retries after every error.
     ///
     /// # Panics
     ///
-    /// If `config` is not valid. Use [`try_new`](Self::try_new) for one that is not written in the source.
+    /// If `config` is not valid. Use [`try_new`](Self::try_new) for a configuration that is only
+    /// known at run time.
     #[must_use]
     #[track_caller]
     pub fn new(config: RetryConfig) -> Self {
         valid(Self::try_new(config))
     }
 
-    /// The same.
+    /// Like [`new`](Self::new), but returns an error for an invalid configuration.
     ///
     /// # Errors
     ///
@@ -60,7 +62,7 @@ impl RetryLayer {
 }
 
 impl Default for RetryLayer {
-    /// A layer with the default configuration and the name `retry`.
+    /// Returns a layer with the default configuration and the name `retry`.
     fn default() -> Self {
         Self::new(RetryConfig::new())
     }
@@ -69,11 +71,12 @@ impl Default for RetryLayer {
 impl<P> RetryLayer<P> {
     crate::middleware::macros::layer_setters!();
 
-    /// Shares `budget` with other layers that retry or hedge. Default: one of its own.
+    /// Shares `budget` with other layers that retry or hedge. Default: a budget of its own.
     ///
     /// # Panics
     ///
-    /// If the layer was cloned, or has made a service or a handle: they would not share its state.
+    /// If the layer was cloned, or has created a service or a handle: they would not share its
+    /// state.
     #[must_use]
     #[track_caller]
     pub fn budget(self, budget: Budget) -> Self {
@@ -81,13 +84,14 @@ impl<P> RetryLayer<P> {
         Self { budget, ..self }
     }
 
-    /// Sets all that is known of requests and responses: `Http` for those of the `http` crate.
+    /// Sets what the layer knows about requests and responses, such as `Http` for those of the
+    /// `http` crate.
     #[must_use]
     pub fn protocol<Q>(self, protocol: Q) -> RetryLayer<Standard<Q>> {
         self.policy(Standard::new(protocol))
     }
 
-    /// Sets a policy that decides everything that depends on requests and their outcomes.
+    /// Sets a policy for every decision that depends on requests and outcomes.
     #[must_use]
     pub fn policy<Q>(self, policy: Q) -> RetryLayer<Q> {
         RetryLayer {
@@ -102,7 +106,7 @@ impl<P> RetryLayer<P> {
 
     fn shared(&self) -> &Arc<Shared> {
         self.shared.get_or_init(|| {
-            let vocabulary = Vocabulary {
+            let metrics = MetricSet {
                 actions: &[
                     Action::Retried,
                     Action::Exhausted,
@@ -116,18 +120,18 @@ impl<P> RetryLayer<P> {
                 ],
                 attempts: true,
                 budget: Some(&self.budget),
-                ..Vocabulary::new("retry", &[Reason::NotReady])
+                ..MetricSet::new("retry", &[Reason::NotReady])
             };
-            let telemetry = Telemetry::new(&vocabulary, self.name, &self.observers);
+            let telemetry = Telemetry::new(&metrics, self.name, &self.observers);
             Arc::new(Shared::new(&self.config, self.budget.clone(), telemetry))
         })
     }
 }
 
 impl<P> RetryLayer<Standard<P>> {
-    /// Sets a closure that returns the [outcome](crate::classify) of an attempt, or its [`Class`](crate::classify::Class)
-    /// alone. The rest of the protocol stays. Call it after [`protocol`](Self::protocol), which would replace the
-    /// closure.
+    /// Sets a closure that returns the [outcome](crate::classify) of an attempt, or only its
+    /// [`Class`](crate::classify::Class). The rest of the protocol does not change. Call this after
+    /// [`protocol`](Self::protocol), which would replace the closure.
     #[must_use]
     pub fn classify<Res, E, O, F>(self, classify: F) -> RetryLayer<Standard<Classified<P, F>>>
     where
@@ -141,7 +145,7 @@ impl<P> RetryLayer<Standard<P>> {
 }
 
 impl<P: Clone> RetryLayer<P> {
-    /// To change the configuration, and to retry what is no service.
+    /// Returns a handle to reconfigure the layer, and to retry work that is not a `Service`.
     #[must_use]
     pub fn handle(&self) -> RetryHandle<P> {
         RetryHandle::new(Arc::clone(self.shared()), self.policy.clone())
@@ -157,7 +161,7 @@ impl<S, P: Clone> Layer<S> for RetryLayer<P> {
 }
 
 impl<P: Clone> Clone for RetryLayer<P> {
-    /// A clone shares the budget and the configuration.
+    /// Returns a clone that shares the budget and the configuration.
     fn clone(&self) -> Self {
         Self {
             config: Arc::clone(&self.config),

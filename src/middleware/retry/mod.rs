@@ -1,8 +1,9 @@
-//! Tries a failed call again, within a budget that many callers cannot turn into a storm.
+//! Retries of failed calls, within a budget that prevents retry storms.
 //!
-//! Use it around a client whose failures are mostly of the moment: a connection that was cut, an instance that goes
-//! away, one answer of many that got lost. Do not use it where failing is the answer, where executing a request twice
-//! does harm, or in more than one place along a call: attempts multiply.
+//! Use it around a client whose failures are mostly momentary: a broken connection, an instance
+//! that shuts down, a single lost response. Do not use it where an error is a valid result, where
+//! executing a request twice does harm, or at more than one place along a call, because attempts
+//! multiply.
 //!
 //! # Example
 //!
@@ -29,16 +30,17 @@
 //! # }
 //! ```
 //!
-//! To retry work that is not a `Service`, use the [handle](RetryHandle::run). With the feature `http`,
-//! `layer.protocol(Http::new())` knows which requests of HTTP to repeat, how, and after which responses. A closure for
-//! [`classify`](RetryLayer::classify) decides for other responses, a [`RetryPolicy`] for everything.
+//! To retry work that is not a `Service`, use the [handle](RetryHandle::run). With the feature
+//! `http`, `layer.protocol(Http::new())` knows which HTTP requests to repeat, how, and after which
+//! responses. For other responses, pass a closure to [`classify`](RetryLayer::classify). A
+//! [`RetryPolicy`] can decide everything.
 //!
 //! # How it decides
 //!
 //! ```text
 //!                      +------------------- wait, then the service is ready -------------------+
 //!                      v                                                                       |
-//!   call ---------> attempt ---> good, or not to be repeated ---> handed out                   |
+//!   call ---------> attempt ---> good, or not to be repeated ---> returned                     |
 //!                      |                                             ^                         |
 //!                      +---> failed ---> any of these is missing ----+                         |
 //!                                |                                                             |
@@ -52,40 +54,44 @@
 //!                                        7 the budget pays for it
 //! ```
 //!
-//! * The wait is that of the [`Backoff`](crate::Backoff), or longer if the server said so (`Retry-After`), or exactly what it
-//!   said (gRPC's pushback). It is never shorter than what the server asked for, and never runs into the deadline: then
-//!   the failure is handed out at once.
-//! * Each call pays a share into the [`Budget`](crate::Budget), each further attempt takes a whole token out of it, one
-//!   after a timeout two. So retries are a share of the traffic, whatever fails. Layers that share a budget share that.
-//! * An answer that is not handed out is dropped before the wait, and its connection with it.
-//! * Rejections from inner layers are returned at once: retrying does not close an open circuit. Above a
-//!   balancer set [`retry_refusals`](RetryConfig::retry_refusals).
+//! * The wait is that of the [`Backoff`](crate::Backoff), or longer if the server asked for it
+//!   (`Retry-After`), or exactly what the server asked for (gRPC's pushback). It is never shorter
+//!   than the server asked for. If it would run into the deadline, the failure is returned at once.
+//! * Each call deposits a fraction of a token into the [`Budget`](crate::Budget), and each retry
+//!   withdraws one token, or two after a timeout. Retries are therefore a bounded share of the
+//!   traffic, whatever fails. Layers that share a budget share that bound.
+//! * A response that is not returned is dropped before the wait, together with its connection.
+//! * Rejections from inner layers are returned at once: retrying does not close an open circuit.
+//!   Above a balancer, set [`retry_refusals`](RetryConfig::retry_refusals).
 //!
 //! # Readiness
 //!
-//! That of the service inside. The instance that is ready makes the call and stays with it; a clone takes its place.
-//! For a further attempt the instance is asked again, for no longer than `ready_within` and the deadline; if it is not ready
-//! by then, the last error is handed out, or [`Reason::NotReady`](crate::Reason) if that was no error but an answer.
+//! The readiness of the inner service. The instance that is ready makes the call and stays with it,
+//! and a clone replaces it. A retry polls the same instance again, for at most `ready_within` and
+//! until the deadline. If the instance is not ready by then, the last error is returned, or
+//! [`Reason::NotReady`](crate::Reason) if the last attempt ended in a response.
 //!
 //! # Sharing
 //!
-//! The layer owns the budget and the configuration. All services it makes, their clones and the clones of the layer share
-//! them.
+//! The layer owns the budget and the configuration. All services that it creates, their clones and
+//! the clones of the layer share them.
 //!
 //! # Cancellation
 //!
-//! Dropping the future drops the attempt under way, and makes no other. What it has paid is spent. A panic of the service is
-//! passed on.
+//! Dropping the future drops the attempt in flight, and no other follows. Tokens that were
+//! withdrawn stay spent. A panic of the service is passed on.
 //!
 //! # Rejections
 //!
-//! [`Reason::NotReady`](crate::Reason), which has reached the service: an attempt before was made.
+//! [`Reason::NotReady`](crate::Reason). It counts as having reached the service, because an earlier
+//! attempt did.
 //!
 //! # Events
 //!
-//! [`Event::Attempt`](crate::telemetry::Event) for each attempt that ended, `Action` for each further attempt and for each
-//! reason why there is none, `Budget` when it was asked. With the feature `tracing` each attempt has a span. The
-//! number of the attempt is in the request, for protocols that can carry it.
+//! [`Event::Attempt`](crate::telemetry::Event) for each attempt that ended, `Action` for each retry
+//! and for each reason why there is none, and `Budget` for each withdrawal. With the feature
+//! `tracing`, each attempt has a span. The number of the attempt is written to the request, if the
+//! protocol supports it.
 
 mod config;
 mod future;

@@ -9,39 +9,39 @@ use tokio::time::Instant;
 use crate::base::clock::{Timer, instant, instant_after};
 use crate::telemetry::Action;
 
-/// The time between two attempts: a wait, and then the service's readiness.
+/// The time between two attempts: the backoff, then the wait for the service's readiness.
 #[pin_project]
 pub(super) struct Pause<W, Req, E> {
-    /// The policy's own wait, in place of the timer's.
+    /// The policy's own wait, which replaces the timer.
     #[pin]
     own: Option<W>,
     #[pin]
     timer: Timer,
-    /// When the wait is over, if it is the timer's.
+    /// The end of the wait, if the timer measures it.
     over_at: Option<Instant>,
     is_over: bool,
     limits: Limits,
     request: Option<Req>,
-    /// How the attempt before failed, if with an error.
+    /// The error of the last attempt, if it ended in one.
     last: Option<E>,
 }
 
-/// What the next attempt must not wait beyond.
+/// The limits on the wait for the next attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// For the service to be ready.
+    /// The longest time to wait for the service's readiness.
     pub(super) ready_within: Duration,
-    /// From this moment on, too little time is left for an attempt.
+    /// The moment from which too little time is left for an attempt.
     pub(super) latest: Option<Instant>,
 }
 
-/// How a pause ended.
+/// The result of a pause.
 pub(super) enum Waited<Req, E> {
-    /// With the request of the next attempt, for a service that is ready.
+    /// The service is ready for the request of the next attempt.
     Ready(Req),
     /// The service will never be ready.
     Failed(E),
-    /// It took too long, and for what; how the last attempt failed.
+    /// The wait took too long. Holds the action to report, and the error of the last attempt.
     TooLong(Action, Option<E>),
 }
 
@@ -76,14 +76,14 @@ impl<W: Future<Output = ()>, Req, E> Pause<W, Req, E> {
             *this.is_over = true;
             this.timer.as_mut().stop();
         }
-        // A timer may fire late, and a service be ready late.
+        // The timer may have fired late, and the service become ready late.
         if latest.is_some_and(|latest| instant() >= latest) {
             let action = if this.timer.is_armed() { Action::NotReady } else { Action::NoTime };
             return Poll::Ready(Waited::TooLong(action, this.last.take()));
         }
         match poll_ready(cx) {
             Poll::Ready(Ok(())) => {
-                let request = this.request.take().expect("a pause ends once");
+                let request = this.request.take().expect("a pause is not polled after it has ended");
                 Poll::Ready(Waited::Ready(request))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Waited::Failed(error)),

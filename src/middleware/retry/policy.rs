@@ -4,15 +4,16 @@ use crate::classify::{Classify, Outcome};
 use crate::deadline::Deadline;
 use crate::protocol::{Attempt, Replay, RequestContext};
 
-/// What a retry layer needs to know of a request.
+/// The facts about a request that a retry layer needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Facts {
-    /// The moment by which the caller wants an answer. No attempt begins after it, and no wait goes past it.
+    /// The time by which the caller wants a response. No attempt starts after it, and no wait
+    /// extends past it.
     pub deadline: Option<Deadline>,
-    /// Whether executing the request twice does no harm.
+    /// `true` if executing the request twice does no harm.
     pub is_idempotent: bool,
-    /// Whether a layer further out tries the request again as well.
+    /// `true` if an outer layer retries the request as well.
     pub is_nested: bool,
 }
 
@@ -22,60 +23,61 @@ impl Default for Facts {
     }
 }
 
-/// Makes the requests of the attempts at a call.
+/// Creates the requests of a call's attempts.
 pub trait Attempts<Req> {
-    /// What the service inside is called with.
+    /// The request type of the inner service.
     type Request;
-    /// What is kept of a call from its first attempt to its last.
+    /// The saved state of a call, from its first attempt to its last.
     type Saved;
 
-    /// Makes the first request. None but that one is going to be needed unless `is_repeatable`.
+    /// Returns the first request. If not `is_repeatable`, it will be the only one.
     fn begin(&self, request: Req, is_repeatable: bool) -> (Self::Request, Self::Saved);
 
-    /// What there is to know of the request. Asked when an attempt has failed.
+    /// Returns the facts about the request. Called after an attempt has failed.
     fn facts(&self, kept: &Self::Saved) -> Facts {
         let _ = kept;
         Facts::default()
     }
 
-    /// Makes the request of attempt `number`, counted from 1; `None` if that cannot be done.
+    /// Returns the request of attempt `number`, counted from 1, or `None` if it cannot be created.
     fn replay(&self, kept: &mut Self::Saved, number: u32) -> Option<Self::Request>;
 
-    /// Looks at a request made by [`again`](Self::replay) once more when it is sent, after all waits: less time is left
-    /// by then.
+    /// Updates a request from [`replay`](Self::replay) when it is sent. Less time is left after the
+    /// waits than when it was created.
     fn start(&self, kept: &Self::Saved, request: &mut Self::Request) {
         let _ = (kept, request);
     }
 }
 
-/// Decides what an attempt's end means.
+/// Decides what the result of an attempt means.
 ///
-/// [`Standard`] does so by a [protocol](crate::protocol), which is enough for most. Write a policy of your own where
-/// the decision depends on what happened earlier in the same call, which it can write down in what is
-/// [`Saved`](Attempts::Saved). How many attempts are made, the budget and the deadline are the layer's concern under
-/// every policy.
+/// [`Standard`] uses a [protocol](crate::protocol), which is enough for most cases. Implement your
+/// own policy if the decision depends on earlier attempts of the same call, which it can store in
+/// [`Saved`](Attempts::Saved). The number of attempts, the budget and the deadline are enforced by
+/// the layer under every policy.
 pub trait RetryPolicy<Req, Res, E>: Attempts<Req> {
-    /// A wait of the policy's own.
+    /// The future of a wait that the policy chooses.
     type Wait: Future<Output = ()>;
 
-    /// Returns the outcome of an attempt; it may change what is handed out. Rejections by layers of this crate further in
-    /// are not put before it. Another attempt is made only if the outcome is [`retryable`](Outcome::retryable).
+    /// Returns the outcome of an attempt, and may change the result that is returned. Not called
+    /// for rejections by inner layers. The call is retried only if the outcome is
+    /// [`retryable`](Outcome::retryable).
     fn classify(&self, kept: &mut Self::Saved, result: &mut Result<Res, E>) -> Outcome;
 
-    /// The wait before another attempt, if it is not to be the one that is configured or that a server asked for.
-    /// Asked when everything else allows the attempt. It is cut off by the deadline.
+    /// Returns a wait that replaces the configured one or the server's. Called once everything else
+    /// allows the attempt. The deadline cuts the wait off.
     fn wait(&self, kept: &mut Self::Saved) -> Option<Self::Wait> {
         let _ = kept;
         None
     }
 }
 
-/// The policy that goes by a [protocol](crate::protocol).
+/// The default policy, which uses a [protocol](crate::protocol).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standard<P>(P);
 
 impl<P> Standard<P> {
-    /// Creates the policy that goes by `protocol`.
+    /// Creates a policy that uses `protocol`.
     pub const fn new(protocol: P) -> Self {
         Self(protocol)
     }
@@ -89,7 +91,7 @@ impl<P> Standard<P> {
     }
 }
 
-/// What [`Standard`] keeps of a call.
+/// The saved state of a call under the [`Standard`] policy.
 #[derive(Debug)]
 pub struct Saved<K> {
     request: Option<K>,

@@ -11,7 +11,7 @@ use super::shared::Shared;
 use crate::error::CarryRejected;
 use crate::protocol::AnyRequest;
 
-/// A service whose failed calls are [tried again](super).
+/// A service whose failed calls are [retried](super).
 pub struct Retry<S, P = Standard<AnyRequest>> {
     inner: S,
     policy: P,
@@ -45,7 +45,8 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let is_repeatable = self.shared.begin();
         let (request, kept) = self.policy.begin(request, is_repeatable);
-        // The instance that has said it is ready makes the call, and stays with it for further attempts.
+        // The instance that reported readiness makes the call, and stays with it for further
+        // attempts.
         let clone = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, clone);
         let span = self.shared.telemetry.attempt(1, 0);
@@ -56,7 +57,8 @@ where
 }
 
 impl<S: Clone, P: Clone> Clone for Retry<S, P> {
-    /// A clone shares the budget and the configuration. It is not ready, even if this service is.
+    /// Returns a clone that shares the budget and the configuration. The clone is not ready, even
+    /// if this service is.
     fn clone(&self) -> Self {
         Self::new(self.inner.clone(), self.policy.clone(), Arc::clone(&self.shared))
     }

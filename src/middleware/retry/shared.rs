@@ -1,4 +1,4 @@
-//! What all services, clones, handles and calls of one layer share.
+//! The state that all services, clones, handles and calls of one layer share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +19,9 @@ use crate::telemetry::{Action, Event, Telemetry};
 #[derive(Debug)]
 pub(super) struct Shared {
     config: Live<RetryConfig>,
-    /// Apart from the rest of the configuration, since every call asks for it.
+    /// A copy of the configured value, since every call reads it.
     max_attempts: AtomicU64,
-    /// So that these two are changed together.
+    /// Serialises reconfigurations, so that the two fields above change together.
     changing: Mutex<()>,
     pub(super) budget: Budget,
     pub(super) telemetry: Telemetry,
@@ -50,7 +50,7 @@ impl Shared {
         Ok(())
     }
 
-    /// How long a call with such a deadline may wait for its next attempt.
+    /// Returns the limits on the wait for the next attempt of a call with this deadline.
     pub(super) fn limits(&self, deadline: Option<Deadline>) -> Limits {
         let config = self.config.read();
         let latest = deadline.map(|deadline| {
@@ -60,14 +60,14 @@ impl Shared {
         Limits { ready_within: config.ready_within, latest }
     }
 
-    /// Takes note of a call that begins; tells whether it may be tried again at all.
+    /// Records the start of a call. Returns `true` if more than one attempt is allowed.
     #[inline]
     pub(super) fn begin(&self) -> bool {
         self.budget.deposit();
         self.max_attempts.load(Ordering::Relaxed) > 1
     }
 
-    /// Takes note of an attempt that has ended.
+    /// Records the end of an attempt.
     #[inline]
     pub(super) fn ended(&self, number: u32, class: Class) {
         if self.telemetry.wants_calls() {
@@ -75,7 +75,7 @@ impl Shared {
         }
     }
 
-    /// The wait before the next attempt, if there is to be one; `replay` makes its request.
+    /// Returns the wait before the next attempt, if there is one. `replay` creates its request.
     #[cold]
     pub(super) fn next(
         &self,
@@ -104,7 +104,7 @@ impl Shared {
         }
     }
 
-    /// The end of a call whose last attempt left nothing to hand out.
+    /// Returns the rejection of a call whose last attempt left no result to return.
     #[cold]
     pub(super) fn give_up(&self) -> Rejected {
         let rejected = Rejected::new(Reason::NotReady, self.telemetry.name());
@@ -113,7 +113,7 @@ impl Shared {
     }
 }
 
-/// What a layer has to make another attempt with.
+/// The resources of the layer for another attempt.
 struct Layer<'a, R> {
     shared: &'a Shared,
     facts: Facts,
@@ -133,7 +133,7 @@ impl<R: FnMut(u32) -> bool> Means for Layer<'_, R> {
     fn pay(&mut self, cost: Cost) -> bool {
         let Shared { budget, telemetry, .. } = self.shared;
         let is_paid = budget.withdraw_for(cost);
-        telemetry.tell(budget);
+        telemetry.emit_budget(budget);
         is_paid
     }
 }

@@ -1,4 +1,4 @@
-//! Whether to try again, and when: decided from what is known of a call, without a clock or a timer.
+//! The decision whether and when to retry: pure functions, without a clock or a timer.
 
 #![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
 
@@ -10,34 +10,36 @@ use crate::primitives::backoff::Delays;
 use crate::primitives::budget::Cost;
 use crate::telemetry::Action;
 
-/// How far a call has come.
+/// The attempts of a call so far.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// The attempts that have ended.
+    /// The number of attempts that have ended.
     attempts: u32,
-    /// It began as one of a single attempt, and nothing was kept to make another.
+    /// `true` if the call started with a limit of one attempt, so that nothing was saved for
+    /// another.
     is_single: bool,
     delays: Option<Delays>,
-    /// A request that may have an effect has been repeated on the word of the server that it had none.
+    /// `true` if a request that is not idempotent has been repeated because the server said that it
+    /// did not execute it.
     trusted: bool,
 }
 
-/// How an attempt ended.
+/// The result of an attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ended {
     pub(super) outcome: Outcome,
     pub(super) is_idempotent: bool,
 }
 
-/// What else there is to know, at a price, and so only asked for if all the rest allows another attempt.
+/// The resources for another attempt. They are costly to query, so they are queried last.
 pub(super) trait Means {
-    /// The time that is left; `None` without a deadline.
+    /// Returns the time that is left; `None` without a deadline.
     fn remaining(&mut self) -> Option<Duration>;
 
-    /// Makes the request of the next attempt.
+    /// Creates the request of the next attempt. Returns `false` if that is impossible.
     fn can_replay(&mut self) -> bool;
 
-    /// Pays for the next attempt.
+    /// Withdraws the cost of the next attempt. Returns `false` if the budget is spent.
     fn pay(&mut self, cost: Cost) -> bool;
 }
 
@@ -50,7 +52,7 @@ impl Progress {
         self.attempts
     }
 
-    /// The wait before the next attempt, or what keeps the call from having one, if that is worth telling.
+    /// Returns the wait before the next attempt, or the reason to report why there is none.
     pub(super) fn next(
         &mut self,
         config: &RetryConfig,
@@ -60,7 +62,8 @@ impl Progress {
         self.attempts = self.attempts.saturating_add(1);
         let Ended { outcome, is_idempotent } = ended;
         if outcome.is_rejected() {
-            // It was kept from the service, so it is safe to repeat; whether it is of use only the user knows.
+            // The call did not reach the service, so repeating it is safe. Whether it helps only
+            // the configuration can tell.
             if !config.retry_refusals {
                 return Err(None);
             }
@@ -86,7 +89,7 @@ impl Progress {
         if means.pay(cost) { Ok(wait) } else { Err(Some(Action::BudgetSpent)) }
     }
 
-    /// `None` if the server does not want another attempt, or not in time.
+    /// Returns the wait, or `None` if the server wants no retry, or none that is soon enough.
     fn wait(&mut self, config: &RetryConfig, hint: Option<RetryHint>) -> Option<Duration> {
         let asked = match hint {
             Some(RetryHint::Stop) => return None,
@@ -97,14 +100,14 @@ impl Progress {
             return None;
         }
         if let Some(RetryHint::Exactly(wait)) = hint {
-            // As gRPC has it: the backoff begins anew after that.
+            // As in gRPC, the backoff starts anew after a pushback.
             self.delays = None;
             return Some(wait);
         }
         let delays = self.delays.get_or_insert_with(|| config.backoff.delays());
         delays.follow(config.backoff);
         let own = delays.next().unwrap_or(config.backoff.cap);
-        // Jitter may only make it longer than what was asked for.
+        // Jitter may lengthen the wait that the server asked for, and never shorten it.
         Some(own.max(asked))
     }
 }

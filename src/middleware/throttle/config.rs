@@ -86,11 +86,11 @@ impl ThrottleConfig {
         const SHORTEST: Duration = Duration::from_secs(1);
         const LONGEST: Duration = Duration::from_secs(3_600);
         if !(SHORTEST..=LONGEST).contains(&self.window) {
-            return Err(InvalidConfig::new("window", self.window, "1 s to 1 hour"));
+            return Err(InvalidConfig::new("window", self.window, "a duration from 1 s to 1 hour"));
         }
         // Written so that a NaN fails: it is in no range.
         if !(1.0..=100.0).contains(&self.headroom) {
-            return Err(InvalidConfig::new("headroom", self.headroom, "1 to 100"));
+            return Err(InvalidConfig::new("headroom", self.headroom, "a number from 1 to 100"));
         }
         Ratio::new("max_ratio", self.max_ratio).map(drop)
     }

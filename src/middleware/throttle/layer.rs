@@ -11,7 +11,7 @@ use crate::classify::Outcome;
 use crate::config::{InvalidConfig, valid};
 use crate::error::Reason;
 use crate::protocol::{AnyRequest, Classified};
-use crate::telemetry::{Observer, Telemetry, Vocabulary};
+use crate::telemetry::{MetricSet, Observer, Telemetry};
 
 /// Refuses a share of the calls to a service that accepts few: see [throttles](super).
 ///
@@ -100,8 +100,8 @@ impl<P> ThrottleLayer<P> {
 
     fn shared(&self) -> &Arc<Shared> {
         self.shared.get_or_init(|| {
-            let vocabulary = Vocabulary::new("throttle", &[Reason::Throttled]);
-            let telemetry = Telemetry::new(&vocabulary, self.name, &self.observers);
+            let metrics = MetricSet::new("throttle", &[Reason::Throttled]);
+            let telemetry = Telemetry::new(&metrics, self.name, &self.observers);
             Arc::new(Shared::new(self.config.clone(), telemetry))
         })
     }

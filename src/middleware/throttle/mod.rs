@@ -97,19 +97,23 @@
 //! [`Event::Rejected`](crate::telemetry::Event) for each call that was refused.
 
 mod config;
-mod future;
 mod handle;
 mod layer;
+mod permit;
 mod service;
 mod share;
 mod shared;
 mod state;
 
 pub use config::ThrottleConfig;
-pub use future::ResponseFuture;
 pub use handle::{Snapshot, ThrottleHandle};
 pub use layer::ThrottleLayer;
 pub use service::Throttle;
+
+use crate::middleware::gate::{self, Admitted, AtHeaders};
+
+/// The future of a call through a [throttle](self).
+pub type ResponseFuture<F, P> = gate::ResponseFuture<F, Admitted<AtHeaders<P>, permit::Permit>>;
 
 #[cfg(all(test, not(stanchion_loom)))]
 mod tests;

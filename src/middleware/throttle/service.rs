@@ -4,10 +4,11 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
-use super::future::ResponseFuture;
+use super::ResponseFuture;
 use super::shared::Shared;
 use crate::classify::Classify;
 use crate::error::CarryRejected;
+use crate::middleware::gate::AtHeaders;
 use crate::protocol::AnyRequest;
 
 /// A service that is sent less when it accepts less: see [throttles](super).
@@ -43,9 +44,12 @@ where
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
         match self.shared.admit() {
-            // The ticket first: should the service panic, it is given back.
-            Ok(ticket) => ResponseFuture::sent(self.inner.call(request), self.protocol.clone(), ticket),
-            Err(rejected) => ResponseFuture::refused(rejected, self.protocol.clone()),
+            // The permit first: should the service panic, it is dropped.
+            Ok(permit) => {
+                let inner = self.inner.call(request);
+                ResponseFuture::calling(inner, AtHeaders(self.protocol.clone()), permit)
+            }
+            Err(rejected) => ResponseFuture::rejected(rejected),
         }
     }
 }

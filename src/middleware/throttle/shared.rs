@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::config::ThrottleConfig;
-use super::state::{End, Measures, Rule, Sent, Tally};
+use super::permit::Permit;
+use super::state::{Measures, Rule, Tally};
 use crate::base::clock::{Clock, Now};
 use crate::base::sync::{AtomicU64, Mutex, Ordering, lock};
 use crate::config::{InvalidConfig, Live};
@@ -17,7 +18,7 @@ pub(super) struct Shared {
     first: Measures,
     is_replaced: AtomicU64,
     changing: Mutex<()>,
-    clock: Clock,
+    pub(super) clock: Clock,
     pub(super) telemetry: Telemetry,
 }
 
@@ -69,7 +70,7 @@ impl Shared {
     }
 
     #[inline]
-    fn measured<R>(&self, look: impl FnOnce(&Measures) -> R) -> R {
+    pub(super) fn measured<R>(&self, look: impl FnOnce(&Measures) -> R) -> R {
         // One call of `look` and not one for each case, so that it is inlined.
         let settings;
         let measures = if self.is_replaced.load(Ordering::Acquire) == 0 {
@@ -89,10 +90,10 @@ impl Shared {
 
     /// Leave to send a call.
     #[inline]
-    pub(super) fn admit(self: &Arc<Self>) -> Result<Ticket, Rejected> {
+    pub(super) fn admit(self: &Arc<Self>) -> Result<Permit, Rejected> {
         let rule = || self.settings.read().rule;
         match self.measured(|measures| measures.admit(rule, &Now::of(&self.clock), fastrand::f64)) {
-            Some(sent) => Ok(Ticket { shared: Arc::clone(self), sent, is_ended: false }),
+            Some(sent) => Ok(Permit::new(self, sent)),
             None => Err(self.refuse()),
         }
     }
@@ -102,36 +103,5 @@ impl Shared {
         let rejected = Rejected::new(Reason::Throttled, self.telemetry.name());
         self.telemetry.emit(&Event::Rejected(&rejected));
         rejected
-    }
-}
-
-/// A call that was sent, to be told how it ended. Dropped instead, it takes the call for cancelled.
-#[derive(Debug)]
-pub(super) struct Ticket {
-    shared: Arc<Shared>,
-    sent: Sent,
-    is_ended: bool,
-}
-
-impl Ticket {
-    #[inline]
-    pub(super) fn end(mut self, end: End) {
-        self.settle(end);
-    }
-
-    #[inline]
-    fn settle(&mut self, end: End) {
-        self.is_ended = true;
-        let now = Now::of(&self.shared.clock);
-        self.shared.measured(|measures| measures.end(self.sent, end, &now));
-    }
-}
-
-impl Drop for Ticket {
-    #[inline]
-    fn drop(&mut self) {
-        if !self.is_ended {
-            self.settle(End::Cancelled);
-        }
     }
 }

@@ -3,82 +3,87 @@ use std::time::Duration;
 use crate::config::InvalidConfig;
 use crate::primitives::latency::{MinRemaining, quantile_of};
 
-/// How long a call may take, and what that is counted from and to: see [timeouts](super).
+/// The configuration of a [timeout](super): the limit on a call, and where it starts and ends.
 ///
-/// Plain data: every field can be set directly or by the method of the same name, and all are checked when a
-/// layer is made of it or a running one is given it.
+/// Plain data: every field can be set directly or by the method of the same name. All fields are
+/// checked when a layer is created or reconfigured.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TimeoutConfig {
-    /// How long it may take. Default: 10 s, which is longer than most callers wait.
+    /// The limit on the duration of a call. Default: 10 s, which is longer than most callers wait.
     pub limit: Limit,
-    /// What it is a limit on; it decides the name of the rejection, and which of a request's own
-    /// [`Timeouts`](crate::protocol::Timeouts) counts. Default: the call as a whole.
+    /// The scope of the limit, which decides the reason of the rejection and which of a request's
+    /// own [`Timeouts`](crate::protocol::Timeouts) applies. Default: the call as a whole.
     pub scope: Scope,
-    /// Where the limit ends; at the head if it is measured, since what is measured is the time to that. Default: at the
-    /// head of the response.
+    /// The end of the limited time. It must be the head if the limit is adaptive, since the time to
+    /// the headers is what is measured. Default: the head of the response.
     pub covers: Covers,
-    /// The longest time between two frames of a response's body, and until the first, counted from when its reader
-    /// begins to wait for it. `None`, the default, waits for ever, or as long as `limit` if that covers the body. For
-    /// streams, which may take long but not stall.
+    /// The longest time between two frames of a response's body, and until the first one, counted
+    /// from when the reader starts to wait. Use it for streams, which may take long but must not
+    /// stall. Default: `None`, so the reader waits for ever, or until `limit` if that covers the
+    /// body.
     pub idle: Option<Duration>,
-    /// Whether the limit begins with the first `poll_ready` that finds the service not ready, and not with the `call`; time
-    /// counts while a caller [waits](super#readiness). Default: false; what is waited for in a queue further in is then not limited here.
+    /// `true` to start the limit at the first `poll_ready` that finds the service not ready, and
+    /// not at the `call`. Time counts only while a caller [waits](super#readiness). Default:
+    /// `false`, so time spent in the queue of an inner layer is not limited here.
     pub includes_readiness: bool,
-    /// A call is refused before it is made if less time than this is left; what is measured are the last 30 s. Default: none
-    /// is too little.
+    /// The time that must be left until the deadline for a call to be made; with less, it is
+    /// rejected. A measured minimum is based on the last 30 s. Default: zero, so no call is
+    /// rejected for lack of time.
     pub min_remaining: MinRemaining,
 }
 
-/// How long a call may take.
+/// The limit on the duration of a call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Limit {
-    /// As long as the deadline of the request allows.
+    /// No limit of its own: only the deadline of the request ends a call.
     Deadline,
-    /// So long; above zero.
+    /// A fixed duration above zero.
     Fixed(Duration),
-    /// A multiple of what calls took within the last 30 s. `max`, until that is known for a hundred calls.
+    /// A multiple of a quantile of the latency within the last 30 s. Until 100 calls have been
+    /// measured, the limit is `max`.
     ///
-    /// What counts is the time to the head of the answer, of calls that are answered. Calls that this limit ended count
-    /// as if they had taken it, so that it grows when the service gets slower, and does not cut off what has become
-    /// usual. Those that had less time, by their deadline or a timeout of their own, do not.
+    /// The measured latency is the time to the headers of a response. A call that this limit ended
+    /// counts as if it had taken that long, so that the limit grows when the service gets slower,
+    /// and does not cut off what has become usual. A call that had less time, because of its
+    /// deadline or its own timeout, does not count.
     Adaptive {
-        /// The share of calls that took no longer than what is multiplied, such as 0.99; above 0, below 1.
+        /// The measured quantile, such as 0.99; above 0 and below 1.
         quantile: f64,
-        /// How many times that; 1 to 100.
+        /// The factor by which the quantile is multiplied; 1 to 100.
         factor: f64,
-        /// The limit is never shorter; above zero.
+        /// The lower bound of the limit; above zero.
         min: Duration,
-        /// It is never longer; at least `min`.
+        /// The upper bound of the limit; at least `min`.
         max: Duration,
     },
 }
 
-/// What a timeout is a limit on.
+/// The scope of a timeout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Scope {
-    /// The call as a whole, with all attempts at it: the layer is outside of the one that retries.
+    /// The call as a whole with all its attempts. The layer is outside of the retry layer.
     #[default]
     Total,
-    /// One attempt: the layer is inside of the one that retries.
+    /// One attempt. The layer is inside of the retry layer.
     Attempt,
 }
 
-/// Where the limit of a timeout ends.
+/// The end of the time that a timeout limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Covers {
-    /// When the head of the response is there.
+    /// The arrival of the response's headers.
     #[default]
     Head,
-    /// When its body has ended, for protocols whose responses have one.
+    /// The end of the response's body, for protocols whose responses have one.
     Body,
 }
 
 impl TimeoutConfig {
-    /// The defaults.
+    /// Returns the default configuration.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -91,21 +96,21 @@ impl TimeoutConfig {
         }
     }
 
-    /// Sets how long a call may take.
+    /// Sets the limit on the duration of a call.
     #[must_use]
     pub const fn limit(mut self, limit: Limit) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Sets what it is a limit on.
+    /// Sets the scope of the limit.
     #[must_use]
     pub const fn scope(mut self, scope: Scope) -> Self {
         self.scope = scope;
         self
     }
 
-    /// Sets where the limit ends.
+    /// Sets the end of the limited time.
     #[must_use]
     pub const fn covers(mut self, covers: Covers) -> Self {
         self.covers = covers;
@@ -119,14 +124,14 @@ impl TimeoutConfig {
         self
     }
 
-    /// Sets whether the limit begins before the service is ready.
+    /// Sets whether the limit starts before the service is ready.
     #[must_use]
     pub const fn includes_readiness(mut self, includes: bool) -> Self {
         self.includes_readiness = includes;
         self
     }
 
-    /// Sets how much time must be left for a call to be made.
+    /// Sets the time that must be left until the deadline for a call to be made.
     #[must_use]
     pub const fn min_remaining(mut self, remaining: MinRemaining) -> Self {
         self.min_remaining = remaining;
@@ -139,14 +144,14 @@ impl TimeoutConfig {
     ///
     /// Returns the first field that is out of its range.
     pub fn validate(&self) -> Result<(), InvalidConfig> {
-        const SOME: &str = "longer than zero";
+        const SOME: &str = "a duration above zero";
         match self.limit {
             Limit::Fixed(limit) if limit.is_zero() => return Err(InvalidConfig::new("limit", limit, SOME)),
             Limit::Adaptive { quantile, factor, min, max } => {
                 quantile_of("limit.quantile", quantile)?;
-                // Written so that a NaN fails: it is in no range.
+                // In this form, NaN is rejected as well.
                 if !(1.0..=100.0).contains(&factor) {
-                    return Err(InvalidConfig::new("limit.factor", factor, "1 to 100"));
+                    return Err(InvalidConfig::new("limit.factor", factor, "a number from 1 to 100"));
                 }
                 if min.is_zero() {
                     return Err(InvalidConfig::new("limit.min", min, SOME));
@@ -158,7 +163,11 @@ impl TimeoutConfig {
             Limit::Fixed(_) | Limit::Deadline => {}
         }
         if self.covers == Covers::Body && matches!(self.limit, Limit::Adaptive { .. }) {
-            return Err(InvalidConfig::new("covers", self.covers, "the head, if the limit is measured"));
+            return Err(InvalidConfig::new(
+                "covers",
+                self.covers,
+                "`Covers::Head`, because the limit is measured",
+            ));
         }
         if let Some(idle) = self.idle.filter(Duration::is_zero) {
             return Err(InvalidConfig::new("idle", idle, SOME));

@@ -14,39 +14,40 @@ use crate::base::clock::{Timer, instant, instant_after};
 use crate::error::{CarryRejected, Reason, Rejected};
 use crate::protocol::{BodyTimer, WrapBody};
 
-/// The future of a call that ends by a [timeout](super), if not before.
+/// The future of a call with a [timeout](super).
 ///
-/// Dropped before it is ready, it cancels the call. That is no timeout.
+/// Dropping it early cancels the call, which does not count as a timeout.
 #[pin_project]
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<F, P> {
-    /// The service at work; none if the call was not made, or is over.
+    /// The future of the service; `None` if the call was not made or is over.
     #[pin]
     inner: Option<F>,
     protocol: P,
-    /// None if the call is neither limited nor measured.
+    /// The limits and measurements of the call; `None` if it has neither.
     call: Option<Call>,
     #[pin]
     timer: Timer,
-    /// Where the end of the call is of interest.
+    /// Set if the end of the call must be recorded.
     shared: Option<Arc<Shared>>,
     name: &'static str,
 }
 
-/// A call that is limited or measured: when it has to end, and why then.
+/// A call with a limit or a measurement.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call {
     end: Instant,
-    /// The limit, in nanoseconds. The call began so long before its end.
+    /// The limit in nanoseconds, counted back from the end of the call.
     limit: u64,
     reason: Reason,
-    /// Whether that is the layer's own, and neither the deadline nor a timeout of the request.
+    /// `true` if the limit is the layer's own, and neither the deadline nor a timeout of the
+    /// request.
     pub(super) has_own_limit: bool,
 }
 
 impl Call {
-    /// A call that is made at `now`.
+    /// Creates a call that starts at `now`.
     #[inline]
     pub(super) fn new(now: Instant, bound: Bound) -> Self {
         let end = instant_after(now, Duration::from_nanos(bound.within));
@@ -54,14 +55,14 @@ impl Call {
         Self { end, limit: bound.limit, reason: bound.reason, has_own_limit }
     }
 
-    /// A call that is only measured.
+    /// Creates a call that is only measured.
     pub(super) fn unlimited(now: Instant) -> Self {
         Self::new(now, Bound::new(Reason::DeadlineExceeded, Self::FOR_EVER))
     }
 
     const FOR_EVER: u64 = u64::MAX;
 
-    /// When it has to end, if ever.
+    /// Returns the moment at which the call must end, if it is limited.
     #[inline]
     pub(super) fn end(&self) -> Option<Instant> {
         (self.limit != Self::FOR_EVER).then_some(self.end)
@@ -71,7 +72,7 @@ impl Call {
         Rejected::timeout(self.reason, name, self.limit, reached_service)
     }
 
-    /// How long it has taken at `now`.
+    /// Returns the duration of the call until `now`.
     fn taken(&self, now: Instant) -> Duration {
         let limit = Duration::from_nanos(self.limit);
         instant_after(now, limit).saturating_duration_since(self.end)
@@ -79,7 +80,7 @@ impl Call {
 }
 
 impl<F, P> ResponseFuture<F, P> {
-    /// Of a call that `inner` makes, or that is not made.
+    /// Creates the future of a call, or of a rejection if `inner` is `None`.
     #[inline]
     pub(super) const fn new(
         inner: Option<F>,
@@ -100,15 +101,16 @@ where
 {
     type Output = Result<P::Wrapped, E>;
 
-    // Always, as `call` is.
+    // Always inlined, like `call`.
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.as_mut().project();
         if let Some(inner) = this.inner.as_mut().as_pin_mut() {
-            // The service first: an answer that is there is not too late.
+            // The service is polled first: a response that has arrived is not too late.
             match inner.poll(cx) {
                 Poll::Ready(Ok(answer)) => {
-                    // Each by itself: a watch is large, and is not even looked at where it is known that there is none.
+                    // Separate arms: a `BodyTimer` is large, and need not be created where it is
+                    // known to be absent.
                     return Poll::Ready(Ok(match this.shared {
                         Some(shared) if shared.plain().is_none() => {
                             this.protocol.wrap_body(answer, shared.answered(this.call.as_ref()))
@@ -125,8 +127,8 @@ where
 }
 
 impl<F, P> ResponseFuture<F, P> {
-    /// The error of a layer further in that gave up at the end of this one's limit, which it knew as a deadline, is this
-    /// one's: the limit that was set says more than what was left of it in there.
+    /// Replaces the error of an inner layer that gave up at the end of this layer's limit, which it
+    /// knew as a deadline. The limit says more than the time that was left further in.
     #[cold]
     fn named<E: CarryRejected>(self: Pin<&mut Self>, error: E) -> E {
         let this = self.project();
@@ -143,7 +145,7 @@ impl<F, P> ResponseFuture<F, P> {
         }
     }
 
-    /// Ready when the call is over without an answer.
+    /// Waits until the call is over without a response.
     #[inline(never)]
     fn poll_rejected(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Rejected> {
         let mut this = self.project();
@@ -151,7 +153,7 @@ impl<F, P> ResponseFuture<F, P> {
         if reached_service {
             let Some(call) = this.call else { return Poll::Pending };
             ready!(this.timer.as_mut().poll(cx, call.end));
-            // What the service holds is free before the caller goes on.
+            // Release what the service holds before the caller continues.
             this.inner.set(None);
         }
         let call = this.call.take().expect("a future is not polled after it was ready");
@@ -163,13 +165,13 @@ impl<F, P> ResponseFuture<F, P> {
     }
 }
 
-/// Whether a layer gave up a call because its deadline had passed.
+/// Returns `true` if a layer gave up the call because its deadline had passed.
 fn is_past_deadline(rejected: Rejected) -> bool {
     rejected.reason() == Reason::DeadlineExceeded && rejected.reached_service()
 }
 
 impl Shared {
-    /// Takes note of how long a call took, or was waited for if it has no answer.
+    /// Records the duration of a call, or the time waited if it has no response.
     fn ended(&self, call: &Call, is_answered: bool) {
         let settings = self.settings();
         if settings.measures() {
@@ -178,13 +180,13 @@ impl Shared {
         }
     }
 
-    /// Takes note of a call that has no answer.
+    /// Records a call that was given up.
     fn given_up(&self, call: &Call, rejected: &Rejected) {
         self.ended(call, false);
         self.rejected(rejected);
     }
 
-    /// Takes note of a call that has an answer, and puts what follows that under watch.
+    /// Records a call with a response, and returns the timer for its body.
     #[cold]
     fn answered(self: &Arc<Self>, call: Option<&Call>) -> Option<BodyTimer> {
         if let Some(call) = call {

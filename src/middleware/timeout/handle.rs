@@ -11,7 +11,8 @@ use crate::base::clock::{instant, nanos};
 use crate::config::InvalidConfig;
 use crate::protocol::AnyRequest;
 
-/// Inspects and changes what a [timeout](super) layer does, and limits what is no service.
+/// A handle to inspect and reconfigure a [timeout](super) layer, and to limit work that is not a
+/// `Service`.
 #[derive(Clone)]
 pub struct TimeoutHandle {
     shared: Arc<Shared>,
@@ -22,29 +23,31 @@ impl TimeoutHandle {
         Self { shared }
     }
 
-    /// The configuration in use.
+    /// Returns the current configuration.
     #[must_use]
     pub fn config(&self) -> TimeoutConfig {
         self.shared.settings().config.clone()
     }
 
-    /// The limit for a call that begins now, as it is configured or measured; `None` if only deadlines limit calls.
+    /// Returns the limit, configured or measured, for a call that starts now. Returns `None` if
+    /// only deadlines limit calls.
     #[must_use]
     pub fn limit(&self) -> Option<Duration> {
         self.shared.limit(&self.shared.settings(), instant())
     }
 
-    /// Changes the configuration, for calls that begin from now on. What was measured stays, if the same is asked.
+    /// Replaces the configuration for calls that start from now on. Measured latencies are kept if
+    /// they are measured in the same way.
     ///
     /// # Errors
     ///
-    /// If `config` is not valid; then the old one stays.
+    /// If `config` is not valid. The old configuration then stays in place.
     pub fn reconfigure(&self, config: TimeoutConfig) -> Result<(), InvalidConfig> {
         self.shared.reconfigure(config)
     }
 
-    /// Runs `future` for no longer than the limit: a query, a publish, anything that is no service. The time counts from
-    /// now.
+    /// Runs `future`, such as a query or a publish, for at most the limit. The time counts from
+    /// this call.
     ///
     /// ```
     /// use std::time::Duration;
@@ -64,7 +67,7 @@ impl TimeoutHandle {
     pub fn run<F: Future>(&self, future: F) -> ResponseFuture<F, AnyRequest> {
         let settings = self.shared.settings();
         let now = instant();
-        // Without a deadline nothing is refused.
+        // Without a deadline, no call is rejected.
         let own = self.shared.limit(&settings, now).map(nanos);
         let bound = bind(settings.config.scope, own, 0, None, 0).ok().flatten();
         let call = bound.map_or_else(|| Call::unlimited(now), |bound| Call::new(now, bound));

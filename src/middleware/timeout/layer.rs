@@ -11,34 +11,35 @@ use super::shared::Shared;
 use crate::config::{InvalidConfig, valid};
 use crate::error::Reason;
 use crate::protocol::AnyRequest;
-use crate::telemetry::{Observer, Telemetry, Vocabulary};
+use crate::telemetry::{MetricSet, Observer, Telemetry};
 
-/// Ends calls by a [timeout](super), if they do not end before.
+/// Applies a [timeout](super) to calls.
 ///
-/// The layer owns the configuration and what is measured: all services it makes share them, and so do those of its
-/// clones.
+/// The layer owns the configuration and the measured latencies. All services that it creates share
+/// them, as do those of its clones.
 pub struct TimeoutLayer<P = AnyRequest> {
     config: TimeoutConfig,
     name: &'static str,
     observers: Vec<Arc<dyn Observer>>,
     protocol: P,
-    /// Made when it is first needed, and then by everybody: until then the layer can be given a name.
+    /// Created on first use and shared from then on. Until then, setters can change the layer.
     shared: OnceLock<Arc<Shared>>,
 }
 
 impl TimeoutLayer {
-    /// Timeouts with the name `timeout`.
+    /// Creates a layer with the name `timeout`.
     ///
     /// # Panics
     ///
-    /// If `config` is not valid. Use [`try_new`](Self::try_new) for one that is not written in the source.
+    /// If `config` is not valid. Use [`try_new`](Self::try_new) for a configuration that is only
+    /// known at run time.
     #[must_use]
     #[track_caller]
     pub fn new(config: TimeoutConfig) -> Self {
         valid(Self::try_new(config))
     }
 
-    /// The same.
+    /// Like [`new`](Self::new), but returns an error for an invalid configuration.
     ///
     /// # Errors
     ///
@@ -54,7 +55,7 @@ impl TimeoutLayer {
         })
     }
 
-    /// A call as a whole takes no longer than `limit`: for the outermost layer.
+    /// Creates the outermost layer, which limits the call as a whole to `limit`.
     ///
     /// # Panics
     ///
@@ -65,7 +66,8 @@ impl TimeoutLayer {
         Self::new(TimeoutConfig::new().limit(Limit::Fixed(limit)))
     }
 
-    /// Each attempt takes no longer than `limit`: for a layer inside of the one that retries.
+    /// Creates the innermost layer, inside of the retry layer, which limits each attempt to
+    /// `limit`.
     ///
     /// # Panics
     ///
@@ -80,8 +82,9 @@ impl TimeoutLayer {
 impl<P> TimeoutLayer<P> {
     crate::middleware::macros::layer_setters!();
 
-    /// Sets all that is known of requests and responses: `Http` for those of the `http` crate. The deadline and the timeouts of
-    /// a request are of use here, and what follows the headers of a response.
+    /// Sets what the layer knows about requests and responses, such as `Http` for those of the
+    /// `http` crate. A timeout uses the deadline and the timeouts of requests, and the bodies of
+    /// responses.
     #[must_use]
     pub fn protocol<Q>(self, protocol: Q) -> TimeoutLayer<Q> {
         TimeoutLayer {
@@ -93,7 +96,7 @@ impl<P> TimeoutLayer<P> {
         }
     }
 
-    /// To inspect and change the limit, and to limit what is no service.
+    /// Returns a handle to inspect and change the limit, and to limit work that is not a `Service`.
     #[must_use]
     pub fn handle(&self) -> TimeoutHandle {
         TimeoutHandle::new(Arc::clone(self.shared()))
@@ -107,14 +110,14 @@ impl<P> TimeoutLayer<P> {
                 Reason::IdleTimeout,
                 Reason::DeadlineExceeded,
             ];
-            let telemetry = Telemetry::new(&Vocabulary::new("timeout", reasons), self.name, &self.observers);
+            let telemetry = Telemetry::new(&MetricSet::new("timeout", reasons), self.name, &self.observers);
             Arc::new(Shared::new(self.config.clone(), telemetry))
         })
     }
 }
 
 impl Default for TimeoutLayer {
-    /// A layer with the defaults of its [configuration](TimeoutConfig).
+    /// Returns a layer with the default [configuration](TimeoutConfig).
     fn default() -> Self {
         Self::new(TimeoutConfig::new())
     }
@@ -129,7 +132,7 @@ impl<S, P: Clone> Layer<S> for TimeoutLayer<P> {
 }
 
 impl<P: Clone> Clone for TimeoutLayer<P> {
-    /// A clone shares the configuration and what is measured.
+    /// Returns a clone that shares the configuration and the measured latencies.
     fn clone(&self) -> Self {
         Self {
             config: self.config.clone(),

@@ -1,9 +1,10 @@
-//! Ends calls that take too long, and tells every layer further in by when an answer is wanted.
+//! Timeouts for calls, attempts and bodies, and deadlines for inner layers.
 //!
-//! Use it twice around every client: outermost for the call as a whole, as long as the caller is going to wait, and
-//! innermost for each attempt, a few times as long as the service usually takes. Without the first a caller may wait for
-//! ever, without the second the first attempt may use up all of the time. Do not use it where the service goes on
-//! with what it was asked after nobody waits for the answer, and that does harm.
+//! Add two timeouts to every client. The outermost one limits the call as a whole to the time that
+//! its caller is willing to wait. The innermost one limits each attempt to a few times the usual
+//! latency. Without the first, a caller may wait for ever; without the second, the first attempt
+//! may use up all the time. Do not use a timeout if the service continues to work after its caller
+//! has given up and this does harm.
 //!
 //! # Example
 //!
@@ -29,7 +30,8 @@
 //! # }
 //! ```
 //!
-//! What is no service goes through the [handle](TimeoutHandle::run).
+//! To limit work that is not a `Service` (a query, a publish), use the
+//! [handle](TimeoutHandle::run).
 //!
 //! # How it decides
 //!
@@ -39,57 +41,70 @@
 //!   first poll_ready ....... call ============+=================> head ======> end of the body
 //!   (includes_readiness)      |                                  (covers)        (covers)
 //!                             |                                   | idle | idle |
-//!                  refused if less is left
+//!                 rejected if less is left
 //!                  than min_remaining
 //! ```
 //!
-//! A call ends by the earlier of two moments: the layer's limit, counted from the call, and the deadline of the request. The
-//! layer puts that moment into the request as a [`Deadline`](crate::Deadline), so layers further in, also those that retry,
-//! know by when an answer is of use. This takes a [protocol](crate::protocol) that can carry it:
-//! `layer.protocol(Http::new())` for requests of the `http` crate. There a request may also bring
-//! [`Timeouts`](crate::protocol::Timeouts) of its own, and limits on the body work.
+//! A call ends at the earlier of two moments: the layer's limit, counted from the call, and the
+//! deadline of the request. The layer writes that moment to the request as a
+//! [`Deadline`](crate::Deadline), so that inner layers, such as a retry, know it. This requires a
+//! [protocol](crate::protocol) that can carry a deadline: `layer.protocol(Http::new())` for
+//! requests of the `http` crate. With that protocol, a request may also bring its own
+//! [`Timeouts`](crate::protocol::Timeouts), and timeouts on bodies work.
 //!
-//! With [`Limit::Adaptive`] the limit follows what calls take. One reading of the clock is made per call, and no timer
-//! if the service answers when it is first asked. With a limit that is measured there is a second reading.
+//! With [`Limit::Adaptive`], the limit follows the measured latency. A call reads the clock once,
+//! or twice with an adaptive limit. It creates no timer if the service responds on the first poll.
 //!
 //! # Readiness
 //!
-//! That of the service inside. With [`includes_readiness`](TimeoutConfig::includes_readiness) the limit begins when it is
-//! first found not ready; if it still is not when the limit is over, the layer is ready, to refuse the call. The service is
-//! never called then, whatever is reconfigured in between. The time from readiness to the call is the caller's own, and not
-//! counted.
+//! The readiness of the inner service. With
+//! [`includes_readiness`](TimeoutConfig::includes_readiness), the limit starts when the service is
+//! first found not ready. If it is still not ready when the limit is over, the layer reports
+//! readiness and rejects the call. That call never reaches the service, even if the configuration
+//! has changed in between. The time between readiness and the call belongs to the caller and does
+//! not count.
 //!
-//! Time counts only while a caller waits. tower does not say when one goes away, so the layer goes by how it is polled: a caller
-//! that waits polls when it is woken. Who polls later than a tenth of a second after that, or without having been woken, is
-//! not charged for what went before. Who comes later than a quarter of the limit, or from another task, has the whole limit
-//! again, a task that is late but once: one that is late each time waits for twice the limit at most, and for what it is late
-//! by. So a caller whose task polls for other reasons too, or late, may get more time than the limit; one that polls when it
-//! is woken never waits for longer than it.
+//! Time counts only while a caller waits. tower does not report when a caller goes away, so the
+//! layer infers it from the polls: a caller that waits polls when it is woken.
+//!
+//! * A caller that polls more than 100 ms after it was woken, or without having been woken, is not
+//!   charged for the time before.
+//! * A caller that polls later than a quarter of the limit, or from another task, gets the whole
+//!   limit again. A task that is late gets it only once: if it is late every time, it waits for at
+//!   most twice the limit, plus the time by which it is late.
+//!
+//! A caller whose task also polls for other reasons, or late, may therefore get more time than the
+//! limit. A caller that polls only when it is woken never waits longer than the limit.
 //!
 //! # Sharing
 //!
-//! The layer owns the configuration and what is measured. All services it makes, their clones and the clones of the layer
-//! share them.
+//! The layer owns the configuration and the measured latencies. All services that it creates, their
+//! clones and the clones of the layer share them.
 //!
 //! # Cancellation
 //!
-//! A call that takes too long is dropped before its error is handed out. A caller that drops the future cancels the call:
-//! that is no timeout, and nothing is counted. A panic of the service is passed on.
+//! A call that times out is dropped before its error is returned. If the caller drops the future,
+//! the call is cancelled: this is no timeout and is not counted. A panic of the service is passed
+//! on.
 //!
 //! # Rejections
 //!
-//! [`Reason::TotalTimeout`](crate::Reason), [`AttemptTimeout`](crate::Reason) and [`IdleTimeout`](crate::Reason) by what
-//! was limited, and [`DeadlineExceeded`](crate::Reason) if the request's deadline was the earlier one. A layer further in that
-//! gives up because of the deadline that this layer has set names it so; to the caller, it is this layer's limit. Each has the
-//! [`limit`](crate::Rejected::limit), and tells whether it
-//! [reached the service](crate::Rejected::reached_service): not if there was too little time to begin with, or the service did
-//! not become ready. For a circuit breaker further out, a call that reached the service and exceeded this layer's limit is a
-//! failure. If the caller's deadline ended it, [`past_deadline`](crate::CircuitBreakerConfig::past_deadline) decides. A call
-//! that did not reach the service is ignored.
+//! [`Reason::TotalTimeout`](crate::Reason), [`AttemptTimeout`](crate::Reason) and
+//! [`IdleTimeout`](crate::Reason), depending on what was limited, or
+//! [`DeadlineExceeded`](crate::Reason) if the deadline of the request was the earlier one. An inner
+//! layer that gives up because of the deadline that this layer has set reports `DeadlineExceeded`;
+//! this layer replaces it with its own timeout.
+//!
+//! Each rejection has the [`limit`](crate::Rejected::limit), and says whether the call [reached the
+//! service](crate::Rejected::reached_service). It did not if there was too little time to start, or
+//! if the service did not become ready. For an outer circuit breaker, a call that reached the
+//! service and exceeded this layer's limit is a failure. If the caller's deadline ended the call,
+//! [`past_deadline`](crate::CircuitBreakerConfig::past_deadline) decides. A call that did not reach
+//! the service is ignored.
 //!
 //! # Events
 //!
-//! [`Event::Rejected`](crate::telemetry::Event) for each call that was refused or given up.
+//! [`Event::Rejected`](crate::telemetry::Event) for each call that was rejected or given up.
 
 mod config;
 mod future;

@@ -16,13 +16,13 @@ use crate::deadline::Deadline;
 use crate::error::CarryRejected;
 use crate::protocol::{AnyRequest, RequestContext, Timeouts, WrapBody};
 
-/// A service whose calls end by a [timeout](super), if not before.
+/// A service with a [timeout](super) on its calls.
 pub struct Timeout<S, P = AnyRequest> {
     inner: S,
     protocol: P,
     shared: Arc<Shared>,
-    /// How long `inner` takes to become ready, if it was not at once and that counts. In a box, since few services get there:
-    /// a service is copied for each call that a layer around it may repeat.
+    /// The wait for `inner` to become ready, if the limit includes it. Boxed, since it is rare, and
+    /// since a retry or a hedge around this service clones it for each call.
     wait: Option<Box<Wait>>,
 }
 
@@ -33,7 +33,7 @@ impl<S, P> Timeout<S, P> {
 
     crate::middleware::macros::inner_accessors!();
 
-    /// Polls a service that is waited for, or was just found not ready.
+    /// Polls a service that has been found not ready.
     #[cold]
     fn poll_slowly<Req>(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>>
     where
@@ -75,7 +75,8 @@ impl<S, P> Timeout<S, P> {
         Some(Wait::begin(now, settings.config.scope.reason(), limit))
     }
 
-    /// What ends a call of `request` that is not made before `now`, by a limit that is all there is to the settings.
+    /// Returns the bound of a call that starts at `now`, under settings with nothing but a fixed
+    /// limit.
     #[inline]
     fn bind_plainly<Req>(&self, request: &Req, scope: Scope, limit: u64, now: Instant) -> Result<Bound, Bound>
     where
@@ -87,14 +88,14 @@ impl<S, P> Timeout<S, P> {
         bind(scope, Some(own), 0, left, 0).map(|earlier| earlier.unwrap_or(bound))
     }
 
-    /// The same in every other case; `None` if nothing ends the call.
+    /// Returns the bound of a call in all other cases, or `None` if nothing limits it.
     fn bind<Req>(&mut self, settings: &Settings, request: &Req, now: Instant) -> Result<Option<Call>, Bound>
     where
         P: RequestContext<Req>,
     {
         let scope = settings.config.scope;
         let used = match self.wait.take().map(|wait| wait.ended()) {
-            // Whatever the settings are by now: it is not ready.
+            // The service is not ready, even if the settings have changed meanwhile.
             Some(Waited::Over(bound)) => return Err(bound),
             Some(Waited::Took(waited)) if settings.config.includes_readiness => nanos(waited),
             _ => 0,
@@ -110,7 +111,8 @@ impl<S, P> Timeout<S, P> {
         }))
     }
 
-    /// What limits and measures a call that is made now, and whether its end is of interest; or why it is not made.
+    /// Returns the limits and measurements of a call that starts now, or the reason for its
+    /// rejection, and whether its end must be recorded.
     #[inline(never)]
     fn begin_slowly<Req>(&mut self, request: &Req) -> (Result<Option<Call>, Bound>, bool)
     where
@@ -124,9 +126,9 @@ impl<S, P> Timeout<S, P> {
         (begun, self.shared.wants_ends(&settings))
     }
 
-    /// The end of a call that is not made.
+    /// Records a rejection, and returns a call that ends with it.
     #[cold]
-    fn refuse(&self, bound: Bound) -> Call {
+    fn reject(&self, bound: Bound) -> Call {
         let call = Call::new(instant(), bound);
         self.shared.rejected(&call.rejected(self.shared.telemetry.name(), false));
         call
@@ -153,7 +155,8 @@ where
         self.poll_slowly(cx)
     }
 
-    // Always, since the compiler takes it for too large, and copies the future then; it is half of what the layer costs.
+    // Always inlined. Otherwise the compiler takes the function for too large and copies the
+    // future, which is half of the layer's cost.
     #[inline(always)]
     fn call(&mut self, mut request: Req) -> Self::Future {
         let name = self.shared.telemetry.name();
@@ -166,10 +169,11 @@ where
             _ => self.begin_slowly(&request),
         };
         let shared = if wants_end { Some(Arc::clone(&self.shared)) } else { None };
-        // Each way makes the future in its place: it is large, and copying it would cost more than all the rest.
+        // Each arm creates the future in place: copying it costs more than all the rest.
         match begun {
             Ok(call) => {
-                // Also if it is the request's own: what a header says counts from when it is read, and is read once.
+                // Written even if the deadline is the request's own. A relative time in a header
+                // counts from when it is first read, so it must not be read again further in.
                 if let Some(end) = call.as_ref().and_then(Call::end) {
                     self.protocol.set_deadline(&mut request, Deadline::at(end));
                 }
@@ -177,7 +181,7 @@ where
                 ResponseFuture::new(Some(inner), self.protocol.clone(), call, shared, name)
             }
             Err(bound) => {
-                let call = self.refuse(bound);
+                let call = self.reject(bound);
                 ResponseFuture::new(None, self.protocol.clone(), Some(call), shared, name)
             }
         }
@@ -194,7 +198,8 @@ impl Timeouts {
 }
 
 impl<S: Clone, P: Clone> Clone for Timeout<S, P> {
-    /// A clone shares the configuration and what is measured. It is not ready, even if this service is.
+    /// Returns a clone that shares the configuration and the measured latencies. The clone is not
+    /// ready, even if this service is.
     fn clone(&self) -> Self {
         Self::new(self.inner.clone(), self.protocol.clone(), Arc::clone(&self.shared))
     }

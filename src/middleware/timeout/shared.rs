@@ -1,4 +1,4 @@
-//! What all services, clones, handles and calls of one layer share.
+//! The state that all services, clones, handles and calls of one layer share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,13 @@ use crate::error::Rejected;
 use crate::primitives::latency::{Latencies, Needed};
 use crate::telemetry::{Event, Telemetry};
 
-/// What is measured is what happened of late.
+/// The period over which latencies are measured.
 const WINDOW: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// The limit and its scope, if that is all there is to the settings: most of the time. See [`Settings::plain`].
+    /// The limit and its scope in one word, if the settings have nothing else. That is the usual
+    /// case, and saves a lock. See [`Settings::plain`].
     plain: AtomicU64,
     settings: Live<Settings>,
     changing: Mutex<()>,
@@ -26,7 +27,7 @@ pub(super) struct Shared {
     pub(super) telemetry: Arc<Telemetry>,
 }
 
-/// The configuration with what it takes to follow it.
+/// The configuration, with the measurements that it needs.
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) config: TimeoutConfig,
@@ -37,7 +38,7 @@ pub(super) struct Settings {
 impl Settings {
     fn new(config: TimeoutConfig, before: Option<&Self>) -> Self {
         let asked = config.limit.quantile();
-        // What was measured stays of use as long as the question is the same.
+        // Keep the measurements if they are the same ones.
         let kept = before
             .filter(|before| before.config.limit.quantile() == asked)
             .and_then(|before| before.for_limit.clone());
@@ -53,8 +54,14 @@ impl Settings {
     }
 }
 
-/// Of a limit that needs nothing but itself, in one word: the nanoseconds, and whether it is that of an attempt. The
-/// other settings are read only if it is zero.
+/// The flag for an attempt's limit in the word of plain settings.
+///
+/// ```text
+///   bit   63           62 .. 0
+///       [ is attempt | limit in nanoseconds ]
+///
+///   0: the settings have more than a fixed limit, and must be read in full
+/// ```
 const IS_ATTEMPT: u64 = 1 << 63;
 
 impl Settings {
@@ -66,7 +73,7 @@ impl Settings {
             return 0;
         }
         let bit = if scope == Scope::Attempt { IS_ATTEMPT } else { 0 };
-        // A limit of three hundred years finds no room.
+        // A limit of 292 years or more does not fit, and is read from the full settings.
         if nanos(fixed) < IS_ATTEMPT { nanos(fixed) | bit } else { 0 }
     }
 }
@@ -81,7 +88,7 @@ impl Limit {
 }
 
 impl Shared {
-    /// `config` is valid.
+    /// Creates the state for a valid `config`.
     pub(super) fn new(config: TimeoutConfig, telemetry: Telemetry) -> Self {
         let settings = Settings::new(config, None);
         Self {
@@ -100,16 +107,17 @@ impl Shared {
 
     pub(super) fn reconfigure(&self, config: TimeoutConfig) -> Result<(), InvalidConfig> {
         config.validate()?;
-        // Of two at a time one is first, in both places.
+        // Serialises reconfigurations, so that both stores below are from the same one.
         let _changing = lock(&self.changing);
         let settings = Settings::new(config, Some(&self.settings()));
-        // A call that begins in between goes by either.
+        // A call that starts between the two stores may use either configuration. `Relaxed`
+        // suffices: the word is complete in itself.
         self.plain.store(settings.plain(), Ordering::Relaxed);
         self.settings.swap(Arc::new(settings));
         Ok(())
     }
 
-    /// The scope and the limit, if that is all there is to the settings.
+    /// Returns the scope and the limit, if the settings have nothing else.
     #[inline]
     pub(super) fn plain(&self) -> Option<(Scope, u64)> {
         let plain = self.plain.load(Ordering::Relaxed);
@@ -117,7 +125,7 @@ impl Shared {
         (plain != 0).then_some((scope, plain & !IS_ATTEMPT))
     }
 
-    /// The limit for a call at `now`, if the request asks for no other.
+    /// Returns the limit for a call at `now` whose request has no timeout of its own.
     #[inline]
     pub(super) fn limit(&self, settings: &Settings, now: Instant) -> Option<Duration> {
         let measured =
@@ -125,12 +133,12 @@ impl Shared {
         settings.config.limit.given(measured)
     }
 
-    /// How much time must be left for a call to be made, in nanoseconds.
+    /// Returns the time that must be left for a call to be made, in nanoseconds.
     pub(super) fn needed(&self, settings: &Settings, now: Instant) -> u64 {
         settings.for_min_remaining.at(self.clock.at(now))
     }
 
-    /// Whether a call has to come back here when it has ended.
+    /// Returns `true` if the end of each call must be recorded.
     #[inline]
     pub(super) fn wants_ends(&self, settings: &Settings) -> bool {
         let Settings { config, .. } = settings;
@@ -140,11 +148,12 @@ impl Shared {
             || self.telemetry.is_observed()
     }
 
-    /// Takes note of how long a call took, or was waited for.
+    /// Records the duration of a call, or the time for which a call that was given up had waited.
     ///
-    /// It says that the limit is too short only if it had as much time as that (`had_limit`): others that were given up
-    /// would lower the limit until it cuts off what they are mixed with, which then cannot show that it takes longer.
-    /// How much time is needed at least, they do tell.
+    /// A call that was given up counts for the limit only if it had at least that much time
+    /// (`had_limit`). Others would lower the limit until it cut off the calls that they are mixed
+    /// with, which could then not show that they take longer. All calls count for the minimum of
+    /// time that must be left.
     pub(super) fn record(&self, settings: &Settings, latency: Duration, now: Instant, had_limit: bool) {
         let now = self.clock.at(now);
         if let Some(for_limit) = settings.for_limit.as_ref().filter(|_| had_limit) {

@@ -1,4 +1,4 @@
-//! Which limit ends a call: decided from durations, without a clock or a timer.
+//! The decision which limit ends a call: pure functions of durations, without a clock or a timer.
 
 #![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
 
@@ -8,13 +8,13 @@ use super::config::{Limit, Scope};
 use crate::base::clock::{nanos, times};
 use crate::error::Reason;
 
-/// The limit that ends a call if nothing else does, in nanoseconds.
+/// The limit that ends a call, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bound {
     pub(super) reason: Reason,
-    /// As it is called in the rejection.
+    /// The limit that the rejection reports.
     pub(super) limit: u64,
-    /// What of it is left.
+    /// The part of the limit that is left.
     pub(super) within: u64,
 }
 
@@ -25,12 +25,13 @@ impl Bound {
     }
 }
 
-/// The earlier of the layer's `own` limit, of which `used` has passed, and what is `left` until the deadline; no bound
-/// without either.
+/// Returns the earlier of two bounds: the layer's `own` limit, of which `used` has passed, and the
+/// time `left` until the deadline. Returns `None` without either.
 ///
 /// # Errors
 ///
-/// The deadline, if it leaves less time than `needed`; the layer's own limit, if nothing is left of it.
+/// Returns the deadline if less time than `needed` is left, or the layer's own limit if nothing of
+/// it is left.
 #[inline]
 pub(super) fn bind(
     scope: Scope,
@@ -41,7 +42,7 @@ pub(super) fn bind(
 ) -> Result<Option<Bound>, Bound> {
     let own =
         own.map(|limit| Bound { within: limit.saturating_sub(used), ..Bound::new(scope.reason(), limit) });
-    // With nothing left there is no call, however little is needed.
+    // With no time left no call is made, even if `needed` is zero.
     let deadline = left.map(|left| Bound::new(Reason::DeadlineExceeded, left));
     if let Some(deadline) = deadline.filter(|deadline| deadline.within == 0 || deadline.within < needed) {
         return Err(deadline);
@@ -50,7 +51,7 @@ pub(super) fn bind(
         return Err(used_up);
     }
     let Some(deadline) = deadline else { return Ok(own) };
-    // Of two equal ones the layer's own says more.
+    // If both are equal, the layer's own limit is the more informative reason.
     Ok(own.filter(|own| own.within <= deadline.within).or(Some(deadline)))
 }
 
@@ -64,7 +65,7 @@ impl Scope {
 }
 
 impl Limit {
-    /// The limit, given what the measured quantile is; `None` if there is none but the deadline.
+    /// Returns the limit for the measured quantile, or `None` if only deadlines limit calls.
     pub(super) fn given(self, measured: Option<Duration>) -> Option<Duration> {
         match self {
             Self::Deadline => None,

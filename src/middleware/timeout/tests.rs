@@ -1,4 +1,5 @@
-//! Which limit ends a call, against a model that tries every moment; and configurations of every kind.
+//! The bound of a call, compared with a model that tries every moment, and configurations of every
+//! kind.
 
 #![allow(
     clippy::arithmetic_side_effects,
@@ -22,7 +23,7 @@ const ZERO: Duration = Duration::ZERO;
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What ends a call that never answers: found by waiting for one millisecond after the other.
+/// Finds the bound of a call that never ends by trying one millisecond after the other.
 fn ended_by(own: Option<u64>, used: u64, left: Option<u64>, needed: u64) -> Result<Option<Reason>, Reason> {
     let is_over = |limit: Option<u64>, passed: u64| limit.is_some_and(|limit| passed >= limit);
     if left.is_some_and(|left| left < needed) || is_over(left, 0) {
@@ -120,7 +121,7 @@ proptest! {
 }
 
 #[test]
-fn of_two_limits_that_end_at_once_the_layers_own_is_named() {
+fn the_layers_own_limit_is_named_if_two_end_together() {
     let bound = bind(Scope::Attempt, Some(1_000), 0, Some(1_000), 0).unwrap().unwrap();
     assert_eq!(bound.reason, Reason::AttemptTimeout);
     let bound = bind(Scope::Attempt, Some(1_000), 0, Some(1_000 - 1), 0).unwrap().unwrap();
@@ -128,16 +129,16 @@ fn of_two_limits_that_end_at_once_the_layers_own_is_named() {
 }
 
 #[test]
-fn as_much_as_is_needed_is_enough() {
+fn exactly_the_needed_time_is_enough() {
     assert!(bind(Scope::Total, None, 0, Some(1_000), 1_000).is_ok());
     assert!(bind(Scope::Total, None, 0, Some(1_000 - 1), 1_000).is_err());
     assert!(bind(Scope::Total, None, 0, Some(0), 0).is_err());
-    // What is needed is asked of the deadline only: the layer's own limit is never too short for itself.
+    // `needed` applies to the deadline only: the layer's own limit is never too short.
     assert!(bind(Scope::Total, Some(1), 0, None, 1_000).is_ok());
 }
 
 #[test]
-fn a_limit_that_is_not_measured_is_what_was_set() {
+fn a_fixed_limit_is_the_configured_one() {
     assert_eq!(Limit::Deadline.given(Some(SECOND)), None);
     assert_eq!(Limit::Fixed(Duration::MAX).given(Some(SECOND)), Some(Duration::MAX));
 }
@@ -147,7 +148,7 @@ fn adaptive(quantile: f64, factor: f64, min: Duration, max: Duration) -> Timeout
 }
 
 #[test]
-fn each_setting_out_of_its_range_is_named() {
+fn each_invalid_setting_is_named() {
     let config = TimeoutConfig::new;
     let mut table = vec![
         ("limit", config().limit(Limit::Fixed(ZERO))),
@@ -171,7 +172,7 @@ fn each_setting_out_of_its_range_is_named() {
 }
 
 #[test]
-fn every_setting_at_the_end_of_its_range_is_allowed() {
+fn every_setting_at_the_end_of_its_range_is_valid() {
     let config = TimeoutConfig::new;
     let smallest = Duration::from_nanos(1);
     for config in [

@@ -1,11 +1,16 @@
-//! The wait for a service to become ready, where that counts.
+//! The wait for a service to become ready, for limits that include it.
 //!
-//! A service is not told when a caller goes away, so who waits is concluded from how it is polled. A caller that waits polls
-//! when it is woken. One that polls long after that, or after the limit was over, has not waited, and neither has another task;
-//! for them a wait begins anew; once only for a task that is late, since one that is late again is slow and waits. A task that
-//! polls without having been woken may be another caller in the same task, behind a load shedder for instance, or a sibling of
-//! the one that waits; one that is late may be busy. What they have waited so far is not charged to the call, but the limit on
-//! the wait goes on, so that a busy task does not put it off for ever.
+//! A service is not told when a caller goes away, so this module infers from the polls who is
+//! waiting.
+//!
+//! * A caller that waits polls when it is woken.
+//! * A poll long after the wake-up, or from another task, means that the earlier caller has gone: a
+//!   new wait starts. For a task that is late, that happens only once, since a task that is late
+//!   again is slow and still waits.
+//! * A task that polls without having been woken may be another caller in the same task (behind a
+//!   load shedder, for instance), or a sibling future of the caller that waits. A task that is late
+//!   may be busy. The time before is then not charged to the call, but the limit on the wait
+//!   continues, so that a busy task cannot extend it for ever.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -18,33 +23,35 @@ use crate::base::clock::{BoxedTimer, instant, instant_after, nanos};
 use crate::base::sync::{Mutex, lock};
 use crate::error::Reason;
 
-/// How long after it was woken a task that waits polls at the latest: longer than it has to queue on a busy machine.
+/// The longest time between the wake-up and the poll of a task that waits. It covers the scheduling
+/// delay of a busy machine.
 const PROMPTLY: Duration = Duration::from_millis(100);
 
-/// The share of the limit after which a task that has not polled is taken to have gone away, and not to be slow.
+/// The divisor of the limit: a task that has not polled for longer than this part of it is taken to
+/// have gone away.
 const GONE: u32 = 4;
 
 #[derive(Debug)]
 pub(super) struct Wait {
     progress: Progress,
-    /// Since when the caller has been waiting.
+    /// The moment from which the current caller has been waiting.
     since: Instant,
     reason: Reason,
     limit: Duration,
-    /// When the limit is over.
+    /// The end of the limit.
     end: Instant,
     timer: BoxedTimer,
     task: Arc<Task>,
-    /// Whether it began anew because its task was late.
+    /// `true` if this wait replaced one of a task that was late.
     is_second: bool,
 }
 
-/// Who polls, as far as can be told.
+/// The origin of a poll, as far as it can be inferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum By {
-    /// The caller that has waited so far.
+    /// The caller that has been waiting.
     Same,
-    /// The same, but slow; or the first of its task that comes after it.
+    /// The caller that has been waiting, if it is slow, or else the first new caller of its task.
     Late,
     Other,
 }
@@ -53,18 +60,18 @@ pub(super) enum By {
 enum Progress {
     /// The service is not ready yet.
     GoesOn,
-    /// It was ready after so long, and the caller heard of it then.
+    /// The service became ready after this time, and the caller was told at this moment.
     Took(Duration, Instant),
-    /// It was not ready when the limit was over, and the caller heard of it then.
+    /// The service was not ready at the end of the limit, and the caller was told at this moment.
     Over(Instant),
 }
 
-/// What a wait comes to for the call that follows it.
+/// The consequence of a wait for the call that follows.
 #[derive(Debug)]
 pub(super) enum Waited {
-    /// So much of the limit is used.
+    /// The service is ready, and this part of the limit is used.
     Took(Duration),
-    /// The service was not ready in time: it is not called.
+    /// The service was not ready in time, and must not be called.
     Over(Bound),
 }
 
@@ -82,12 +89,12 @@ impl Wait {
         })
     }
 
-    /// Notes that it begins anew since its task was late.
+    /// Marks this wait as the second one of a task that was late.
     pub(super) const fn second(&mut self) {
         self.is_second = true;
     }
 
-    /// Returns who polls at `now`.
+    /// Returns the origin of a poll at `now`.
     pub(super) fn by(&mut self, waker: &Waker, now: Instant) -> By {
         if !self.task.is(waker) {
             return By::Other;
@@ -106,7 +113,7 @@ impl Wait {
         if is_late && !self.is_second { By::Late } else { By::Same }
     }
 
-    /// Polls the service for the caller; ready as well when the limit is over.
+    /// Polls the service for the caller. Also ready when the limit is over.
     pub(super) fn poll<E>(
         &mut self,
         cx: &Context<'_>,
@@ -139,35 +146,36 @@ impl Wait {
         is_ready
     }
 
-    /// Returns what it comes to for a call that is made now.
+    /// Returns the consequence for a call that is made now.
     pub(super) fn ended(&self) -> Waited {
         match self.progress {
             Progress::Over(_) => Waited::Over(Bound::new(self.reason, nanos(self.limit))),
             Progress::Took(waited, _) => Waited::Took(waited),
-            // Whoever calls now does so without having been told to.
+            // The caller did not wait to be told that the service is ready.
             Progress::GoesOn => Waited::Took(Duration::ZERO),
         }
     }
 }
 
-/// The task that waits, and when it was woken.
+/// The task that waits, and the moment at which it was woken.
 #[derive(Debug, Default)]
 struct Task(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
     waker: Option<Waker>,
-    /// What the waker was made of. It is compared when the waker has been used up, and never followed.
+    /// The identity of the waker. It is only compared, and never dereferenced, after the waker is
+    /// used up.
     identity: (usize, usize),
     woken: Option<Instant>,
 }
 
 impl Task {
-    /// It is polled, and waits from now on.
+    /// Records that the task of `waker` is polling and waits from now on.
     fn waits(&self, waker: &Waker) {
         let new = Waiting { waker: Some(waker.clone()), identity: identity(waker), woken: None };
         let old = std::mem::replace(&mut *lock(&self.0), new);
-        // A waker is foreign code: it is neither cloned nor dropped under the lock.
+        // A waker is foreign code, so it is neither cloned nor dropped under the lock.
         drop(old);
     }
 

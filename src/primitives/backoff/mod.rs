@@ -113,7 +113,7 @@ impl Backoff {
     pub fn validate(&self) -> Result<(), InvalidConfig> {
         // Written so that a NaN fails: it is in no range.
         if !(1.0..f64::INFINITY).contains(&self.factor) {
-            return Err(InvalidConfig::new("factor", self.factor, "finite and at least 1"));
+            return Err(InvalidConfig::new("factor", self.factor, "a finite number of at least 1"));
         }
         if self.cap < self.base {
             return Err(InvalidConfig::new("cap", self.cap, "at least `base`"));

@@ -214,13 +214,16 @@ fn what_is_out_of_range_is_named() {
     let refused = |backoff: Backoff| backoff.validate().expect_err("it is refused").to_string();
     for factor in [f64::NAN, f64::INFINITY, 0.5, -1.0] {
         let error = refused(Backoff::default().factor(factor));
-        assert_eq!(error, format!("invalid `factor`: {factor:?} given, allowed: finite and at least 1"));
+        assert_eq!(
+            error,
+            format!("invalid value for `factor`: got {factor:?}, expected a finite number of at least 1")
+        );
     }
     let error = refused(Backoff::default().cap(Duration::from_millis(99)));
-    assert_eq!(error, "invalid `cap`: 99ms given, allowed: at least `base`");
+    assert_eq!(error, "invalid value for `cap`: got 99ms, expected at least `base`");
     for share in [f64::NAN, -0.1, 1.1] {
         let error = refused(Backoff::default().jitter(Jitter::Around(share)));
-        assert_eq!(error, format!("invalid `jitter`: {share:?} given, allowed: a share from 0 to 1"));
+        assert_eq!(error, format!("invalid value for `jitter`: got {share:?}, expected a share from 0 to 1"));
     }
 }
 

@@ -102,18 +102,26 @@ impl Settings {
     pub(super) fn new(config: &BudgetConfig) -> Result<Self, InvalidConfig> {
         // Written so that a NaN fails: it is in no range.
         if !(0.0..=1_000.0).contains(&config.ratio) {
-            return Err(InvalidConfig::new("ratio", config.ratio, "0 to 1,000 (0.1 is a tenth)"));
+            return Err(InvalidConfig::new(
+                "ratio",
+                config.ratio,
+                "a number from 0 to 1,000 (0.1 is a tenth)",
+            ));
         }
         if !(0.0..=Self::MOST).contains(&config.per_second) {
-            return Err(InvalidConfig::new("per_second", config.per_second, "0 to 1,000,000,000"));
+            return Err(InvalidConfig::new(
+                "per_second",
+                config.per_second,
+                "a number from 0 to 1,000,000,000",
+            ));
         }
         if !(Self::LEAST..=Self::MOST).contains(&config.cap) {
-            return Err(InvalidConfig::new("cap", config.cap, "0.001 to 1,000,000,000"));
+            return Err(InvalidConfig::new("cap", config.cap, "a number from 0.001 to 1,000,000,000"));
         }
         let costs = [("retry_cost", config.retry_cost), ("timeout_cost", config.timeout_cost)];
         for (field, cost) in costs {
             if !(Self::LEAST..=config.cap).contains(&cost) {
-                return Err(InvalidConfig::new(field, cost, "0.001 to `cap`"));
+                return Err(InvalidConfig::new(field, cost, "a number from 0.001 to `cap`"));
             }
         }
         Ok(Self {

@@ -66,9 +66,9 @@ impl Window {
     pub(crate) fn validate(self) -> Result<(), InvalidConfig> {
         match self {
             Self::Calls(calls) if (1..=count::MOST_CALLS).contains(&calls) => Ok(()),
-            Self::Calls(_) => Err(InvalidConfig::new("window", self, "1 to 10,000 calls")),
+            Self::Calls(_) => Err(InvalidConfig::new("window", self, "a window of 1 to 10,000 calls")),
             Self::Time { buckets, .. } if !(1..=240).contains(&buckets) => {
-                Err(InvalidConfig::new("window", self, "1 to 240 buckets"))
+                Err(InvalidConfig::new("window", self, "a window of 1 to 240 buckets"))
             }
             Self::Time { span, buckets } if span.checked_div(buckets) < Some(time::SHORTEST_BUCKET) => {
                 Err(InvalidConfig::new("window", self, "buckets of at least 10 ms each"))

@@ -60,7 +60,7 @@ impl Algorithm for Aimd {
 
     fn validate(&self) -> Result<(), InvalidConfig> {
         if self.max_latency.is_zero() {
-            return Err(InvalidConfig::new("max_latency", self.max_latency, "above zero"));
+            return Err(InvalidConfig::new("max_latency", self.max_latency, "a duration above zero"));
         }
         is_failure_ratio(self.max_failure_ratio)
     }

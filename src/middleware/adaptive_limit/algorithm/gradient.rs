@@ -386,11 +386,15 @@ impl Algorithm for Gradient {
     fn validate(&self) -> Result<(), InvalidConfig> {
         const SHORTEST: Duration = Duration::from_secs(1);
         const LONGEST: Duration = Duration::from_secs(86_400);
-        in_range("tolerance", self.tolerance, 0.0..=10.0, "0 to 10")?;
+        in_range("tolerance", self.tolerance, 0.0..=10.0, "a number from 0 to 10")?;
         if !(SHORTEST..=LONGEST).contains(&self.measure_every) {
-            return Err(InvalidConfig::new("measure_every", self.measure_every, "1 s to 1 day"));
+            return Err(InvalidConfig::new(
+                "measure_every",
+                self.measure_every,
+                "a duration from 1 s to 1 day",
+            ));
         }
-        in_range("jitter", self.jitter, 0.0..=1.0, "0 to 1")?;
+        in_range("jitter", self.jitter, 0.0..=1.0, "a number from 0 to 1")?;
         is_failure_ratio(self.max_failure_ratio)
     }
 }

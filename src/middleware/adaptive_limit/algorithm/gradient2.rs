@@ -118,11 +118,11 @@ impl Algorithm for Gradient2 {
     }
 
     fn validate(&self) -> Result<(), InvalidConfig> {
-        in_range("tolerance", self.tolerance, 1.0..=10.0, "1 to 10")?;
-        in_range("queue", self.queue, 0.0..=1_000.0, "0 to 1000")?;
+        in_range("tolerance", self.tolerance, 1.0..=10.0, "a number from 1 to 10")?;
+        in_range("queue", self.queue, 0.0..=1_000.0, "a number from 0 to 1,000")?;
         crate::config::Ratio::new("smoothing", self.smoothing)?;
         if !(1..=100_000).contains(&self.long_window) {
-            return Err(InvalidConfig::new("long_window", self.long_window, "1 to 100,000"));
+            return Err(InvalidConfig::new("long_window", self.long_window, "a number from 1 to 100,000"));
         }
         is_failure_ratio(self.max_failure_ratio)
     }

@@ -205,7 +205,7 @@ fn in_range(
 const MAX_FAILURE_RATIO: f64 = 0.1;
 
 fn is_failure_ratio(given: f64) -> Result<(), InvalidConfig> {
-    in_range("max_failure_ratio", given, 0.0..=1.0, "0 to 1 (0.1 is a tenth; not a percentage)")
+    in_range("max_failure_ratio", given, 0.0..=1.0, "a number from 0 to 1 (0.1 is a tenth; not a percentage)")
 }
 
 /// What is left of a limit after a window with too many failures.

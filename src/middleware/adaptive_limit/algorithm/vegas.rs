@@ -86,7 +86,7 @@ impl Algorithm for Vegas {
 
     fn validate(&self) -> Result<(), InvalidConfig> {
         if !(1..=100_000).contains(&self.probe_after) {
-            return Err(InvalidConfig::new("probe_after", self.probe_after, "1 to 100,000"));
+            return Err(InvalidConfig::new("probe_after", self.probe_after, "a number from 1 to 100,000"));
         }
         is_failure_ratio(self.max_failure_ratio)
     }

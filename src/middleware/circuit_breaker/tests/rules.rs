@@ -542,7 +542,7 @@ fn hostile_settings_are_refused_by_name() {
     let error = config().failure_ratio(50.0).validate().expect_err("it is refused");
     assert_eq!(
         error.to_string(),
-        "invalid `failure_ratio`: 50.0 given, allowed: a number above 0 and at most 1 (0.5 is half; not a percentage)"
+        "invalid value for `failure_ratio`: got 50.0, expected a number above 0 and at most 1 (0.5 is half; not a percentage)"
     );
 }
 

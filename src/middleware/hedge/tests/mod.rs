@@ -30,7 +30,7 @@ fn race(max_hedges: u32) -> Race {
     race
 }
 
-// The cases that the naive model below is made of, one by one.
+// The rules of the naive model below, one by one.
 
 #[test]
 fn copies_are_due_a_delay_after_the_attempt_before() {
@@ -62,7 +62,7 @@ fn lost_to_the_server() -> Verdict {
 }
 
 #[test]
-fn an_original_that_fails_before_anybody_waits_for_it_is_hedged() {
+fn an_original_that_fails_on_the_first_poll_is_hedged() {
     let mut race = Race::new(Plan { delay: ms(DELAY), max_hedges: 1 });
     assert_eq!(race.failed(Outcome::failure(), at(0)), Verdict::Waits);
     assert_eq!(race.next(), Next::Now);
@@ -79,7 +79,7 @@ fn a_server_that_asks_for_no_time_gets_the_copy_at_once() {
 }
 
 #[test]
-fn of_two_times_for_which_the_server_wants_to_be_left_alone_the_later_holds() {
+fn the_longer_of_two_server_waits_applies() {
     let mut race = race(2);
     race.hedged(at(50));
     let asks = |wait| Outcome::failure().retry_hint(RetryHint::AtLeast(wait));
@@ -112,7 +112,7 @@ fn a_copy_that_waits_for_the_service_goes_on_if_the_server_asks_for_no_time() {
 }
 
 #[test]
-fn what_is_wrong_for_ever_is_told_before_what_is_wrong_now() {
+fn permanent_obstacles_are_reported_before_temporary_ones() {
     let hindrance = |is_idempotent, is_replayable, remaining, is_affordable| {
         let means = Means { is_replayable, remaining, min_remaining: ms(10), can_pay: || is_affordable };
         means.hindrance(Facts { is_idempotent, deadline: None, number: 0 })
@@ -126,13 +126,13 @@ fn what_is_wrong_for_ever_is_told_before_what_is_wrong_now() {
     }
 }
 
-/// One thing that happens to a call.
+/// A step of a call.
 #[derive(Clone, Copy, Debug)]
 enum Happens {
-    /// An attempt, counted from the oldest one under way, fails so.
+    /// The attempt with this index among those in flight, oldest first, fails.
     Fails(Fails),
     Refused,
-    /// The copy that is due is sent, or, if none is due, time passes until it is.
+    /// The due copy is sent. If none is due, time passes until one is.
     Sent,
     GivenUp,
     TimePasses(u64),
@@ -159,16 +159,16 @@ impl Fails {
     }
 }
 
-/// Everything that has happened, from which all is found anew each time.
+/// The history of a call, from which the model derives everything anew.
 #[derive(Debug, Default)]
 struct Naive {
     max_hedges: usize,
-    /// When each attempt began.
+    /// The start of each attempt.
     begun: Vec<u64>,
     ended: usize,
-    /// Until when the server is to be left alone, as often as it said so.
+    /// All times before which the server wants no further attempt.
     asked: Vec<u64>,
-    /// When the last one of those ended that were under way.
+    /// The end of the last attempt that was in flight.
     idle_since: Option<u64>,
     is_over: bool,
 }
@@ -183,7 +183,7 @@ impl Naive {
         Some(self.asked.iter().copied().fold(due, u64::max))
     }
 
-    /// What is to happen to the call after an attempt has ended.
+    /// Returns the next step of the call after an attempt has ended.
     fn end(&mut self, fails: Option<Fails>, now: u64) -> Verdict {
         self.ended += 1;
         let is_last = self.ended == self.begun.len();
@@ -261,7 +261,7 @@ proptest! {
             if let Some((race, naive)) = verdicts {
                 prop_assert_eq!(race, naive);
             }
-            prop_assert_eq!(race.is_under_way(), naive.ended < naive.begun.len());
+            prop_assert_eq!(race.is_in_flight(), naive.ended < naive.begun.len());
             prop_assert_eq!(race.hedges() as usize + 1, naive.begun.len());
             match (race.next(), naive.due()) {
                 (Next::Never, None) => {}
@@ -276,7 +276,8 @@ proptest! {
     }
 }
 
-/// The time it took is known, though no answer came: without it the quantile would sink as calls become slower.
+/// The time is known although there was no response. If it did not count, the quantile would fall
+/// as calls get slower.
 #[tokio::test(start_paused = true)]
 async fn an_original_that_ran_into_a_timeout_counts_and_one_that_failed_does_not() {
     let timeout = || Error::from_rejected(Rejected::new(Reason::AttemptTimeout, "inner"));

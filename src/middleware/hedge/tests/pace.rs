@@ -1,4 +1,4 @@
-//! Whether all calls are slower than usual, and configurations that change at the same time.
+//! The detection of a general slowdown, and concurrent reconfigurations.
 
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -11,7 +11,7 @@ use super::super::{HedgeConfig, HedgeLayer};
 use super::{at, ms};
 use crate::classify::{Outcome, RetryHint};
 use crate::primitives::budget::{Budget, BudgetConfig};
-use crate::telemetry::{Telemetry, Vocabulary};
+use crate::telemetry::{MetricSet, Telemetry};
 
 fn pace(calls: impl IntoIterator<Item = Duration>) -> Pace {
     let pace = Pace::new();
@@ -42,7 +42,7 @@ fn all_calls_are_slow_after_some_tens_and_as_usual_after_some_tens_of_thousands(
     assert!(!slow(10));
     assert!(slow(20) && slow(30_000));
     assert!(!slow(60_000));
-    // And are no longer slow soon after they have become fast again.
+    // They are no longer slow soon after they have become fast again.
     assert!(!pace(times(1_000, ms(10)).chain(times(100, ms(100))).chain(times(50, ms(10)))).is_slow(2.0));
 }
 
@@ -85,10 +85,11 @@ fn a_slowdown_below_one_or_not_a_number_is_rejected() {
     assert_eq!(HedgeConfig::default().max_slowdown(1.0).validate(), Ok(()));
 }
 
-/// If both find the old one, the second replaces what the first has made, and what was measured with it.
+/// If both threads read the old settings, the second replaces those of the first, with their
+/// latencies.
 #[test]
 fn two_configurations_at_the_same_time_do_not_lose_latencies() {
-    let telemetry = Telemetry::new(&Vocabulary::new("hedge", &[]), "hedge", &[]);
+    let telemetry = Telemetry::new(&MetricSet::new("hedge", &[]), "hedge", &[]);
     let shared = Shared::new(HedgeConfig::new(), Budget::new(BudgetConfig::new()), telemetry);
     let barrier = Barrier::new(2);
     for round in 1..=2_000_u32 {
@@ -96,7 +97,7 @@ fn two_configurations_at_the_same_time_do_not_lose_latencies() {
         let change = |max_hedges| {
             barrier.wait();
             assert_eq!(shared.reconfigure(config.clone().max_hedges(max_hedges)), Ok(()));
-            // What is measured from now on.
+            // Measured from now on.
             shared.originals().map(|originals| Arc::as_ptr(&originals).addr())
         };
         let [one, other] = thread::scope(|scope| {

@@ -1,4 +1,5 @@
-//! The decision beside a naive model: all there is to know is looked at first, and then the first obstacle counts.
+//! The decision, compared with a naive model that looks at every condition and reports the first
+//! obstacle.
 
 use std::time::Duration;
 
@@ -12,11 +13,11 @@ use crate::primitives::backoff::{Backoff, Jitter};
 use crate::primitives::budget::Cost;
 use crate::telemetry::Action;
 
-/// A call, as it is told in the module's documentation.
+/// A call as the module's documentation describes it.
 #[derive(Default)]
 struct Naive {
     attempts: u32,
-    /// The waits of its own since the first, or since the server said exactly how long to wait.
+    /// The number of own waits since the first attempt, or since the server's last pushback.
     waits: u32,
     was_trusted: bool,
 }

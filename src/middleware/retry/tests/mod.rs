@@ -1,4 +1,4 @@
-//! The decision alone: each rule by itself, and all of them beside a naive model.
+//! The decision by itself: each rule alone, and all of them compared with a naive model.
 
 #![allow(clippy::arithmetic_side_effects, clippy::needless_pass_by_value, reason = "a test may fail")]
 
@@ -16,7 +16,7 @@ use crate::telemetry::Action;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// What there is to make another attempt with, and what of it was asked for.
+/// The resources for another attempt, which record what was queried.
 #[derive(Clone, Debug)]
 struct World {
     remaining: Option<Duration>,
@@ -33,7 +33,7 @@ enum Asked {
 }
 
 impl World {
-    /// Nothing is missing.
+    /// Creates a world without obstacles.
     const fn plenty() -> Self {
         Self { remaining: None, can_replay: true, can_pay: true, asked: Vec::new() }
     }
@@ -80,7 +80,7 @@ fn first(config: &RetryConfig, ended: Ended, world: &mut World) -> Result<Durati
 }
 
 #[test]
-fn nothing_is_asked_for_that_an_earlier_check_makes_needless() {
+fn costly_checks_come_last() {
     use Asked::{Pay, Remaining, Replay};
     let lacking = World { remaining: Some(Duration::ZERO), can_replay: false, can_pay: false, asked: vec![] };
     let once = config().max_attempts(1);
@@ -128,14 +128,14 @@ fn an_attempt_that_timed_out_costs_more() {
 }
 
 #[test]
-fn a_refusal_is_repeated_only_if_that_is_asked_for_and_then_whatever_the_request() {
+fn rejections_are_retried_only_if_configured_and_then_for_every_request() {
     let refused = Ended { is_idempotent: false, ..rejected() };
     let config = config().retry_refusals(true);
     let mut progress = Progress::default();
     for wait in [100, 200, 400] {
         assert_eq!(progress.next(&config, refused, &mut World::plenty()), Ok(wait * MS));
     }
-    // It has no part in what the server is trusted with.
+    // This does not count as trust in the server.
     let unprocessed = posted(Outcome::unprocessed());
     assert_eq!(progress.next(&config, unprocessed, &mut World::plenty()), Ok(800 * MS));
     assert_eq!(progress.next(&config, refused, &mut World::plenty()), Ok(1_000 * MS));
@@ -150,7 +150,7 @@ fn a_server_is_trusted_once_that_it_did_nothing() {
     assert_eq!(progress.next(&config(), unprocessed, &mut World::plenty()), Ok(100 * MS));
     let again = progress.next(&config(), unprocessed, &mut World::plenty());
     assert_eq!(again, Err(Some(Action::NotIdempotent)));
-    // What may be executed twice needs no trust.
+    // An idempotent request needs no trust.
     let mut progress = Progress::default();
     for wait in [100, 200, 400] {
         let ended = failed(Outcome::unprocessed());
@@ -169,9 +169,9 @@ fn trust_is_not_given_anew_by_an_attempt_that_needed_none() {
 }
 
 #[test]
-fn jitter_may_only_lengthen_what_was_asked_for() {
+fn jitter_only_lengthens_the_servers_wait() {
     let config = config().backoff(Backoff::exponential(100 * MS));
-    // Of 200 draws from 0 to 100 none is above 90 once in a billion runs.
+    // Of 200 values drawn from 0 to 100, none is above 90 once in a billion runs.
     for wait in [0, 1, 50, 90, 100, 5_000] {
         let asked = failed(Outcome::failure().retry_hint(RetryHint::AtLeast(wait * MS)));
         let mut longer = 0;
@@ -185,7 +185,7 @@ fn jitter_may_only_lengthen_what_was_asked_for() {
 }
 
 #[test]
-fn pushback_is_exact_and_the_backoff_begins_anew_after_it() {
+fn pushback_is_exact_and_restarts_the_backoff() {
     let mut progress = Progress::default();
     let mut next = |hint: Option<RetryHint>| {
         let outcome = Outcome::failure();
@@ -201,7 +201,7 @@ fn pushback_is_exact_and_the_backoff_begins_anew_after_it() {
 }
 
 #[test]
-fn a_server_that_asks_for_too_long_a_wait_is_left_alone() {
+fn a_server_that_asks_for_too_long_a_wait_gets_no_retry() {
     let config = config().max_server_wait(7 * MS);
     for hint in [RetryHint::AtLeast, RetryHint::Exactly] {
         let ask =
@@ -240,7 +240,7 @@ fn no_wait_is_begun_that_leaves_too_little_time() {
 }
 
 #[test]
-fn there_are_as_many_attempts_as_are_configured() {
+fn the_number_of_attempts_is_the_configured_one() {
     for most in [1, 2, 3, 1_000] {
         let mut progress = Progress::default();
         let config = config().max_attempts(most);

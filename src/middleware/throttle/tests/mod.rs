@@ -364,12 +364,21 @@ proptest! {
 fn a_setting_that_cannot_be_is_named() {
     let config = ThrottleConfig::new();
     for (config, message) in [
-        (config.clone().window(Duration::ZERO), "invalid `window`: 0ns given, allowed: 1 s to 1 hour"),
-        (config.clone().headroom(0.99), "invalid `headroom`: 0.99 given, allowed: 1 to 100"),
-        (config.clone().headroom(f64::NAN), "invalid `headroom`: NaN given, allowed: 1 to 100"),
+        (
+            config.clone().window(Duration::ZERO),
+            "invalid value for `window`: got 0ns, expected a duration from 1 s to 1 hour",
+        ),
+        (
+            config.clone().headroom(0.99),
+            "invalid value for `headroom`: got 0.99, expected a number from 1 to 100",
+        ),
+        (
+            config.clone().headroom(f64::NAN),
+            "invalid value for `headroom`: got NaN, expected a number from 1 to 100",
+        ),
         (
             config.clone().max_ratio(95.0),
-            "invalid `max_ratio`: 95.0 given, allowed: a number above 0 and at most 1 (0.5 is half; not a percentage)",
+            "invalid value for `max_ratio`: got 95.0, expected a number above 0 and at most 1 (0.5 is half; not a percentage)",
         ),
     ] {
         assert_eq!(config.validate().unwrap_err().to_string(), message);

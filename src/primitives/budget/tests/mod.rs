@@ -364,7 +364,7 @@ fn the_ends_of_the_ranges_are_fine() {
 }
 
 #[test]
-#[should_panic(expected = "invalid `ratio`: -1.0 given")]
+#[should_panic(expected = "invalid value for `ratio`: got -1.0")]
 fn new_panics_on_an_invalid_configuration() {
     let _ = Budget::new(BudgetConfig::new().ratio(-1.0));
 }

@@ -13,13 +13,14 @@ use super::failure::Failure;
 use crate::base::clock::{BoxedTimer, instant, instant_after};
 use crate::base::sync::{Mutex, lock};
 
-/// Answers with what another service answers; made by [`FallbackLayer::service`](super::FallbackLayer::service).
-pub struct ByService<T> {
+/// A fallback that calls another service. Made by
+/// [`FallbackLayer::service`](super::FallbackLayer::service).
+pub struct FallbackService<T> {
     service: Arc<Template<T>>,
     ready_within: Duration,
 }
 
-impl<T> ByService<T> {
+impl<T> FallbackService<T> {
     pub(super) fn new(service: T) -> Self {
         Self { service: Arc::new(Template::new(service)), ready_within: Duration::from_secs(1) }
     }
@@ -29,27 +30,29 @@ impl<T> ByService<T> {
     }
 }
 
-impl<T, Saved, E> Answer<Saved, T::Response, E> for ByService<T>
+impl<T, Saved, E> Answer<Saved, T::Response, E> for FallbackService<T>
 where
     T: Service<Saved> + Clone,
 {
     type Future = Serving<T, Saved>;
 
-    fn answer(&self, kept: Saved, failure: Failure<T::Response, E>) -> Reply<T::Response, E, Self::Future> {
+    fn answer(&self, saved: Saved, failure: Failure<T::Response, E>) -> Reply<T::Response, E, Self::Future> {
         let serving = Serving {
             call: None,
-            request: Some(kept),
+            request: Some(saved),
             source: Source::Template(Arc::clone(&self.service)),
-            patience: self.ready_within,
+            ready_within: self.ready_within,
             timer: BoxedTimer::new(),
         };
         Reply::Later(serving, failure)
     }
 }
 
-/// What the service of each call is cloned from, when a call has failed and not before, so that a good one does not pay for it.
-/// Behind a lock, so that a service need not be `Sync`. It is taken out of the lock to be cloned, since that is foreign code, and may
-/// need the fallback itself.
+/// The service from which each call of the fallback clones its own.
+///
+/// It is cloned only after a call has failed, so successful calls do not pay for it. The mutex
+/// makes a service usable that is not `Sync`. The service is taken out of the mutex while it is
+/// cloned: `Clone` is foreign code, and may itself call the fallback.
 struct Template<T>(Mutex<Option<T>>);
 
 impl<T> Template<T> {
@@ -59,11 +62,11 @@ impl<T> Template<T> {
 }
 
 impl<T: Clone> Template<T> {
-    /// A clone; pending while another call makes one.
+    /// Returns a clone of the service. Pending while another call is cloning it.
     fn poll_clone(&self, cx: &Context<'_>) -> Poll<T> {
         let taken = lock(&self.0).take();
         let Some(service) = taken else {
-            // As long as a clone takes: not worth a list of those who wait.
+            // A clone takes so little time that a list of wakers is not worth its cost.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         };
@@ -72,7 +75,7 @@ impl<T: Clone> Template<T> {
     }
 }
 
-/// Goes back where it was taken from, also if its clone panics.
+/// The service while it is cloned. Dropping this puts it back, even if its `Clone` panics.
 struct Borrowed<'a, T> {
     service: Option<T>,
     from: &'a Template<T>,
@@ -102,17 +105,17 @@ impl<T: Clone> Source<T> {
     }
 }
 
-/// A call of the service that is the fallback.
+/// The future of a call to the fallback service.
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
 pub struct Serving<T: Service<Saved>, Saved> {
     #[pin]
     call: Option<T::Future>,
-    /// Until it is called with it.
+    /// The request, until the service has been called with it.
     request: Option<Saved>,
     source: Source<T>,
-    patience: Duration,
-    /// Ends the wait for its readiness, if it comes to that.
+    ready_within: Duration,
+    /// The timer of the wait for readiness, if the service is not ready at once.
     timer: BoxedTimer,
 }
 
@@ -126,15 +129,15 @@ impl<T: Service<Saved> + Clone, Saved> Future for Serving<T, Saved> {
             match service.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(None),
-                Poll::Pending if this.patience.is_zero() => return Poll::Ready(None),
+                Poll::Pending if this.ready_within.is_zero() => return Poll::Ready(None),
                 Poll::Pending => {
-                    let patience = *this.patience;
-                    ready!(this.timer.poll_once(cx, || instant_after(instant(), patience)));
+                    let wait = *this.ready_within;
+                    ready!(this.timer.poll_once(cx, || instant_after(instant(), wait)));
                     return Poll::Ready(None);
                 }
             }
             this.timer.stop();
-            let request = this.request.take().expect("it was there a moment ago");
+            let request = this.request.take().expect("the request is there until the service is called");
             this.call.set(Some(service.call(request)));
         }
         let call = this.call.as_pin_mut().expect("a future is not polled after it was ready");
@@ -142,9 +145,9 @@ impl<T: Service<Saved> + Clone, Saved> Future for Serving<T, Saved> {
     }
 }
 
-impl<T> fmt::Debug for ByService<T> {
+impl<T> fmt::Debug for FallbackService<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ByService")
+        f.debug_struct("FallbackService")
             .field("service", &std::any::type_name::<T>())
             .field("ready_within", &self.ready_within)
             .finish()

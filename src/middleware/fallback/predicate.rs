@@ -1,11 +1,12 @@
 use crate::classify::{Cause, Classify, Outcome};
 use crate::error::CarryRejected;
 
-/// Goes by a predicate, which also sees rejections and timeouts; made by [`FallbackLayer::when`](super::FallbackLayer::when).
+/// A classifier that sends a call to the fallback if a predicate returns `true`. The predicate also
+/// sees rejections and timeouts. Made by [`FallbackLayer::when`](super::FallbackLayer::when).
 #[derive(Clone, Copy, Debug)]
-pub struct When<F>(pub(super) F);
+pub struct FallbackPredicate<F>(pub(super) F);
 
-impl<F, Res, E> Classify<Res, E> for When<F>
+impl<F, Res, E> Classify<Res, E> for FallbackPredicate<F>
 where
     F: Fn(Result<&Res, &E>) -> bool,
     E: CarryRejected,
