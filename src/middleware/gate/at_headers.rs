@@ -1,7 +1,7 @@
 use crate::classify::{CarryGuard, Classify, Guard, Outcome};
 
-/// The outcomes of the protocol `P`, for a gate whose calls end when the headers of the response are there: responses stay
-/// as they are.
+/// The outcomes of the protocol `P`, for a gate whose calls end when the headers of the response
+/// are there: responses stay as they are.
 #[derive(Clone, Copy, Debug)]
 pub struct AtHeaders<P>(pub(crate) P);
 

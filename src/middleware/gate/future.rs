@@ -11,9 +11,11 @@ use super::permit::{GatePermit, HoldUntil};
 use crate::classify::{CarryGuard, Class, Classify, Outcome, in_service, outcome_of};
 use crate::error::CarryRejected;
 
-/// The future of a call through a gate: a circuit breaker, a throttle, a rate limit, a bulkhead or an adaptive limit.
+/// The future of a call through a gate: a circuit breaker, a throttle, a rate limit, a bulkhead or
+/// an adaptive limit.
 ///
-/// Dropped before it is ready, it cancels the call, and gives back its permit or its place in the queue.
+/// Dropped before it is ready, it cancels the call, and gives back its permit or its place in the
+/// queue.
 #[pin_project]
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
@@ -54,7 +56,8 @@ impl<P, G: GatePermit> Call for Admitted<P, G> {
 
 /// The wait of a call that cannot be made yet.
 pub trait Waiting<F, E, A> {
-    /// Makes the call when it is admitted, and returns both, or the error of a call that is not made.
+    /// Makes the call when it is admitted, and returns both, or the error of a call that is not
+    /// made.
     fn poll_call(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(F, A), E>>;
 }
 

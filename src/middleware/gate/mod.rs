@@ -1,4 +1,5 @@
-//! The part that gates share: layers that ask before each call whether it may be made, and are told how it ended.
+//! The part that gates share: layers that ask before each call whether it may be made, and are told
+//! how it ended.
 //!
 //! ```text
 //!            admitted                       the service's result
@@ -11,7 +12,8 @@
 //!     +----------> Rejected
 //! ```
 //!
-//! A gate gives each admitted call a [permit](GatePermit), which the [future](ResponseFuture) of the call holds.
+//! A gate gives each admitted call a [permit](GatePermit), which the [future](ResponseFuture) of
+//! the call holds.
 
 mod at_headers;
 mod future;

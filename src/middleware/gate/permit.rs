@@ -3,14 +3,14 @@ use std::fmt;
 use crate::classify::Guard;
 use crate::error::Rejected;
 
-/// The permit of a call through a gate. The future of the call holds it, and ends the call with its outcome. Dropped
-/// instead, the permit cancels the call.
+/// The permit of a call through a gate. The future of the call holds it, and ends the call with its
+/// outcome. Dropped instead, the permit cancels the call.
 pub trait GatePermit: Guard {
     /// A rejection on its way to the caller, from which the [`Rejected`] is made where it arrives.
     type Rejection: Into<Rejected> + fmt::Debug;
 
-    /// Ends the call as a failure, because the service or the classifier panicked. Nothing is left to be done when the
-    /// permit is dropped.
+    /// Ends the call as a failure, because the service or the classifier panicked. Nothing is left
+    /// to be done when the permit is dropped.
     fn fail(&mut self);
 
     /// Returns until when the permit is held if there is a response.
@@ -22,7 +22,8 @@ pub trait GatePermit: Guard {
 pub enum HoldUntil {
     /// Until the headers of the response are there.
     Headers,
-    /// Until the outcome is known: at once unless the response is good, and then until what follows it has ended.
+    /// Until the outcome is known: at once unless the response is good, and then until what follows
+    /// it has ended.
     Outcome,
     /// Until what follows the headers has ended, whatever the outcome.
     BodyEnd,
