@@ -11,8 +11,8 @@ use super::permit::{GatePermit, HoldUntil};
 use crate::classify::{CarryGuard, Class, Classify, Outcome, in_service, outcome_of};
 use crate::error::CarryRejected;
 
-/// The future of a call through a gate: a circuit breaker, a throttle, a rate limit, a bulkhead or
-/// an adaptive limit.
+/// The future of a call through a gate: a circuit breaker, a throttle, a bulkhead or an adaptive
+/// limit.
 ///
 /// Dropped before it is ready, it cancels the call, and gives back its permit or its place in the
 /// queue.

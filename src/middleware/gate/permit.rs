@@ -9,8 +9,8 @@ pub trait GatePermit: Guard {
     /// A rejection on its way to the caller, from which the [`Rejected`] is made where it arrives.
     type Rejection: Into<Rejected> + fmt::Debug;
 
-    /// Ends the call as a failure, because the service or the classifier panicked. Nothing is left
-    /// to be done when the permit is dropped.
+    /// Records that the service or the classifier panicked; the permit is dropped next. A gate for
+    /// which a panic is a failure ends the call here. For any other, the drop cancels the call.
     fn fail(&mut self);
 
     /// Returns until when the permit is held if there is a response.

@@ -7,7 +7,7 @@ use crate::classify::{Guard, Outcome};
 use crate::error::Rejected;
 use crate::middleware::gate::{GatePermit, HoldUntil};
 
-/// A call that was sent, to be told how it ended. Dropped instead, it takes the call for cancelled.
+/// The permit of a call that was sent. Dropping it cancels the call.
 #[derive(Debug)]
 pub struct Permit {
     shared: Arc<Shared>,
@@ -30,7 +30,7 @@ impl Permit {
 }
 
 impl Guard for Permit {
-    // Always: what is known of an outcome where it is made is not to be put into memory and asked again.
+    // Always inlined: an outcome that is known at compile time then needs no memory.
     #[inline(always)]
     fn finish(mut self, outcome: Outcome) {
         self.end(match outcome.overload {
@@ -45,7 +45,7 @@ impl Guard for Permit {
 impl GatePermit for Permit {
     type Rejection = Rejected;
 
-    /// As if the future of the call had been dropped, which is what happens next.
+    /// Does nothing: a call that panics counts as cancelled.
     #[inline]
     fn fail(&mut self) {}
 
