@@ -23,7 +23,7 @@ use super::measures::{Measures, Replaceable};
 use super::pass::{Kind, Pass, Refusal, Verdict};
 use super::ramp;
 use super::transition::State;
-use super::trial::Slot;
+use super::trial::{Begins, Slot};
 use super::word::Word;
 use crate::base::clock::{Now, Timestamp, nanos};
 use crate::base::sync::planted;
@@ -177,8 +177,18 @@ impl Circuit {
         Some(Pass::timed(generation, kind, started))
     }
 
-    /// Asks for leave to make a call.
+    /// Admits or rejects a call that begins now.
     pub(super) fn admit(&self, now: &Now<'_>) -> (Result<Pass, Refusal>, Changed) {
+        self.admit_when(Begins::Now, now)
+    }
+
+    /// Admits or rejects a call that may begin later. The slot of a trial call is lent as that of a call that has not begun, under
+    /// the same lock: a caller that asks in between would be told to wait for the end of a call that may never begin.
+    pub(super) fn reserve(&self, now: &Now<'_>) -> (Result<Pass, Refusal>, Changed) {
+        self.admit_when(Begins::Later, now)
+    }
+
+    fn admit_when(&self, begins: Begins, now: &Now<'_>) -> (Result<Pass, Refusal>, Changed) {
         let mut changed = false;
         loop {
             let word = self.load();
@@ -188,7 +198,7 @@ impl Circuit {
                 State::Disabled => Some(Ok(Pass::new(word.generation, Kind::Unrecorded))),
                 State::Open | State::HalfOpen | State::ForcedOpen => self
                     .refusal(now)
-                    .map_or_else(|| self.admit_probe(now, &mut changed), |refusal| Some(Err(refusal))),
+                    .map_or_else(|| self.admit_probe(now, begins, &mut changed), |refusal| Some(Err(refusal))),
             };
             match admission {
                 Some(admission) => return (admission, changed),
@@ -242,14 +252,6 @@ impl Circuit {
             self.admit_recorded(word, now)
         } else {
             Some(Err(Refusal::Recovering))
-        }
-    }
-
-    /// Keeps a trial call's slot for a call that has not begun.
-    pub(super) fn hold(&self, pass: &mut Pass, now: &Now<'_>) {
-        if let Some(slot) = pass.slot() {
-            *pass = Pass::timed(pass.generation(), Kind::Reserved(slot.number), slot.since);
-            self.hold_probe(pass.generation(), slot, now.get());
         }
     }
 

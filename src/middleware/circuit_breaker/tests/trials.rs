@@ -22,9 +22,7 @@ fn half_open(config: CircuitBreakerConfig) -> Bench {
 
 impl Bench {
     fn reserve(&self) -> Pass {
-        let mut pass = self.admitted();
-        self.circuit.hold(&mut pass, &Now::at(self.now, 0));
-        pass
+        self.circuit.reserve(&Now::at(self.now, 0)).0.expect("the call is admitted")
     }
 
     /// As if a million trial calls had been let through, and cancelled.
