@@ -179,13 +179,14 @@ impl Circuit {
 
     /// Returns `true` if a call that its caller's deadline cut off may be as if it had been cancelled. Trial calls may not always,
     /// or impatient callers would send them for ever.
-    pub(super) fn excuse(&self, pass: Pass) -> bool {
-        if pass.slot().is_none() {
-            return true;
-        }
+    pub(super) fn excuse(&self, pass: Pass, now: Timestamp) -> bool {
+        let Some(slot) = pass.slot() else { return true };
         let word = Word { generation: pass.generation(), state: State::HalfOpen };
-        let is_excused = self.still(word, |control, settings| Some(control.trial.excuse(settings)));
-        // The end of a trial call in another state means nothing.
+        let is_excused = self.still(word, |control, settings| {
+            // One that has lost its slot leaves the excuse to the call in its place.
+            control.trial.holds(slot, now, settings).then(|| control.trial.excuse(settings))
+        });
+        // The end of a trial call in another state, or without its slot, means nothing.
         is_excused.unwrap_or(true)
     }
 

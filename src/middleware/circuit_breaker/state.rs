@@ -106,6 +106,7 @@ impl Circuit {
     /// Takes over the limits that are looked at on every call.
     pub(super) fn adopt(&self, settings: &Settings) {
         self.slow_after.store(settings.slow_after.map_or(OFF, nanos), Ordering::Relaxed);
+        self.go_on_sampling();
         let run_limit = settings.consecutive_failures.map_or(OFF, u64::from);
         if self.run_limit.swap(run_limit, Ordering::Relaxed) == OFF {
             // While the rule was off nobody counted, and successes may have come in between.
@@ -196,9 +197,10 @@ impl Circuit {
                 State::Closed | State::ObserveOnly => self.admit_recorded(word, now),
                 State::Recovering => self.admit_share(word, now),
                 State::Disabled => Some(Ok(Pass::new(word.generation, Kind::Unrecorded))),
-                State::Open | State::HalfOpen | State::ForcedOpen => self
-                    .refusal(now)
-                    .map_or_else(|| self.admit_probe(now, begins, &mut changed), |refusal| Some(Err(refusal))),
+                State::Open | State::HalfOpen | State::ForcedOpen => self.refusal(now).map_or_else(
+                    || self.admit_probe(now, begins, &mut changed),
+                    |refusal| Some(Err(refusal)),
+                ),
             };
             match admission {
                 Some(admission) => return (admission, changed),

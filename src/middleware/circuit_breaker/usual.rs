@@ -37,7 +37,7 @@ impl Circuit {
                 let is_short = self.is_short(pass, given, now);
                 self.samples.store(now.after(KNOWN_FOR).0, Ordering::Relaxed);
                 self.time_next();
-                !is_short || !self.excuse(pass)
+                !is_short || !self.excuse(pass, now)
             }
         };
         if is_failure { Verdict::Failure } else { Verdict::Cancelled }
@@ -61,6 +61,13 @@ impl Circuit {
             let _ = self.samples.compare_exchange(NONE, NEXT, Ordering::Relaxed, Ordering::Relaxed);
         }
         self.time_next();
+    }
+
+    /// Has calls timed if samples are still to be taken, after [`slow_after`](Self::slow_after) was set anew.
+    pub(super) fn go_on_sampling(&self) {
+        if self.samples.load(Ordering::Relaxed) != NONE {
+            self.time_next();
+        }
     }
 
     fn time_next(&self) {
