@@ -37,8 +37,13 @@ pub(super) type Changed = bool;
 
 /// No bucket and no era has this number.
 pub(super) const UNSETTLED: u64 = u64::MAX;
-/// In a circuit that only observes: what it would do has been said.
-pub(super) const WARNED: u64 = u64::MAX - 1;
+/// In a circuit that only observes, with the moment at which it was last judged: what it would do has been said.
+pub(super) const WARNED: u64 = 1 << 63;
+
+/// Returns `true` if `settled` says that a circuit that only observes has said what it would do.
+pub(super) const fn is_warned(settled: u64) -> bool {
+    settled & WARNED != 0 && settled != UNSETTLED
+}
 /// In place of a limit: there is none.
 pub(super) const OFF: u64 = u64::MAX;
 
@@ -113,7 +118,7 @@ impl Circuit {
             self.run.store(0, Ordering::Relaxed);
         }
         // A circuit that only observes does not say again what it has said.
-        if self.settled.load(Ordering::Relaxed) != WARNED {
+        if !is_warned(self.settled.load(Ordering::Relaxed)) {
             // AcqRel: pairs with the swap in `settle_moment`.
             self.settled.swap(UNSETTLED, Ordering::AcqRel);
         }
@@ -350,6 +355,6 @@ impl Circuit {
         {
             return false;
         }
-        self.weigh(measures, Word::unpack(word), outcome, ask_again, now)
+        self.weigh(measures, Word::unpack(word), moment, outcome, ask_again, now)
     }
 }

@@ -158,6 +158,10 @@ pub(crate) enum Calls {
 }
 
 impl Calls {
+    /// The moment of one recorded call out of about 64, in a window whose moments may last for longer than a sample of what calls
+    /// take is believed. No other moment has this number.
+    pub(crate) const SAMPLE: u64 = u64::MAX - 1;
+
     /// An empty window of the given shape, in era 0. The shape must be valid.
     pub(crate) fn new(shape: Window) -> Self {
         match shape {
@@ -175,12 +179,12 @@ impl Calls {
         }
     }
 
-    /// Records a call that ended at `now`, and returns the [moment](Self::moment); none if `era` is over, and
-    /// nothing was recorded.
+    /// Records a call that ended at `now`, and returns the [moment](Self::moment), or [`SAMPLE`](Self::SAMPLE) now and then; none
+    /// if `era` is over, and nothing was recorded.
     #[inline]
     pub(crate) fn record(&self, era: u64, now: &Now<'_>, outcome: Outcome) -> Option<u64> {
         match self {
-            Self::Count(window) => window.record(era, outcome).then_some(era),
+            Self::Count(window) => window.record(era, outcome),
             Self::Time(window) => Some(window.record(era, now.get(), outcome, 1, now.stripe())),
         }
     }
@@ -238,6 +242,11 @@ impl Calls {
         if let Self::Time(window) = self {
             window.spread();
         }
+    }
+
+    /// Returns `true` if [`counts`](Self::counts) adds up the whole window.
+    pub(crate) const fn is_summed(&self) -> bool {
+        matches!(self, Self::Time(_))
     }
 
     /// A number that stays the same for as long as nothing leaves the window but to make room: within it a

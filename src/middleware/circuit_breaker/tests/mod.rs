@@ -17,6 +17,7 @@ mod replaced;
 mod restored;
 mod rules;
 mod trials;
+mod usual;
 mod verdicts;
 mod windows;
 
