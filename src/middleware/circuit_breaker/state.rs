@@ -237,7 +237,7 @@ impl Circuit {
             // Only at the beginning of a cohort does another become overdue.
             if self.judged_cohort.load(Ordering::Relaxed) != cohort {
                 self.judged_cohort.store(cohort, Ordering::Relaxed);
-                if in_flight.overdue(generation, started) > 0 && self.judge(word, measures, now) {
+                if measures.overdue(generation, started) > 0 && self.judge(word, measures, now) {
                     return None;
                 }
             }
@@ -300,11 +300,7 @@ impl Circuit {
                     return self.settle_probe(generation, slot, outcome, ask_again, now.get());
                 }
                 Kind::Recorded => {}
-                Kind::InFlight(entry) => {
-                    if let Some(in_flight) = &measures.in_flight {
-                        in_flight.leave(generation, entry, pass.started);
-                    }
-                }
+                Kind::InFlight(entry) => measures.leave(generation, entry, pass.started),
             }
             outcome.is_some_and(|outcome| self.record(measures, generation, outcome, ask_again, now))
         })

@@ -1,7 +1,7 @@
 //! What calls usually take, from a sample of them: to tell an impatient caller from a sick service.
 //!
-//! A sample is the time from a call's beginning to the headers of a good response. One is taken when a verdict was due, which for
-//! a window of calls is seldom. So what was sampled is believed for [`KNOWN_FOR`], and for as long after a call was cut off every
+//! A sample is the time from a call's beginning to the headers of a good response. One is taken when a verdict was due, and of
+//! about 64 calls where that is seldom: in a window of calls, and in long buckets. What was sampled is believed for [`KNOWN_FOR`], and for as long after a call was cut off every
 //! call is timed.
 
 use std::time::Duration;

@@ -155,6 +155,8 @@ impl Counts {
 pub(crate) enum Calls {
     Count(CountWindow),
     Time(TimeWindow),
+    /// With buckets that last for long.
+    LongTime(TimeWindow),
 }
 
 impl Calls {
@@ -166,7 +168,10 @@ impl Calls {
     pub(crate) fn new(shape: Window) -> Self {
         match shape {
             Window::Calls(calls) => Self::Count(CountWindow::new(calls)),
-            Window::Time { span, buckets } => Self::Time(TimeWindow::new(nanos(span), buckets)),
+            Window::Time { span, buckets } => {
+                let window = TimeWindow::new(nanos(span), buckets);
+                if window.is_long() { Self::LongTime(window) } else { Self::Time(window) }
+            }
         }
     }
 
@@ -175,7 +180,7 @@ impl Calls {
         match self {
             Self::Count(window) => window.begin(era),
             // Its buckets carry the era with the time.
-            Self::Time(_) => {}
+            Self::Time(_) | Self::LongTime(_) => {}
         }
     }
 
@@ -186,6 +191,7 @@ impl Calls {
         match self {
             Self::Count(window) => window.record(era, outcome),
             Self::Time(window) => Some(window.record(era, now.get(), outcome, 1, now.stripe())),
+            Self::LongTime(window) => Some(window.record_long(era, now.get(), outcome, now.stripe())),
         }
     }
 
@@ -198,8 +204,10 @@ impl Calls {
                     window.record(era, outcome);
                 }
             }
-            (Self::Time(window), Self::Time(before)) => window.take_over(before, era, now),
-            (Self::Count(_), Self::Time(_)) | (Self::Time(_), Self::Count(_)) => {
+            (Self::Time(window) | Self::LongTime(window), Self::Time(before) | Self::LongTime(before)) => {
+                window.take_over(before, era, now)
+            }
+            (Self::Count(_), _) | (_, Self::Count(_)) => {
                 self.restore(era, now, before.counts(era, now));
             }
         }
@@ -221,7 +229,7 @@ impl Calls {
                     }
                     taken = until;
                 }
-                Self::Time(window) => {
+                Self::Time(window) | Self::LongTime(window) => {
                     window.record(era, now, outcome, calls, 0);
                 }
             }
@@ -232,21 +240,21 @@ impl Calls {
     pub(crate) fn counts(&self, era: u64, now: Timestamp) -> Counts {
         match self {
             Self::Count(window) => window.counts(era),
-            Self::Time(window) => window.counts(era, now),
+            Self::Time(window) | Self::LongTime(window) => window.counts(era, now),
         }
     }
 
     /// Gives each thread its own stripe at once.
     #[cfg(all(test, stanchion_loom))]
     pub(crate) fn spread(&self) {
-        if let Self::Time(window) = self {
+        if let Self::Time(window) | Self::LongTime(window) = self {
             window.spread();
         }
     }
 
     /// Returns `true` if [`counts`](Self::counts) adds up the whole window.
     pub(crate) const fn is_summed(&self) -> bool {
-        matches!(self, Self::Time(_))
+        !matches!(self, Self::Count(_))
     }
 
     /// A number that stays the same for as long as nothing leaves the window but to make room: within it a
@@ -255,7 +263,7 @@ impl Calls {
     pub(crate) fn moment(&self, era: u64, now: &Now<'_>) -> u64 {
         match self {
             Self::Count(_) => era,
-            Self::Time(window) => window.moment(era, now.get()),
+            Self::Time(window) | Self::LongTime(window) => window.moment(era, now.get()),
         }
     }
 }

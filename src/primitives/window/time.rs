@@ -31,21 +31,15 @@ const OUTCOMES: usize = Outcome::ALL.len();
 pub(crate) struct TimeWindow {
     width: u64,
     buckets: u64,
-    /// The bits of a count that are all zero when a call is to be a [sample](Calls::SAMPLE). Never, in short buckets.
-    sample: u64,
     stripes: Striped<Stripe>,
 }
-
-/// In buckets that last longer, in nanoseconds, one call out of 64 is a [sample](Calls::SAMPLE).
-const LONG_BUCKET: u64 = 15_000_000_000;
 
 impl TimeWindow {
     /// An empty window of `span` nanoseconds in `buckets` parts of at least [`SHORTEST_BUCKET`].
     pub(crate) fn new(span: u64, buckets: u32) -> Self {
         let buckets = u64::from(buckets.max(1));
         let width = span.checked_div(buckets).unwrap_or(span).max(1);
-        let sample = if width > LONG_BUCKET { 63 } else { u64::MAX };
-        Self { width, buckets, sample, stripes: Striped::new(Stripe::new(buckets, 0)) }
+        Self { width, buckets, stripes: Striped::new(Stripe::new(buckets, 0)) }
     }
 
     #[inline]
@@ -58,60 +52,29 @@ impl TimeWindow {
         stripe: usize,
     ) -> u64 {
         let number = self.moment(era, now);
-        match self.record_call(number, outcome, calls, stripe) {
-            Recorded::Sample => Calls::SAMPLE,
-            _ => number,
-        }
+        self.record_in(number, outcome, calls, stripe);
+        number
+    }
+
+    /// As [`record`](Self::record), in buckets that last for long: one call of about 64 is a [sample](Calls::SAMPLE).
+    #[cold]
+    pub(super) fn record_long(&self, era: u64, now: Timestamp, outcome: Outcome, stripe: usize) -> u64 {
+        let number = self.record(era, now, outcome, 1, stripe);
+        let stripe = self.stripes.at(self.stripes.place(stripe));
+        if stripe.calls(number, self.buckets, outcome) & 63 == 0 { Calls::SAMPLE } else { number }
+    }
+
+    /// Returns `true` if a bucket lasts for longer than 15 s.
+    pub(super) const fn is_long(&self) -> bool {
+        self.width > 15_000_000_000
     }
 
     /// Records `calls` calls in bucket `number`.
     #[inline]
     pub(crate) fn record_in(&self, number: u64, outcome: Outcome, calls: u64, stripe: usize) {
-        self.record_call(number, outcome, calls, stripe);
-    }
-
-    #[inline]
-    fn record_call(&self, number: u64, outcome: Outcome, calls: u64, stripe: usize) -> Recorded {
         let stripe = self.stripes.at(self.stripes.place(stripe));
-        let Some(word) = stripe.word(number, self.buckets, outcome) else { return Recorded::Plainly };
-        let seen = word.load(Ordering::Relaxed);
-        let found = Numbered::unpack(seen);
-        // AcqRel: an outcome is seen by whoever sees one recorded after it in the same bucket.
-        let is_done = found.find(number) == Found::Same
-            && found.count & self.sample != 0
-            && word
-                .compare_exchange(seen, found.plus(calls).pack(), Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok();
-        if is_done { Recorded::Plainly } else { self.record_again(word, number, calls) }
-    }
-
-    /// The rest of [`record_call`](Self::record_call), which has seldom to be done: what is done on each call stays short.
-    #[cold]
-    fn record_again(&self, word: &AtomicU64, number: u64, calls: u64) -> Recorded {
-        let mut contended = false;
-        let mut seen = word.load(Ordering::Relaxed);
-        let before = loop {
-            let found = Numbered::unpack(seen);
-            let bucket = match found.find(number) {
-                Found::Same => found.plus(calls),
-                Found::Older if planted!("bucket_never_expires") => found.plus(calls),
-                Found::Older => Numbered::new(number, calls),
-                // The reading of the clock is a whole window old.
-                Found::Newer => break None,
-            };
-            contended |= found.find(number) == Found::Same && found.count & self.sample != 0;
-            match word.compare_exchange(seen, bucket.pack(), Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => break Some(found).filter(|found| found.find(number) == Found::Same),
-                Err(changed) => seen = changed,
-            }
-        };
-        if contended {
+        if stripe.record(number, self.buckets, outcome, calls) {
             self.spread();
-        }
-        if before.is_some_and(|before| before.count & self.sample == 0) {
-            Recorded::Sample
-        } else {
-            Recorded::Plainly
         }
     }
 
@@ -175,14 +138,6 @@ impl TimeWindow {
     }
 }
 
-/// How a call was recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Recorded {
-    Plainly,
-    /// As one that is to be a [sample](Calls::SAMPLE).
-    Sample,
-}
-
 /// Unused words before and after the buckets of a stripe: two cache lines, so that neighbours share none.
 const MARGIN: usize = 16;
 
@@ -209,10 +164,46 @@ impl Stripe {
 
     /// How many calls bucket `number` holds that ended as `outcome` says.
     fn calls(&self, number: u64, buckets: u64, outcome: Outcome) -> u64 {
-        // Acquire: pairs with `TimeWindow::record_call`.
+        // Acquire: pairs with `record`.
         let word = self.word(number, buckets, outcome).map_or(0, |word| word.load(Ordering::Acquire));
         let found = Numbered::unpack(word);
         if found.find(number) == Found::Same { found.count } else { 0 }
+    }
+
+    /// Counts `calls` calls in bucket `number`; tells whether another thread got in between.
+    #[inline]
+    fn record(&self, number: u64, buckets: u64, outcome: Outcome, calls: u64) -> bool {
+        let Some(word) = self.word(number, buckets, outcome) else { return false };
+        let seen = word.load(Ordering::Relaxed);
+        let found = Numbered::unpack(seen);
+        // AcqRel: an outcome is seen by whoever sees one recorded after it in the same bucket.
+        let is_done = found.find(number) == Found::Same
+            && word
+                .compare_exchange(seen, found.plus(calls).pack(), Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok();
+        !is_done && Self::record_again(word, number, calls)
+    }
+
+    /// The rest of [`record`](Self::record), which has seldom to be done: what is done on each call stays short.
+    #[cold]
+    fn record_again(word: &AtomicU64, number: u64, calls: u64) -> bool {
+        let mut contended = false;
+        let mut seen = word.load(Ordering::Relaxed);
+        loop {
+            let found = Numbered::unpack(seen);
+            let bucket = match found.find(number) {
+                Found::Same => found.plus(calls),
+                Found::Older if planted!("bucket_never_expires") => found.plus(calls),
+                Found::Older => Numbered::new(number, calls),
+                // The reading of the clock is a whole window old.
+                Found::Newer => return contended,
+            };
+            contended |= found.find(number) == Found::Same;
+            match word.compare_exchange(seen, bucket.pack(), Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return contended,
+                Err(changed) => seen = changed,
+            }
+        }
     }
 
     fn add_to(&self, counts: &mut Counts, number: u64, buckets: u64) {

@@ -12,6 +12,7 @@
 mod against_naive;
 mod conformance;
 mod hints;
+mod in_flight;
 mod recovery;
 mod replaced;
 mod restored;
