@@ -15,16 +15,33 @@ use super::word::{Word, update};
 use crate::base::clock::{Now, Timestamp};
 use crate::base::sync::planted;
 use crate::base::sync::{Ordering, fence};
-use crate::primitives::window::{Calls, Outcome};
+use crate::primitives::window::Outcome;
 
 impl Circuit {
+    /// As [`weigh`](Self::weigh), and has the next call timed.
+    // With the same arguments, so that the caller, who has more to do on each call, keeps nothing for later.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn weigh_sample(
+        &self,
+        measures: &Measures,
+        word: Word,
+        outcome: Outcome,
+        ask_again: Option<Duration>,
+        now: &Now<'_>,
+    ) -> Changed {
+        if outcome.is_good() {
+            self.sample_next();
+        }
+        self.weigh(measures, word, outcome, ask_again, now)
+    }
+
     /// What a recorded call means, where that is not nothing.
     #[cold]
     pub(super) fn weigh(
         &self,
         measures: &Measures,
         word: Word,
-        recorded: u64,
         outcome: Outcome,
         ask_again: Option<Duration>,
         now: &Now<'_>,
@@ -54,11 +71,11 @@ impl Circuit {
         let has_just_warned =
             word.state == State::ObserveOnly && settled == WARNED | moment && measures.window.is_summed();
         let is_settled = has_just_warned || outcome.is_good() && settled == moment;
-        if outcome.is_good() && (!is_settled || recorded == Calls::SAMPLE) {
-            self.sample_next();
-        }
         if is_settled {
             return false;
+        }
+        if outcome.is_good() {
+            self.sample_next();
         }
         // Of two threads that record at once, on two stripes, at least one must see both calls.
         if !planted!("unfenced") {

@@ -29,7 +29,7 @@ use crate::base::clock::{Now, Timestamp, nanos};
 use crate::base::sync::planted;
 use crate::base::sync::{AtomicU64, Mutex, MutexGuard, Ordering, lock};
 use crate::config::Live;
-use crate::primitives::window::Outcome;
+use crate::primitives::window::{Calls, Outcome};
 
 /// The end of a call, or its admission, changed the circuit: there is something to report, and who waits for
 /// the circuit should look again.
@@ -351,6 +351,9 @@ impl Circuit {
         {
             return false;
         }
-        self.weigh(measures, Word::unpack(word), moment, outcome, ask_again, now)
+        if moment == Calls::SAMPLE {
+            return self.weigh_sample(measures, Word::unpack(word), outcome, ask_again, now);
+        }
+        self.weigh(measures, Word::unpack(word), outcome, ask_again, now)
     }
 }
