@@ -240,8 +240,8 @@ pub enum PastDeadline {
     /// A failure if the call had as much time as calls usually take, or if that is not known; otherwise as if it had been
     /// cancelled.
     ///
-    /// What calls usually take is an average over a sample of those that succeeded, until the headers of their responses; at least
-    /// about one of 64 is in the sample. It is
+    /// What calls usually take is an average over a sample of those that succeeded, until the headers of their responses; one of about
+    /// 64 is in it, or one in 15 s. It is
     /// known for a minute after the latest sample: a service that has answered no call for longer may hang, however little time
     /// each call has. The time that a call had is that of all its attempts, if it was timed; all calls are for a minute after
     /// one was cut off.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::config::Settings;
 use super::measures::Measures;
 use super::ramp::Relapse;
-use super::state::{Changed, Circuit, OFF, UNSETTLED, WARNED, is_warned};
+use super::state::{Changed, Circuit, OFF, SAMPLED, UNSETTLED, WARNED, is_warned};
 use super::transition::{Cause, State};
 use super::verdict::Evidence;
 use super::word::{Word, update};
@@ -70,8 +70,11 @@ impl Circuit {
         // What it would do has been said, and a window that has to be added up is looked at again in its next bucket.
         let has_just_warned =
             word.state == State::ObserveOnly && settled == WARNED | moment && measures.window.is_summed();
-        let is_settled = has_just_warned || outcome.is_good() && settled == moment;
+        let is_settled = has_just_warned || outcome.is_good() && settled & !SAMPLED == moment;
         if is_settled {
+            if measures.window.is_long() && outcome.is_good() {
+                self.sample_if_old(now.get());
+            }
             return false;
         }
         if outcome.is_good() {
@@ -135,7 +138,8 @@ impl Circuit {
             self.settled.store(UNSETTLED, Ordering::Relaxed);
         }
         if is_settled(evidence, word, &settings) {
-            self.settle_moment(measures.window.moment(word.generation, now), &settings);
+            let sampled = if measures.window.is_long() { SAMPLED } else { 0 };
+            self.settle_moment(measures.window.moment(word.generation, now) | sampled, &settings);
         }
         false
     }

@@ -40,6 +40,9 @@ pub(super) const UNSETTLED: u64 = u64::MAX;
 /// In a circuit that only observes, with the moment at which it was last judged: what it would do has been said.
 pub(super) const WARNED: u64 = 1 << 63;
 
+/// With a moment that lasts for long: good calls need no judgement, and are looked at all the same to sample what they take.
+pub(super) const SAMPLED: u64 = 1 << 62;
+
 /// Returns `true` if `settled` says that a circuit that only observes has said what it would do.
 pub(super) const fn is_warned(settled: u64) -> bool {
     settled & WARNED != 0 && settled != UNSETTLED

@@ -1,7 +1,7 @@
 //! What calls usually take, from a sample of them: to tell an impatient caller from a sick service.
 //!
-//! A sample is the time from a call's beginning to the headers of a good response. One is taken when a verdict was due, and of
-//! about 64 calls where that is seldom: in a window of calls, and in long buckets. What was sampled is believed for [`KNOWN_FOR`], and for as long after a call was cut off every
+//! A sample is the time from a call's beginning to the headers of a good response. One is taken when a verdict was due, of one
+//! of about 64 calls in a window of calls, and each 15 s in longer buckets. What was sampled is believed for [`KNOWN_FOR`], and for as long after a call was cut off every
 //! call is timed.
 
 use std::time::Duration;
@@ -61,6 +61,14 @@ impl Circuit {
             let _ = self.samples.compare_exchange(NONE, NEXT, Ordering::Relaxed, Ordering::Relaxed);
         }
         self.time_next();
+    }
+
+    /// Has the next call timed if the latest sample was taken a quarter of the time ago for which it is believed, or earlier.
+    pub(super) fn sample_if_old(&self, now: Timestamp) {
+        let at = self.usual_at.load(Ordering::Relaxed);
+        if now.since(Timestamp(at)) >= KNOWN_FOR / 4 {
+            self.sample_next();
+        }
     }
 
     /// Has calls timed if samples are still to be taken, after [`slow_after`](Self::slow_after) was set anew.

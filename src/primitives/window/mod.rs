@@ -155,23 +155,17 @@ impl Counts {
 pub(crate) enum Calls {
     Count(CountWindow),
     Time(TimeWindow),
-    /// With buckets that last for long.
-    LongTime(TimeWindow),
 }
 
 impl Calls {
-    /// The moment of one recorded call out of about 64, in a window whose moments may last for longer than a sample of what calls
-    /// take is believed. No other moment has this number.
+    /// The moment of one recorded call out of about 64, in a window of calls, whose moments do not end. No other moment has this number.
     pub(crate) const SAMPLE: u64 = u64::MAX - 1;
 
     /// An empty window of the given shape, in era 0. The shape must be valid.
     pub(crate) fn new(shape: Window) -> Self {
         match shape {
             Window::Calls(calls) => Self::Count(CountWindow::new(calls)),
-            Window::Time { span, buckets } => {
-                let window = TimeWindow::new(nanos(span), buckets);
-                if window.is_long() { Self::LongTime(window) } else { Self::Time(window) }
-            }
+            Window::Time { span, buckets } => Self::Time(TimeWindow::new(nanos(span), buckets)),
         }
     }
 
@@ -180,7 +174,7 @@ impl Calls {
         match self {
             Self::Count(window) => window.begin(era),
             // Its buckets carry the era with the time.
-            Self::Time(_) | Self::LongTime(_) => {}
+            Self::Time(_) => {}
         }
     }
 
@@ -191,7 +185,6 @@ impl Calls {
         match self {
             Self::Count(window) => window.record(era, outcome),
             Self::Time(window) => Some(window.record(era, now.get(), outcome, 1, now.stripe())),
-            Self::LongTime(window) => Some(window.record_long(era, now.get(), outcome, now.stripe())),
         }
     }
 
@@ -204,9 +197,7 @@ impl Calls {
                     window.record(era, outcome);
                 }
             }
-            (Self::Time(window) | Self::LongTime(window), Self::Time(before) | Self::LongTime(before)) => {
-                window.take_over(before, era, now)
-            }
+            (Self::Time(window), Self::Time(before)) => window.take_over(before, era, now),
             (Self::Count(_), _) | (_, Self::Count(_)) => {
                 self.restore(era, now, before.counts(era, now));
             }
@@ -229,7 +220,7 @@ impl Calls {
                     }
                     taken = until;
                 }
-                Self::Time(window) | Self::LongTime(window) => {
+                Self::Time(window) => {
                     window.record(era, now, outcome, calls, 0);
                 }
             }
@@ -240,16 +231,21 @@ impl Calls {
     pub(crate) fn counts(&self, era: u64, now: Timestamp) -> Counts {
         match self {
             Self::Count(window) => window.counts(era),
-            Self::Time(window) | Self::LongTime(window) => window.counts(era, now),
+            Self::Time(window) => window.counts(era, now),
         }
     }
 
     /// Gives each thread its own stripe at once.
     #[cfg(all(test, stanchion_loom))]
     pub(crate) fn spread(&self) {
-        if let Self::Time(window) | Self::LongTime(window) = self {
+        if let Self::Time(window) = self {
             window.spread();
         }
+    }
+
+    /// Returns `true` if a moment lasts for more than 15 s and is no sign of how many calls there were.
+    pub(crate) const fn is_long(&self) -> bool {
+        matches!(self, Self::Time(window) if window.is_long())
     }
 
     /// Returns `true` if [`counts`](Self::counts) adds up the whole window.
@@ -263,7 +259,7 @@ impl Calls {
     pub(crate) fn moment(&self, era: u64, now: &Now<'_>) -> u64 {
         match self {
             Self::Count(_) => era,
-            Self::Time(window) | Self::LongTime(window) => window.moment(era, now.get()),
+            Self::Time(window) => window.moment(era, now.get()),
         }
     }
 }

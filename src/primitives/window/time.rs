@@ -16,7 +16,7 @@
 
 use std::time::Duration;
 
-use super::{Calls, Counts, Outcome};
+use super::{Counts, Outcome};
 use crate::base::clock::Timestamp;
 use crate::base::epoch_count::{Found, Numbered};
 use crate::base::sync::planted;
@@ -54,14 +54,6 @@ impl TimeWindow {
         let number = self.moment(era, now);
         self.record_in(number, outcome, calls, stripe);
         number
-    }
-
-    /// As [`record`](Self::record), in buckets that last for long: one call of about 64 is a [sample](Calls::SAMPLE).
-    #[cold]
-    pub(super) fn record_long(&self, era: u64, now: Timestamp, outcome: Outcome, stripe: usize) -> u64 {
-        let number = self.record(era, now, outcome, 1, stripe);
-        let stripe = self.stripes.at(self.stripes.place(stripe));
-        if stripe.calls(number, self.buckets, outcome) & 63 == 0 { Calls::SAMPLE } else { number }
     }
 
     /// Returns `true` if a bucket lasts for longer than 15 s.
