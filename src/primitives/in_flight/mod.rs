@@ -107,7 +107,7 @@ impl InFlight {
     /// The earliest time at which no call of `era` that had to make room by `now` can have started.
     pub(crate) fn moved_before(&self, now: Timestamp) -> Timestamp {
         let cohort = now.0.checked_div(self.width).unwrap_or(0);
-        Timestamp(cohort.saturating_sub(COHORTS as u64 - 1).saturating_mul(self.width))
+        Timestamp(cohort.saturating_sub(COHORT_BITS).saturating_mul(self.width))
     }
 
     /// Returns `true` if no call of `era` is in flight.
