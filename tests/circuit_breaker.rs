@@ -14,6 +14,8 @@ mod past_deadline;
 mod readiness;
 #[path = "circuit_breaker/replaced.rs"]
 mod replaced;
+#[path = "circuit_breaker/reserved.rs"]
+mod reserved;
 #[path = "circuit_breaker/waiting.rs"]
 mod waiting;
 

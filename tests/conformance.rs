@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::task::Poll;
 use std::time::Duration;
 
-use stanchion::circuit_breaker::State;
+use stanchion::circuit_breaker::{PersistedState, State};
 use stanchion::classify::Class;
 use stanchion::{
     CarryRejected, CircuitBreakerConfig, CircuitBreakerHandle, CircuitBreakerLayer, Rejected, Window,
@@ -137,7 +137,13 @@ fn order(handle: &CircuitBreakerHandle, op: Op) -> bool {
         Op::Reset => handle.reset(),
         Op::MetricsOnly => handle.observe_only(),
         Op::Open => return handle.trip(),
-        Op::HalfOpen => return handle.probe(),
+        Op::HalfOpen => {
+            // Resilience4j probes from a disabled circuit, too. Here that is no order, but a saved state may be half-open.
+            if handle.state() == State::Disabled {
+                handle.restore(&PersistedState::new(State::HalfOpen));
+            }
+            return handle.probe();
+        }
         Op::OpenFor { ms } => return handle.trip_for(Duration::from_millis(ms) + SMALLEST_STEP),
         Op::Acquire { .. }
         | Op::Success { .. }

@@ -32,6 +32,12 @@ pub struct CircuitBreakerConfig {
     /// Whether a call counts as slow while it is still in flight after `slow_after`, so that a
     /// dependency that hangs opens the circuit before the first call has run into its timeout. It
     /// is seen up to a sixth of `slow_after` late, or 10 ms if that is longer. Default: true.
+    ///
+    /// After a change of `slow_after` the calls that are in flight are judged by the new limit, up to a
+    /// sixth of their old limit later than others. Those that had been in flight for longer than the old
+    /// limit may count up to one new limit after the change, since it is not known when each of them began.
+    /// Calls that began while this rule was off are not counted, and of more than eight limits with calls
+    /// in flight the earliest are forgotten.
     pub slow_in_flight: bool,
     /// Opens after so many failures in a row, whatever the window holds; at least 1. `None`, the default,
     /// switches the rule off. Set it where there is little traffic.
@@ -234,7 +240,8 @@ pub enum PastDeadline {
     /// A failure if the call had as much time as calls usually take, or if that is not known; otherwise as if it had been
     /// cancelled.
     ///
-    /// What calls usually take is an average over a sample of those that succeeded, until the headers of their responses. It is
+    /// What calls usually take is an average over a sample of those that succeeded, until the headers of their responses; one of about
+    /// 64 is in it, or one in 15 s. It is
     /// known for a minute after the latest sample: a service that has answered no call for longer may hang, however little time
     /// each call has. The time that a call had is that of all its attempts, if it was timed; all calls are for a minute after
     /// one was cut off.

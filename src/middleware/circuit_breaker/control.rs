@@ -9,7 +9,7 @@ use super::config::Settings;
 use super::pass::{Kind, Pass, Refusal};
 use super::state::{Changed, Circuit};
 use super::transition::{Cause, State, Transition};
-use super::trial::{Finding, Slot, Trial};
+use super::trial::{Begins, Finding, Slot, Trial};
 use super::word::Word;
 use crate::base::clock::{Now, Timestamp, nanos};
 use crate::base::sync::Ordering;
@@ -94,7 +94,12 @@ impl Circuit {
     }
 
     /// Lets a trial call through, if there is a slot; `None` if the circuit is in another state by now.
-    pub(super) fn admit_probe(&self, now: &Now<'_>, changed: &mut Changed) -> Option<Result<Pass, Refusal>> {
+    pub(super) fn admit_probe(
+        &self,
+        now: &Now<'_>,
+        begins: Begins,
+        changed: &mut Changed,
+    ) -> Option<Result<Pass, Refusal>> {
         let now = now.get();
         let mut guard = self.lock();
         let control = guard.get_or_insert_default();
@@ -114,11 +119,15 @@ impl Circuit {
         }
         match word.state {
             State::HalfOpen => {
-                let slot = control.trial.admit(now, &settings);
+                let slot = control.trial.admit(now, begins, &settings);
                 let until = control.trial.next_slot(now, &settings);
                 self.gate.store(until.0, Ordering::Relaxed);
                 Some(slot.map_or(Err(Refusal::until(until, now)), |slot| {
-                    Ok(Pass::timed(word.generation, Kind::Probe(slot.number), slot.since))
+                    let kind = match begins {
+                        Begins::Now => Kind::Probe(slot.number),
+                        Begins::Later => Kind::Reserved(slot.number),
+                    };
+                    Ok(Pass::timed(word.generation, kind, slot.since))
                 }))
             }
             State::Open | State::ForcedOpen => Some(Err(Refusal::until(gate(), now))),
@@ -141,16 +150,6 @@ impl Circuit {
     pub(super) fn holds_probe(&self, generation: u64, slot: Slot, now: Timestamp) -> bool {
         let word = Word { generation, state: State::HalfOpen };
         self.still(word, |control, settings| control.trial.holds(slot, now, settings).then_some(())).is_some()
-    }
-
-    /// Counts no time for a trial call that has not begun.
-    pub(super) fn hold_probe(&self, generation: u64, slot: Slot, now: Timestamp) {
-        let word = Word { generation, state: State::HalfOpen };
-        self.still(word, |control, settings| {
-            control.trial.hold(slot);
-            self.gate.store(control.trial.next_slot(now, settings).0, Ordering::Relaxed);
-            Some(())
-        });
     }
 
     /// Takes a trial call's slot back, and decides if its end is the one that decides.
@@ -180,13 +179,14 @@ impl Circuit {
 
     /// Returns `true` if a call that its caller's deadline cut off may be as if it had been cancelled. Trial calls may not always,
     /// or impatient callers would send them for ever.
-    pub(super) fn excuse(&self, pass: Pass) -> bool {
-        if pass.slot().is_none() {
-            return true;
-        }
+    pub(super) fn excuse(&self, pass: Pass, now: Timestamp) -> bool {
+        let Some(slot) = pass.slot() else { return true };
         let word = Word { generation: pass.generation(), state: State::HalfOpen };
-        let is_excused = self.still(word, |control, settings| Some(control.trial.excuse(settings)));
-        // The end of a trial call in another state means nothing.
+        let is_excused = self.still(word, |control, settings| {
+            // One that has lost its slot leaves the excuse to the call in its place.
+            control.trial.holds(slot, now, settings).then(|| control.trial.excuse(settings))
+        });
+        // The end of a trial call in another state, or without its slot, means nothing.
         is_excused.unwrap_or(true)
     }
 

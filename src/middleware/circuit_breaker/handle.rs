@@ -110,7 +110,8 @@ impl CircuitBreakerHandle {
         self.obey(Order::Trip(Some(wait)))
     }
 
-    /// Lets trial calls through now. Returns `false`, and does nothing, if the circuit lets calls through anyway.
+    /// Lets trial calls through now. Returns `false`, and does nothing, if the circuit lets calls through anyway, also because it
+    /// is disabled.
     ///
     /// A half-open circuit forgets the trial calls that have ended and begins anew. Those in flight
     /// keep their slots, so that there are never more than `probes`.
@@ -168,8 +169,9 @@ impl CircuitBreakerHandle {
         PersistedState::from(&self.snapshot())
     }
 
-    /// Goes on from a saved state. Times go on from now; a half-open circuit probes anew; counts that do not
-    /// fit the window or each other are cut down.
+    /// Goes on from a saved state. Times go on from now. An opening keeps the length that it had, also one without end, and one
+    /// longer than `max_open_for`. A half-open circuit probes anew: it is open until the next call. Counts that do not fit the
+    /// window or each other are cut down.
     pub fn restore(&self, saved: &PersistedState) {
         self.shared.circuit.restore(saved, self.shared.clock.now());
         self.shared.after(true);

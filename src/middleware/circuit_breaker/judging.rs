@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::config::Settings;
 use super::measures::Measures;
 use super::ramp::Relapse;
-use super::state::{Changed, Circuit, OFF, UNSETTLED, WARNED};
+use super::state::{Changed, Circuit, OFF, SAMPLED, UNSETTLED, WARNED, is_warned};
 use super::transition::{Cause, State};
 use super::verdict::Evidence;
 use super::word::{Word, update};
@@ -18,6 +18,24 @@ use crate::base::sync::{Ordering, fence};
 use crate::primitives::window::Outcome;
 
 impl Circuit {
+    /// As [`weigh`](Self::weigh), and has the next call timed.
+    // With the same arguments, so that the caller, who has more to do on each call, keeps nothing for later.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn weigh_sample(
+        &self,
+        measures: &Measures,
+        word: Word,
+        outcome: Outcome,
+        ask_again: Option<Duration>,
+        now: &Now<'_>,
+    ) -> Changed {
+        if outcome.is_good() {
+            self.sample_next();
+        }
+        self.weigh(measures, word, outcome, ask_again, now)
+    }
+
     /// What a recorded call means, where that is not nothing.
     #[cold]
     pub(super) fn weigh(
@@ -40,16 +58,23 @@ impl Circuit {
             self.asked.store(0, Ordering::Relaxed);
         }
         if let Some(threshold) = self.run_reached(word, outcome) {
-            return self.act(word, Cause::ConsecutiveFailures { threshold }, now.get());
+            return self.act(word, measures, Cause::ConsecutiveFailures { threshold }, now);
         }
         if word.state == State::Recovering {
             if let Some(threshold) = self.has_relapsed(word, outcome) {
-                return self.act(word, Cause::Relapse { threshold }, now.get());
+                return self.act(word, measures, Cause::Relapse { threshold }, now);
             }
         }
-        if outcome.is_good()
-            && self.settled.load(Ordering::Relaxed) == measures.window.moment(word.generation, now)
-        {
+        let (settled, moment) =
+            (self.settled.load(Ordering::Relaxed), measures.window.moment(word.generation, now));
+        // What it would do has been said, and a window that has to be added up is looked at again in its next bucket.
+        let has_just_warned =
+            word.state == State::ObserveOnly && settled == WARNED | moment && measures.window.is_summed();
+        let is_settled = has_just_warned || outcome.is_good() && settled & !SAMPLED == moment;
+        if is_settled {
+            if measures.window.is_long() && outcome.is_good() {
+                self.sample_if_old(now.get());
+            }
             return false;
         }
         if outcome.is_good() {
@@ -107,12 +132,14 @@ impl Circuit {
             _ => evidence.judge(&settings, settings.min_calls),
         };
         if let Some(cause) = cause {
-            return self.act(word, cause, now.get());
+            return self.act(word, measures, cause, now);
         }
-        if word.state == State::ObserveOnly {
+        if is_warned(self.settled.load(Ordering::Relaxed)) {
             self.settled.store(UNSETTLED, Ordering::Relaxed);
-        } else if is_settled(evidence, word, &settings) {
-            self.settle_moment(measures.window.moment(word.generation, now), &settings);
+        }
+        if is_settled(evidence, word, &settings) {
+            let sampled = if measures.window.is_long() { SAMPLED } else { 0 };
+            self.settle_moment(measures.window.moment(word.generation, now) | sampled, &settings);
         }
         false
     }
@@ -140,26 +167,26 @@ impl Circuit {
         fence(Ordering::SeqCst);
         let limit = self.run_limit.load(Ordering::Relaxed);
         let run = update(&self.run, word.generation, |run| run);
-        match u32::try_from(limit) {
+        self.measures.with(|measures| match u32::try_from(limit) {
             Ok(threshold) if run >= threshold => {
-                self.act(word, Cause::ConsecutiveFailures { threshold }, now.get())
+                self.act(word, measures, Cause::ConsecutiveFailures { threshold }, now)
             }
-            _ => self.measures.with(|measures| self.judge(word, measures, now)),
-        }
+            _ => self.judge(word, measures, now),
+        })
     }
 
-    fn act(&self, word: Word, cause: Cause, now: Timestamp) -> Changed {
+    fn act(&self, word: Word, measures: &Measures, cause: Cause, now: &Now<'_>) -> Changed {
         if word.state == State::ObserveOnly {
-            if self.settled.load(Ordering::Relaxed) == WARNED {
+            let warned = WARNED | measures.window.moment(word.generation, now);
+            if is_warned(self.settled.swap(warned, Ordering::Relaxed)) {
                 return false;
             }
-            self.settled.store(WARNED, Ordering::Relaxed);
         }
-        self.open_because(word, cause, now)
+        self.open_because(word, cause, now.get())
     }
 }
 
 /// Whether more good calls cannot raise any ratio for as long as none leaves the window.
 fn is_settled(evidence: Evidence, word: Word, settings: &Settings) -> bool {
-    word.state == State::Closed && evidence.counts.calls >= settings.min_calls
+    matches!(word.state, State::Closed | State::ObserveOnly) && evidence.counts.calls >= settings.min_calls
 }

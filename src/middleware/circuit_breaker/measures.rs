@@ -6,9 +6,9 @@ use arc_swap::ArcSwapOption;
 
 use super::config::Settings;
 use super::verdict::Evidence;
-use crate::base::clock::Timestamp;
+use crate::base::clock::{Timestamp, nanos};
 use crate::base::sync::{AtomicU64, Ordering};
-use crate::primitives::in_flight::InFlight;
+use crate::primitives::in_flight::{Entry, InFlight};
 use crate::primitives::window::Calls;
 
 #[derive(Debug)]
@@ -17,17 +17,33 @@ pub(super) struct Measures {
     /// Behind a pointer, so that a circuit without the rule stays small, and to be taken over by
     /// the measures that replace these.
     pub(super) in_flight: Option<Arc<InFlight>>,
+    /// Where the calls are counted that began under other limits, the latest first.
+    earlier: Vec<Earlier>,
+    /// In nanoseconds, when a call in flight is overdue.
+    limit: u64,
     version: u16,
 }
 
+/// Calls that began under another limit than the present one.
+#[derive(Clone, Debug)]
+struct Earlier {
+    in_flight: Arc<InFlight>,
+    /// No call that had to make room started at this time or later: more is not known of them.
+    moved_before: Timestamp,
+}
+
+/// Calls of more limits than these are forgotten, the earliest first: each is looked at when calls are judged.
+const MOST_EARLIER: usize = 8;
+
 impl Measures {
     pub(super) fn new(settings: &Settings, version: u16) -> Self {
-        let in_flight = settings.overdue_after().map(|limit| Arc::new(InFlight::new(limit, version)));
-        Self { window: Calls::new(settings.window), in_flight, version }
+        let limit = settings.overdue_after();
+        let in_flight = limit.map(|limit| Arc::new(InFlight::new(limit, version)));
+        let limit = limit.map_or(u64::MAX, nanos);
+        Self { window: Calls::new(settings.window), in_flight, earlier: Vec::new(), limit, version }
     }
 
-    /// Measures for `settings` with what these hold at `now`. The calls in flight go on being
-    /// counted if their limit stays the same, and are forgotten otherwise.
+    /// Returns measures for `settings` with what these hold at `now`. The calls in flight go on being counted where they are.
     fn replaced(&self, settings: &Settings, era: u64, now: Timestamp) -> Self {
         let is_same = |in_flight: &&Arc<InFlight>| {
             settings.overdue_after().is_some_and(|limit| in_flight.is_for(limit))
@@ -36,9 +52,21 @@ impl Measures {
         window.begin(era);
         window.take_over(&self.window, era, now);
         if let Some(in_flight) = self.in_flight.as_ref().filter(is_same) {
-            return Self { window, in_flight: Some(Arc::clone(in_flight)), version: self.version };
+            let (in_flight, earlier) = (Some(Arc::clone(in_flight)), self.earlier.clone());
+            return Self { window, in_flight, earlier, limit: self.limit, version: self.version };
         }
-        let replacement = Self { window, ..Self::new(settings, self.version.wrapping_add(1)) };
+        let last = self.in_flight.iter().map(|in_flight| Earlier {
+            in_flight: Arc::clone(in_flight),
+            moved_before: in_flight.moved_before(now),
+        });
+        let earlier = last.chain(self.earlier.iter().cloned());
+        let earlier: Vec<_> =
+            earlier.filter(|earlier| !earlier.in_flight.is_empty(era)).take(MOST_EARLIER).collect();
+        let mut version = self.version.wrapping_add(1);
+        while earlier.iter().any(|earlier| earlier.in_flight.version() == version) {
+            version = version.wrapping_add(1);
+        }
+        let replacement = Self { window, earlier, ..Self::new(settings, version) };
         if let Some(in_flight) = &replacement.in_flight {
             in_flight.begin(era, now);
         }
@@ -51,13 +79,39 @@ impl Measures {
         if let Some(in_flight) = &self.in_flight {
             in_flight.begin(generation, now);
         }
+        for earlier in &self.earlier {
+            earlier.in_flight.begin(generation, now);
+        }
+    }
+
+    /// Takes note that a call has ended that was counted among those in flight.
+    #[inline]
+    pub(super) fn leave(&self, generation: u64, entry: Entry, started: Timestamp) {
+        match &self.in_flight {
+            Some(in_flight) if in_flight.has_counted(entry) => in_flight.leave(generation, entry, started),
+            _ => self.leave_earlier(generation, entry, started),
+        }
+    }
+
+    #[cold]
+    fn leave_earlier(&self, generation: u64, entry: Entry, started: Timestamp) {
+        // Each gives back what it has counted itself.
+        for earlier in &self.earlier {
+            earlier.in_flight.leave(generation, entry, started);
+        }
+    }
+
+    /// How many calls have been in flight for too long, if that makes them slow.
+    pub(super) fn overdue(&self, generation: u64, now: Timestamp) -> u64 {
+        let Some(in_flight) = &self.in_flight else { return 0 };
+        let overdue = |earlier: &Earlier| {
+            earlier.in_flight.overdue_by(self.limit, earlier.moved_before, generation, now)
+        };
+        self.earlier.iter().map(overdue).fold(in_flight.overdue(generation, now), u64::saturating_add)
     }
 
     pub(super) fn evidence(&self, generation: u64, now: Timestamp) -> Evidence {
-        Evidence {
-            counts: self.window.counts(generation, now),
-            overdue: self.in_flight.as_ref().map_or(0, |in_flight| in_flight.overdue(generation, now)),
-        }
+        Evidence { counts: self.window.counts(generation, now), overdue: self.overdue(generation, now) }
     }
 }
 

@@ -246,6 +246,23 @@ fn verdicts_of_the_last_two_generations_change_nothing() {
 }
 
 #[test]
+fn a_caller_that_asks_while_a_trial_call_is_reserved_is_told_when_it_loses_its_slot() {
+    loom::model(|| {
+        let circuit = circuit(&config().without_probe_timeout());
+        circuit.obey(Order::Trip(None), Timestamp(0));
+        let (one, other) = (Arc::clone(&circuit), Arc::clone(&circuit));
+        let reserve = |circuit: Arc<Circuit>| {
+            move || {
+                let (admission, _) = circuit.reserve(&Now::at(Timestamp(10), 0));
+                assert_ne!(admission.err(), Some(Refusal::Open { wait: Refusal::ENDLESS }));
+            }
+        };
+        both(reserve(one), reserve(other));
+        assert_eq!(circuit.load().state, State::HalfOpen);
+    });
+}
+
+#[test]
 fn an_order_beats_a_verdict() {
     loom::model(|| {
         let circuit = circuit(&config());

@@ -26,6 +26,11 @@ pub(super) enum Order {
     Observe,
 }
 
+/// Returns `true` if the circuit lets calls through anyway, so that there is nothing to probe.
+const fn passes_calls(state: State) -> bool {
+    matches!(state, State::Closed | State::Recovering | State::ObserveOnly | State::Disabled)
+}
+
 impl Circuit {
     /// Carries out an order; `false` if it makes no sense in the present state: probing a service that is
     /// called anyway.
@@ -39,7 +44,7 @@ impl Circuit {
             Order::Close => drop(control.enter(self, word, State::Closed, cause, None, now)),
             Order::Disable => drop(control.enter(self, word, State::Disabled, cause, None, now)),
             Order::Observe => drop(control.enter(self, word, State::ObserveOnly, cause, None, now)),
-            Order::Probe if matches!(word.state, State::Closed | State::Recovering | State::ObserveOnly) => {
+            Order::Probe if passes_calls(word.state) => {
                 return false;
             }
             // Trial calls in flight keep their slots, and count: there must not be more than
@@ -131,14 +136,14 @@ impl Circuit {
     pub(super) fn restore(&self, saved: &PersistedState, now: Timestamp) {
         let mut guard = self.lock();
         let control = guard.get_or_insert_default();
-        let settings = self.settings.read();
         let word = self.load();
-        // Trial calls are of another process: a half-open circuit probes anew.
-        let to = if saved.state == State::HalfOpen { State::Open } else { saved.state };
-        let open_for = match to {
-            State::Open => Some(saved.retry_after.unwrap_or_default().min(settings.max_open_for)),
-            State::ForcedOpen => saved.retry_after,
-            _ => None,
+        // Trial calls are of another process, and so are the times at which they lose their slots: a half-open circuit probes
+        // anew, at once.
+        let (to, open_for) = match saved.state {
+            State::HalfOpen => (State::Open, Some(Duration::ZERO)),
+            // Not cut to `max_open_for`: an operator may have asked for longer.
+            State::Open | State::ForcedOpen => (saved.state, saved.retry_after),
+            state => (state, None),
         };
         control.open_for = open_for.unwrap_or(Duration::MAX);
         let word = control.enter(self, word, to, Cause::Restored, open_for, now);

@@ -130,7 +130,7 @@ impl Pass {
     }
 
     /// Returns `true` if there is a call: not with a slot that is only
-    /// [held](super::state::Circuit::hold).
+    /// [reserved](super::state::Circuit::reserve).
     pub(super) const fn has_begun(self) -> bool {
         self.ticket.get() & Kind::NUMBER != Kind::RESERVED
     }

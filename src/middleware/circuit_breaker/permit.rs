@@ -3,7 +3,6 @@ use std::sync::Arc;
 
 use super::pass::{Pass, Refusal, Verdict};
 use super::shared::{Refused, Shared};
-use crate::base::clock::Now;
 use crate::classify::{Class, Guard, Outcome};
 use crate::middleware::gate::{GatePermit, HoldUntil};
 use crate::telemetry::CallOutcome;
@@ -28,12 +27,6 @@ impl Permit {
             None => shared.admit_slowly()?,
         };
         Ok(Self::new(shared, pass))
-    }
-
-    /// Leave to make a trial call that has not begun yet: until it does it takes no time.
-    pub(super) fn reserve(shared: &Arc<Shared>, mut pass: Pass, now: &Now<'_>) -> Self {
-        shared.circuit.hold(&mut pass, now);
-        Self::new(shared, pass)
     }
 
     #[inline]

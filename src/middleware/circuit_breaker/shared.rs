@@ -77,6 +77,13 @@ impl Shared {
         admission
     }
 
+    /// As [`admit`](Self::admit), for a call that may begin later.
+    pub(super) fn reserve(&self, now: &Now<'_>) -> Result<Pass, Refusal> {
+        let (admission, changed) = self.circuit.reserve(now);
+        self.after(changed);
+        admission
+    }
+
     /// Leave to make a call, where that is all there is to it: most of the time.
     #[inline]
     pub(super) fn admit_plainly(&self) -> Option<Pass> {

@@ -47,7 +47,8 @@ pub struct PersistedState {
     pub state: State,
     /// How often it had opened since it was last closed.
     pub openings: u32,
-    /// Time to the next trial call.
+    /// The time to the next trial call. `None` in an open or forced-open circuit if it stays open until further notice; not used
+    /// in any other state.
     pub retry_after: Option<Duration>,
     /// Calls in the window.
     pub calls: u64,
@@ -60,10 +61,15 @@ pub struct PersistedState {
 }
 
 impl PersistedState {
-    /// A circuit that has just entered `state`, with nothing recorded and no time to wait.
+    /// Returns the state of a circuit that has just entered `state`, with nothing recorded. If that is `Open` there is no time to
+    /// wait, and the next call is a trial call; `ForcedOpen` lasts until further notice.
     #[must_use]
     pub const fn new(state: State) -> Self {
-        Self { state, openings: 0, retry_after: None, calls: 0, failures: 0, slow: 0, slow_failures: 0 }
+        let retry_after = match state {
+            State::Open => Some(Duration::ZERO),
+            _ => None,
+        };
+        Self { state, openings: 0, retry_after, calls: 0, failures: 0, slow: 0, slow_failures: 0 }
     }
 
     /// The counts, made consistent: this is data from outside.

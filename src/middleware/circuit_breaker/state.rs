@@ -23,13 +23,13 @@ use super::measures::{Measures, Replaceable};
 use super::pass::{Kind, Pass, Refusal, Verdict};
 use super::ramp;
 use super::transition::State;
-use super::trial::Slot;
+use super::trial::{Begins, Slot};
 use super::word::Word;
 use crate::base::clock::{Now, Timestamp, nanos};
 use crate::base::sync::planted;
 use crate::base::sync::{AtomicU64, Mutex, MutexGuard, Ordering, lock};
 use crate::config::Live;
-use crate::primitives::window::Outcome;
+use crate::primitives::window::{Calls, Outcome};
 
 /// The end of a call, or its admission, changed the circuit: there is something to report, and who waits for
 /// the circuit should look again.
@@ -37,8 +37,16 @@ pub(super) type Changed = bool;
 
 /// No bucket and no era has this number.
 pub(super) const UNSETTLED: u64 = u64::MAX;
-/// In a circuit that only observes: what it would do has been said.
-pub(super) const WARNED: u64 = u64::MAX - 1;
+/// In a circuit that only observes, with the moment at which it was last judged: what it would do has been said.
+pub(super) const WARNED: u64 = 1 << 63;
+
+/// With a moment that lasts for long: good calls need no judgement, and are looked at all the same to sample what they take.
+pub(super) const SAMPLED: u64 = 1 << 62;
+
+/// Returns `true` if `settled` says that a circuit that only observes has said what it would do.
+pub(super) const fn is_warned(settled: u64) -> bool {
+    settled & WARNED != 0 && settled != UNSETTLED
+}
 /// In place of a limit: there is none.
 pub(super) const OFF: u64 = u64::MAX;
 
@@ -106,13 +114,14 @@ impl Circuit {
     /// Takes over the limits that are looked at on every call.
     pub(super) fn adopt(&self, settings: &Settings) {
         self.slow_after.store(settings.slow_after.map_or(OFF, nanos), Ordering::Relaxed);
+        self.go_on_sampling();
         let run_limit = settings.consecutive_failures.map_or(OFF, u64::from);
         if self.run_limit.swap(run_limit, Ordering::Relaxed) == OFF {
             // While the rule was off nobody counted, and successes may have come in between.
             self.run.store(0, Ordering::Relaxed);
         }
         // A circuit that only observes does not say again what it has said.
-        if self.settled.load(Ordering::Relaxed) != WARNED {
+        if !is_warned(self.settled.load(Ordering::Relaxed)) {
             // AcqRel: pairs with the swap in `settle_moment`.
             self.settled.swap(UNSETTLED, Ordering::AcqRel);
         }
@@ -177,8 +186,18 @@ impl Circuit {
         Some(Pass::timed(generation, kind, started))
     }
 
-    /// Asks for leave to make a call.
+    /// Admits or rejects a call that begins now.
     pub(super) fn admit(&self, now: &Now<'_>) -> (Result<Pass, Refusal>, Changed) {
+        self.admit_when(Begins::Now, now)
+    }
+
+    /// Admits or rejects a call that may begin later. The slot of a trial call is lent as that of a call that has not begun, under
+    /// the same lock: a caller that asks in between would be told to wait for the end of a call that may never begin.
+    pub(super) fn reserve(&self, now: &Now<'_>) -> (Result<Pass, Refusal>, Changed) {
+        self.admit_when(Begins::Later, now)
+    }
+
+    fn admit_when(&self, begins: Begins, now: &Now<'_>) -> (Result<Pass, Refusal>, Changed) {
         let mut changed = false;
         loop {
             let word = self.load();
@@ -186,9 +205,10 @@ impl Circuit {
                 State::Closed | State::ObserveOnly => self.admit_recorded(word, now),
                 State::Recovering => self.admit_share(word, now),
                 State::Disabled => Some(Ok(Pass::new(word.generation, Kind::Unrecorded))),
-                State::Open | State::HalfOpen | State::ForcedOpen => self
-                    .refusal(now)
-                    .map_or_else(|| self.admit_probe(now, &mut changed), |refusal| Some(Err(refusal))),
+                State::Open | State::HalfOpen | State::ForcedOpen => self.refusal(now).map_or_else(
+                    || self.admit_probe(now, begins, &mut changed),
+                    |refusal| Some(Err(refusal)),
+                ),
             };
             match admission {
                 Some(admission) => return (admission, changed),
@@ -220,7 +240,7 @@ impl Circuit {
             // Only at the beginning of a cohort does another become overdue.
             if self.judged_cohort.load(Ordering::Relaxed) != cohort {
                 self.judged_cohort.store(cohort, Ordering::Relaxed);
-                if in_flight.overdue(generation, started) > 0 && self.judge(word, measures, now) {
+                if measures.overdue(generation, started) > 0 && self.judge(word, measures, now) {
                     return None;
                 }
             }
@@ -242,14 +262,6 @@ impl Circuit {
             self.admit_recorded(word, now)
         } else {
             Some(Err(Refusal::Recovering))
-        }
-    }
-
-    /// Keeps a trial call's slot for a call that has not begun.
-    pub(super) fn hold(&self, pass: &mut Pass, now: &Now<'_>) {
-        if let Some(slot) = pass.slot() {
-            *pass = Pass::timed(pass.generation(), Kind::Reserved(slot.number), slot.since);
-            self.hold_probe(pass.generation(), slot, now.get());
         }
     }
 
@@ -291,11 +303,7 @@ impl Circuit {
                     return self.settle_probe(generation, slot, outcome, ask_again, now.get());
                 }
                 Kind::Recorded => {}
-                Kind::InFlight(entry) => {
-                    if let Some(in_flight) = &measures.in_flight {
-                        in_flight.leave(generation, entry, pass.started);
-                    }
-                }
+                Kind::InFlight(entry) => measures.leave(generation, entry, pass.started),
             }
             outcome.is_some_and(|outcome| self.record(measures, generation, outcome, ask_again, now))
         })
@@ -345,6 +353,9 @@ impl Circuit {
             && self.settled.load(Ordering::Relaxed) == moment
         {
             return false;
+        }
+        if moment == Calls::SAMPLE {
+            return self.weigh_sample(measures, Word::unpack(word), outcome, ask_again, now);
         }
         self.weigh(measures, Word::unpack(word), outcome, ask_again, now)
     }

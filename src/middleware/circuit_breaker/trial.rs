@@ -35,6 +35,14 @@ pub(super) struct Slot {
     pub(super) since: Timestamp,
 }
 
+/// The time at which a call begins whose admission is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begins {
+    Now,
+    /// Later, or never: its slot is reserved.
+    Later,
+}
+
 #[derive(Debug)]
 struct Lease {
     slot: Slot,
@@ -74,13 +82,15 @@ pub(super) enum Finding {
 }
 
 impl Trial {
-    /// Lends a slot at `now`, if one is free or has been lost by now.
-    pub(super) fn admit(&mut self, now: Timestamp, settings: &Settings) -> Option<Slot> {
+    /// Lends a slot at `now`, if one is free or has been lost by now: to a call that begins, or to one that may begin later and
+    /// cannot be late until then.
+    pub(super) fn admit(&mut self, now: Timestamp, begins: Begins, settings: &Settings) -> Option<Slot> {
         self.reclaim(now, settings);
         (self.used() < u64::from(settings.probes)).then(|| {
             let slot = Slot { number: self.free_number(), since: now };
             if !planted!("slot_not_reserved") {
-                self.leases.push(Lease { slot, has_begun: true });
+                let has_begun = begins == Begins::Now || planted!("reserved_as_begun");
+                self.leases.push(Lease { slot, has_begun });
             }
             slot
         })
@@ -121,13 +131,6 @@ impl Trial {
     pub(super) fn holds(&mut self, slot: Slot, now: Timestamp, settings: &Settings) -> bool {
         self.reclaim(now, settings);
         self.lease(slot).is_some()
-    }
-
-    /// Keeps the slot for a call that has not begun, and cannot be late.
-    pub(super) fn hold(&mut self, slot: Slot) {
-        if let Some(lease) = self.lease(slot) {
-            lease.has_begun = false;
-        }
     }
 
     /// Lends the slot from now on, to a call that begins, if it is not lost.

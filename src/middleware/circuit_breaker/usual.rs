@@ -1,7 +1,7 @@
 //! What calls usually take, from a sample of them: to tell an impatient caller from a sick service.
 //!
-//! A sample is the time from a call's beginning to the headers of a good response. One is taken when a verdict was due, which for
-//! a window of calls is seldom. So what was sampled is believed for [`KNOWN_FOR`], and for as long after a call was cut off every
+//! A sample is the time from a call's beginning to the headers of a good response. One is taken when a verdict was due, of one
+//! of about 64 calls in a window of calls, and each 15 s in longer buckets. What was sampled is believed for [`KNOWN_FOR`], and for as long after a call was cut off every
 //! call is timed.
 
 use std::time::Duration;
@@ -37,7 +37,7 @@ impl Circuit {
                 let is_short = self.is_short(pass, given, now);
                 self.samples.store(now.after(KNOWN_FOR).0, Ordering::Relaxed);
                 self.time_next();
-                !is_short || !self.excuse(pass)
+                !is_short || !self.excuse(pass, now)
             }
         };
         if is_failure { Verdict::Failure } else { Verdict::Cancelled }
@@ -61,6 +61,21 @@ impl Circuit {
             let _ = self.samples.compare_exchange(NONE, NEXT, Ordering::Relaxed, Ordering::Relaxed);
         }
         self.time_next();
+    }
+
+    /// Has the next call timed if the latest sample was taken a quarter of the time ago for which it is believed, or earlier.
+    pub(super) fn sample_if_old(&self, now: Timestamp) {
+        let at = self.usual_at.load(Ordering::Relaxed);
+        if now.since(Timestamp(at)) >= KNOWN_FOR / 4 {
+            self.sample_next();
+        }
+    }
+
+    /// Has calls timed if samples are still to be taken, after [`slow_after`](Self::slow_after) was set anew.
+    pub(super) fn go_on_sampling(&self) {
+        if self.samples.load(Ordering::Relaxed) != NONE {
+            self.time_next();
+        }
     }
 
     fn time_next(&self) {

@@ -30,9 +30,9 @@ impl Waiting {
             if self.shared.circuit.is_passing() {
                 return Poll::Ready(None);
             }
-            let wait = match self.shared.admit(&now) {
+            let wait = match self.shared.reserve(&now) {
                 Ok(pass) if pass.slot().is_some() => {
-                    return Poll::Ready(Some(Permit::reserve(&self.shared, pass, &now)));
+                    return Poll::Ready(Some(Permit::new(&self.shared, pass)));
                 }
                 // It has just begun to pass calls, and no call has begun.
                 Ok(pass) => {

@@ -94,6 +94,28 @@ impl InFlight {
         if into < self.width { guess } else { self.cohort(0, now) }
     }
 
+    /// Returns `true` if this is where `entry` was counted.
+    #[inline]
+    pub(crate) const fn has_counted(&self, entry: Entry) -> bool {
+        entry.version == self.version
+    }
+
+    pub(crate) const fn version(&self) -> u16 {
+        self.version
+    }
+
+    /// The earliest time at which no call of `era` that had to make room by `now` can have started.
+    pub(crate) fn moved_before(&self, now: Timestamp) -> Timestamp {
+        let cohort = now.0.checked_div(self.width).unwrap_or(0);
+        Timestamp(cohort.saturating_sub(COHORT_BITS).saturating_mul(self.width))
+    }
+
+    /// Returns `true` if no call of `era` is in flight.
+    pub(crate) fn is_empty(&self, era: u64) -> bool {
+        let base = self.base.load(Ordering::Relaxed);
+        self.stripes.iter().all(|stripe| stripe.is_empty(era, base))
+    }
+
     /// Returns `true` if this is how calls are counted whose limit is `limit`.
     pub(crate) fn is_for(&self, limit: Duration) -> bool {
         self.limit == nanos(limit)
@@ -126,10 +148,21 @@ impl InFlight {
     /// How many calls of `era` had been in flight for longer than the limit at `now`. A call is counted once
     /// its whole cohort is, up to a sixth of the limit late, or 10 ms.
     pub(crate) fn overdue(&self, era: u64, now: Timestamp) -> u64 {
-        let Some(started) = now.0.checked_sub(self.limit) else { return 0 };
+        self.overdue_by(self.limit, Timestamp(0), era, now)
+    }
+
+    /// As [`overdue`](Self::overdue), by another limit than the one that the cohorts were made for. Calls that had to make room
+    /// are known to have started before `moved_before`, and no more.
+    pub(crate) fn overdue_by(&self, limit: u64, moved_before: Timestamp, era: u64, now: Timestamp) -> u64 {
+        let Some(started) = now.0.checked_sub(limit) else { return 0 };
         let on_time = self.cohort(era, Timestamp(started));
         let base = self.base.load(Ordering::Relaxed);
-        self.stripes.iter().map(|stripe| stripe.overdue(era, on_time, base)).fold(0, u64::saturating_add)
+        let with_moved = started >= moved_before.0;
+        let overdue = |stripe: &Stripe| {
+            let moved = if with_moved { stripe.moved(era) } else { 0 };
+            stripe.late(on_time, base).saturating_add(moved)
+        };
+        self.stripes.iter().map(overdue).fold(0, u64::saturating_add)
     }
 }
 
@@ -234,16 +267,28 @@ impl Stripe {
         }
     }
 
-    /// The calls of all cohorts of `era` before `on_time`.
-    fn overdue(&self, era: u64, on_time: u64, base: u64) -> u64 {
+    /// The calls of all cohorts from `base` on, and before `on_time`.
+    fn late(&self, on_time: u64, base: u64) -> u64 {
         let late = |word: &AtomicU64| {
             let cohort = Numbered::unpack(word.load(Ordering::Acquire));
             let of_this_era = cohort.find(base) != Found::Older;
             if of_this_era && cohort.find(on_time) == Found::Older { cohort.count } else { 0 }
         };
+        self.cohorts.iter().map(late).fold(0, u64::saturating_add)
+    }
+
+    /// The calls of `era` that had to make room.
+    fn moved(&self, era: u64) -> u64 {
         let moved = Numbered::unpack(self.overdue.load(Ordering::Acquire));
-        let moved = if moved.find(era) == Found::Same { moved.count.saturating_sub(MIDDLE) } else { 0 };
-        self.cohorts.iter().map(late).fold(moved, u64::saturating_add)
+        if moved.find(era) == Found::Same { moved.count.saturating_sub(MIDDLE) } else { 0 }
+    }
+
+    fn is_empty(&self, era: u64, base: u64) -> bool {
+        let is_empty = |word: &AtomicU64| {
+            let cohort = Numbered::unpack(word.load(Ordering::Acquire));
+            cohort.count == 0 || cohort.find(base) == Found::Older
+        };
+        self.moved(era) == 0 && self.cohorts.iter().all(is_empty)
     }
 }
 

@@ -15,7 +15,7 @@
 //! read, and only opened for a new lap if the cursor still pointed at it after it was read. Stamps tell the
 //! laps apart, and repeat only after 2,048 laps.
 
-use super::{Counts, Outcome};
+use super::{Calls, Counts, Outcome};
 use crate::base::sync::planted;
 use crate::base::sync::{AtomicU64, Ordering};
 
@@ -73,25 +73,31 @@ impl CountWindow {
     }
 
     #[inline]
-    pub(super) fn record(&self, era: u64, outcome: Outcome) -> bool {
+    pub(super) fn record(&self, era: u64, outcome: Outcome) -> Option<u64> {
         match self.try_record(era, outcome) {
-            Attempt::Recorded => true,
+            Attempt::Recorded => Some(era),
             failed => self.record_again(era, outcome, failed),
         }
     }
 
     /// The rest of [`record`](Self::record), which has seldom to be done: what is done on each call stays short.
     #[cold]
-    fn record_again(&self, era: u64, outcome: Outcome, mut failed: Attempt) -> bool {
+    fn record_again(&self, era: u64, outcome: Outcome, mut failed: Attempt) -> Option<u64> {
+        let mut moment = era;
         loop {
             match failed {
-                Attempt::Recorded => return true,
+                Attempt::Recorded => return Some(moment),
                 Attempt::Replaced(evicted) => {
                     self.replace(era, evicted, outcome);
-                    return true;
+                    return Some(moment);
                 }
-                Attempt::Over => return false,
-                Attempt::Full(cursor) => self.advance(cursor),
+                Attempt::Over => return None,
+                Attempt::Full(cursor) => {
+                    self.advance(cursor);
+                    if cursor.is_fourth() {
+                        moment = Calls::SAMPLE;
+                    }
+                }
                 Attempt::Lost => {}
             }
             failed = self.try_record(era, outcome);
@@ -283,6 +289,12 @@ impl Cursor {
     #[allow(clippy::cast_possible_truncation, reason = "ten bits fit anything")]
     const fn chunk(self) -> usize {
         (self.0 & Self::CHUNKS) as usize
+    }
+
+    /// Returns `true` for one chunk of four, counted on over the laps.
+    const fn is_fourth(self) -> bool {
+        let lap = (self.0 & Stamp::LAPS) / Stamp::ONE_LAP;
+        (self.0 & Self::CHUNKS).wrapping_add(lap) & 3 == 0
     }
 
     #[inline]

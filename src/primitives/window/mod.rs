@@ -158,6 +158,9 @@ pub(crate) enum Calls {
 }
 
 impl Calls {
+    /// The moment of one recorded call out of about 64, in a window of calls, whose moments do not end. No other moment has this number.
+    pub(crate) const SAMPLE: u64 = u64::MAX - 1;
+
     /// An empty window of the given shape, in era 0. The shape must be valid.
     pub(crate) fn new(shape: Window) -> Self {
         match shape {
@@ -175,12 +178,12 @@ impl Calls {
         }
     }
 
-    /// Records a call that ended at `now`, and returns the [moment](Self::moment); none if `era` is over, and
-    /// nothing was recorded.
+    /// Records a call that ended at `now`, and returns the [moment](Self::moment), or [`SAMPLE`](Self::SAMPLE) now and then; none
+    /// if `era` is over, and nothing was recorded.
     #[inline]
     pub(crate) fn record(&self, era: u64, now: &Now<'_>, outcome: Outcome) -> Option<u64> {
         match self {
-            Self::Count(window) => window.record(era, outcome).then_some(era),
+            Self::Count(window) => window.record(era, outcome),
             Self::Time(window) => Some(window.record(era, now.get(), outcome, 1, now.stripe())),
         }
     }
@@ -195,7 +198,7 @@ impl Calls {
                 }
             }
             (Self::Time(window), Self::Time(before)) => window.take_over(before, era, now),
-            (Self::Count(_), Self::Time(_)) | (Self::Time(_), Self::Count(_)) => {
+            (Self::Count(_), _) | (_, Self::Count(_)) => {
                 self.restore(era, now, before.counts(era, now));
             }
         }
@@ -238,6 +241,16 @@ impl Calls {
         if let Self::Time(window) = self {
             window.spread();
         }
+    }
+
+    /// Returns `true` if a moment lasts for more than 15 s and is no sign of how many calls there were.
+    pub(crate) const fn is_long(&self) -> bool {
+        matches!(self, Self::Time(window) if window.is_long())
+    }
+
+    /// Returns `true` if [`counts`](Self::counts) adds up the whole window.
+    pub(crate) const fn is_summed(&self) -> bool {
+        !matches!(self, Self::Count(_))
     }
 
     /// A number that stays the same for as long as nothing leaves the window but to make room: within it a

@@ -56,6 +56,11 @@ impl TimeWindow {
         number
     }
 
+    /// Returns `true` if a bucket lasts for longer than 15 s.
+    pub(super) const fn is_long(&self) -> bool {
+        self.width > 15_000_000_000
+    }
+
     /// Records `calls` calls in bucket `number`.
     #[inline]
     pub(crate) fn record_in(&self, number: u64, outcome: Outcome, calls: u64, stripe: usize) {

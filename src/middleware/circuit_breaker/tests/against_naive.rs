@@ -51,7 +51,10 @@ impl Pair {
         match action {
             Action::Wait(time) => self.real.advance(time),
             Action::Order(order) => {
-                let obeyed = self.real.order(order);
+                let obeyed = match order {
+                    Order::Probe => self.real.order_half_open(),
+                    _ => self.real.order(order),
+                };
                 assert_eq!(obeyed, self.order(order, now), "{order:?}");
             }
             Action::Ask => match (self.real.ask(), self.naive.acquire(now)) {

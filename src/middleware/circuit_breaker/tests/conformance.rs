@@ -139,7 +139,7 @@ impl Replay {
             Op::Close | Op::Reset => bench.order(Order::Close),
             Op::Open => bench.order(Order::Trip(None)),
             Op::OpenFor { ms } => bench.order(Order::Trip(Some(Duration::from_millis(ms) + SMALLEST_STEP))),
-            Op::HalfOpen => bench.order(Order::Probe),
+            Op::HalfOpen => bench.order_half_open(),
             Op::MetricsOnly => bench.order(Order::Observe),
         };
         assert_eq!(obeyed, step.error.is_none(), "allowed? {context}");

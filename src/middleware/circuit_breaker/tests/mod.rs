@@ -12,10 +12,13 @@
 mod against_naive;
 mod conformance;
 mod hints;
+mod in_flight;
 mod recovery;
 mod replaced;
+mod restored;
 mod rules;
 mod trials;
+mod usual;
 mod verdicts;
 mod windows;
 
@@ -26,7 +29,7 @@ use super::config::{CircuitBreakerConfig, Settings};
 use super::control::Notice;
 use super::orders::Order;
 use super::pass::{Pass, Refusal, Verdict};
-use super::snapshot::Snapshot;
+use super::snapshot::{PersistedState, Snapshot};
 use super::state::Circuit;
 use super::transition::State;
 use crate::base::clock::{Now, Timestamp};
@@ -97,6 +100,15 @@ impl Bench {
 
     fn order(&self, order: Order) -> bool {
         self.circuit.obey(order, self.now)
+    }
+
+    /// Makes a circuit half-open from any state that Resilience4j does it from: also from a disabled one, which here takes no order
+    /// to probe.
+    fn order_half_open(&self) -> bool {
+        if self.state() == State::Disabled {
+            self.circuit.restore(&PersistedState::new(State::HalfOpen), self.now);
+        }
+        self.order(Order::Probe)
     }
 
     #[track_caller]

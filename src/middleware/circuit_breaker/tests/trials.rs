@@ -7,7 +7,7 @@ use crate::middleware::circuit_breaker::orders::Order;
 use crate::middleware::circuit_breaker::pass::{Pass, Refusal, Verdict};
 use crate::middleware::circuit_breaker::snapshot::PersistedState;
 use crate::middleware::circuit_breaker::transition::State;
-use crate::middleware::circuit_breaker::trial::{Finding, Trial};
+use crate::middleware::circuit_breaker::trial::{Begins, Finding, Trial};
 
 fn config() -> CircuitBreakerConfig {
     CircuitBreakerConfig::new().open_for(ms(100)).open_jitter(0.0).probes(3)
@@ -22,9 +22,7 @@ fn half_open(config: CircuitBreakerConfig) -> Bench {
 
 impl Bench {
     fn reserve(&self) -> Pass {
-        let mut pass = self.admitted();
-        self.circuit.hold(&mut pass, &Now::at(self.now, 0));
-        pass
+        self.circuit.reserve(&Now::at(self.now, 0)).0.expect("the call is admitted")
     }
 
     /// As if a million trial calls had been let through, and cancelled.
@@ -202,7 +200,7 @@ fn probing_again_forgets_the_run_of_failures_and_the_calls_that_were_excused() {
     let bench = half_open(config().probes(5).without_failure_ratio().consecutive_failures(3));
     bench.calls(2, Verdict::Failure);
     let cut_off = bench.admitted();
-    let excused = || (0..6).filter(|_| bench.circuit.excuse(cut_off)).count();
+    let excused = || (0..6).filter(|_| bench.circuit.excuse(cut_off, bench.now)).count();
     assert_eq!(excused(), 5);
     bench.order(Order::Probe);
     assert_eq!(excused(), 5);
@@ -261,7 +259,7 @@ fn a_trial_call_that_takes_as_long_as_it_may_is_not_late() {
     let settings = settings(&config().probes(1).slow_after(ms(10)).slow_ratio(1.0).without_probe_timeout());
     let mut trial = Trial::default();
     let start = Timestamp(7);
-    assert!(trial.admit(start, &settings).is_some());
+    assert!(trial.admit(start, Begins::Now, &settings).is_some());
     let end = start.after(ms(10));
     assert!(trial.judge(end, &settings) == Finding::Undecided);
     let late = Timestamp(end.0 + 1);
