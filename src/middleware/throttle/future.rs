@@ -1,6 +1,6 @@
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use pin_project::pin_project;
 
@@ -51,7 +51,12 @@ where
             let rejected = this.refused.take().expect("a future is not polled after it was ready");
             return Poll::Ready(Err(E::from_rejected(rejected)));
         };
-        let result = ready!(inner.poll(cx));
+        let Poll::Ready(result) = inner.poll(cx) else {
+            if let Some(ticket) = this.ticket {
+                ticket.wait();
+            }
+            return Poll::Pending;
+        };
         let outcome = outcome_of(this.protocol, result.as_ref());
         let end = match outcome.overload {
             _ if outcome.is_rejected() => End::NotSent,

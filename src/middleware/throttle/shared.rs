@@ -114,6 +114,12 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
+    /// Notes that the call was not ready when it was polled.
+    #[inline]
+    pub(super) const fn wait(&mut self) {
+        self.sent.wait();
+    }
+
     #[inline]
     pub(super) fn end(mut self, end: End) {
         self.settle(end);

@@ -115,18 +115,37 @@ impl InFlight {
         self.leave_cohort(era, entry, || self.cohort(era, started));
     }
 
-    /// The same, for who knows the cohort.
+    /// The same, for a caller that knows the cohort. Returns `true` if no other call of this cohort is in
+    /// flight on the stripe of this one, and `false` also if that is not known.
     #[inline]
-    pub(crate) fn leave_cohort(&self, era: u64, entry: Entry, cohort: impl FnOnce() -> u64) {
-        if entry.version == self.version {
-            self.stripes.at(usize::from(entry.place)).leave(era, cohort(), &self.base);
-        }
+    pub(crate) fn leave_cohort(&self, era: u64, entry: Entry, cohort: impl FnOnce() -> u64) -> bool {
+        self.has(entry) && self.stripes.at(usize::from(entry.place)).leave(era, cohort(), &self.base)
+    }
+
+    /// Returns `true` if the call was counted here, and not by an instance that this one replaced.
+    #[inline]
+    pub(crate) const fn has(&self, entry: Entry) -> bool {
+        entry.version == self.version
+    }
+
+    /// Returns `true` if no call of `era` is in flight.
+    pub(crate) fn is_idle(&self, era: u64) -> bool {
+        // Later than any cohort, and not so far ahead that it would be taken for an earlier one.
+        const AHEAD: u64 = 1 << 34;
+        let base = self.base.load(Ordering::Relaxed);
+        self.stripes.iter().all(|stripe| stripe.overdue(era, base.saturating_add(AHEAD), base) == 0)
     }
 
     /// How many calls of `era` had been in flight for longer than the limit at `now`. A call is counted once
     /// its whole cohort is, up to a sixth of the limit late, or 10 ms.
     pub(crate) fn overdue(&self, era: u64, now: Timestamp) -> u64 {
-        let Some(started) = now.0.checked_sub(self.limit) else { return 0 };
+        self.overdue_after(self.limit, era, now)
+    }
+
+    /// The same for another limit, in nanoseconds. The cohorts are those of the limit of this instance, and those
+    /// that had to make room are overdue whatever `limit` is.
+    pub(crate) fn overdue_after(&self, limit: u64, era: u64, now: Timestamp) -> u64 {
+        let Some(started) = now.0.checked_sub(limit) else { return 0 };
         let on_time = self.cohort(era, Timestamp(started));
         let base = self.base.load(Ordering::Relaxed);
         self.stripes.iter().map(|stripe| stripe.overdue(era, on_time, base)).fold(0, u64::saturating_add)
@@ -188,25 +207,26 @@ impl Stripe {
         }
     }
 
+    /// Returns `true` if no other call of `cohort` is left.
     #[inline]
-    fn leave(&self, era: u64, cohort: u64, base: &AtomicU64) {
-        let Some(word) = self.word(cohort) else { return };
+    fn leave(&self, era: u64, cohort: u64, base: &AtomicU64) -> bool {
+        let Some(word) = self.word(cohort) else { return false };
         let mut seen = word.load(Ordering::Relaxed);
         loop {
             let found = Numbered::unpack(seen);
             if found.find(cohort) != Found::Same {
                 if planted!("overdue_for_ever") {
-                    return;
+                    return false;
                 }
                 // Otherwise it was counted by another instance, or in an era that is over.
                 if !is_before(cohort, base.load(Ordering::Relaxed)) {
                     self.change_overdue(era, |overdue| overdue.saturating_sub(1));
                 }
-                return;
+                return false;
             }
             let left = found.with(found.count.saturating_sub(1));
             match word.compare_exchange_weak(seen, left.pack(), Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return,
+                Ok(_) => return left.count == 0,
                 Err(changed) => seen = changed,
             }
         }
