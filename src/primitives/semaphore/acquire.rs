@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::parts::Part;
 use super::queue::{Ask, Queue, Shed, Stand, Ticket};
-use super::{Owner, Permit, Permits};
+use super::{Owner, Permit, Permits, wake};
 use crate::base::clock::Timestamp;
 use crate::base::sync::planted;
 use crate::base::sync::{MutexGuard, lock};
@@ -46,7 +46,7 @@ impl<O: Owner> Acquire<O> {
         let (ticket, displaced) = entered.unzip();
         let acquire = Self { owner: Some(Arc::clone(owner)), ticket, part: ask.part };
         if let Some(waker) = displaced.flatten() {
-            waker.wake();
+            wake(waker);
         }
         if let Some(taken) = taken {
             taken.tell(&**owner);
@@ -123,7 +123,13 @@ impl<O: Owner> Acquire<O> {
                     queue.wake_up(ticket, owner.now());
                 }
                 Stand::Waits if has_looked || queue.grants_are_claimed() => return Some(Stand::Waits),
-                Stand::Waits if !queue.is_overdue(owner.now()) => return Some(Stand::Waits),
+                Stand::Waits if !queue.is_overdue(owner.now()) => {
+                    let looks_at = queue.looks_at();
+                    drop(queue);
+                    // The runtime that was to look may be gone or stand still, unlike the one that polls.
+                    looks_at.into_iter().for_each(|at| owner.look_at(at));
+                    return Some(Stand::Waits);
+                }
                 Stand::Waits => has_looked = true,
                 over @ (Stand::Served | Stand::Shed(_)) => return Some(over),
             }
