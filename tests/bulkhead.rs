@@ -19,8 +19,12 @@ mod hostile;
 mod measured;
 #[path = "bulkhead/readiness.rs"]
 mod readiness;
+#[path = "bulkhead/runtimes.rs"]
+mod runtimes;
 #[path = "bulkhead/unclaimed.rs"]
 mod unclaimed;
+#[path = "bulkhead/wakers.rs"]
+mod wakers;
 
 use std::future::{Future, pending, poll_fn, ready};
 use std::pin::Pin;
