@@ -324,6 +324,8 @@ impl<L: Limit> Shared<L> {
         }
         let call = Ended { began, now, in_flight, class };
         if self.limit.ended(&call, |limit| self.permits.limit_to(limit)) {
+            // What is kept for parts has changed with the limit.
+            Permits::turn_away_hopeless(self);
             // Those who wait hear of it when the permit comes back, right after this.
             self.tell_limit();
         }
