@@ -11,6 +11,8 @@ mod claims;
 mod defaults;
 #[path = "bulkhead/exempt.rs"]
 mod exempt;
+#[path = "bulkhead/expired.rs"]
+mod expired;
 #[path = "support/fault.rs"]
 mod fault;
 #[path = "bulkhead/hostile.rs"]

@@ -121,6 +121,7 @@ mod refusals;
 mod service;
 mod shared;
 mod usual;
+mod waiting;
 
 pub use config::{AdmissionConfig, PriorityShares};
 pub use future::ResponseFuture;

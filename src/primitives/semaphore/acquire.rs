@@ -75,11 +75,20 @@ impl<O: Owner> Acquire<O> {
         acquire.owner.take().map(Permit::of)
     }
 
-    /// Locks the queue. If it is full, grants that were not claimed go to those who wait, and make
-    /// room for one more.
+    /// Locks the queue. If it is full, those leave it who have waited for as long as they may, and grants that were not
+    /// claimed go to those who wait: both make room for one more.
     fn lock_queue<'a>(owner: &'a Arc<O>, ask: &Ask, now: Timestamp) -> MutexGuard<'a, Queue> {
         let permits = owner.permits();
-        let queue = lock(&permits.queue);
+        let mut queue = lock(&permits.queue);
+        if queue.is_full() {
+            let expired = queue.turn_away_expired(now);
+            if !expired.is_empty() {
+                permits.unmark_if_empty(&queue);
+                drop(queue);
+                expired.into_iter().for_each(wake);
+                queue = lock(&permits.queue);
+            }
+        }
         let is_full = !queue.has_place(ask, now);
         if is_full && queue.is_overdue(now) { Self::take_back(owner, queue, now) } else { queue }
     }
