@@ -11,6 +11,8 @@ mod claims;
 mod defaults;
 #[path = "bulkhead/exempt.rs"]
 mod exempt;
+#[path = "bulkhead/expired.rs"]
+mod expired;
 #[path = "support/fault.rs"]
 mod fault;
 #[path = "bulkhead/hostile.rs"]
@@ -19,8 +21,12 @@ mod hostile;
 mod measured;
 #[path = "bulkhead/readiness.rs"]
 mod readiness;
+#[path = "bulkhead/runtimes.rs"]
+mod runtimes;
 #[path = "bulkhead/unclaimed.rs"]
 mod unclaimed;
+#[path = "bulkhead/wakers.rs"]
+mod wakers;
 
 use std::future::{Future, pending, poll_fn, ready};
 use std::pin::Pin;

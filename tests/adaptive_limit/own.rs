@@ -4,7 +4,13 @@ use super::*;
 
 /// Says what it is given, one after another, and then a NaN.
 #[derive(Clone, Debug, PartialEq)]
-struct Says(Vec<f64>);
+pub(super) struct Says(Vec<f64>);
+
+impl Says {
+    pub(super) fn these(limits: &[f64]) -> Self {
+        Self(limits.to_vec())
+    }
+}
 
 impl Algorithm for Says {
     fn next(&mut self, limit: f64, sample: &Sample) -> Next {

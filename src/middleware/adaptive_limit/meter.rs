@@ -149,6 +149,7 @@ impl Meter {
         let mut closing = lock(&self.closing);
         closing.rules = Rules::new(config);
         closing.limit = closing.rules.within(closing.limit);
+        closing.before = closing.rules.within(closing.before);
         closing.length = closing.rules.window;
         if let Some(algorithm) = other {
             replaced = Some(std::mem::replace(&mut closing.algorithm, algorithm));

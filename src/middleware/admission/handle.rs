@@ -59,9 +59,12 @@ impl<L: Limit> AdmissionHandle<L> {
         self.shared.partitions()
     }
 
-    /// Changes the configuration, for calls that begin or begin to wait from now on. Those that are under way go on; if they
-    /// are more than are allowed, the next one begins when they have become fewer. If there is more room, those who wait are
-    /// served at once.
+    /// Changes the configuration. Calls that are under way go on; if they are more than are allowed, the next one begins when
+    /// they have become fewer. If there is more room, calls that wait are served at once.
+    ///
+    /// Calls that wait stay in the queue, also if it is longer than the new one may be, and keep their own `max_wait`. All else
+    /// holds for them from now on, too: a new [discipline](super::QueueDiscipline) sheds them and orders them as
+    /// if it had been there when they came, and those for which there can be no room any more are rejected.
     ///
     /// # Errors
     ///

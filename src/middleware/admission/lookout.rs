@@ -6,12 +6,17 @@ use std::time::Duration;
 
 use super::limit::Limit;
 use super::shared::Shared;
+use tokio::runtime::{Handle, Id};
+
 use crate::base::clock::{BoxedTimer, Clock, Timestamp, instant, instant_after};
 use crate::base::sync::{Mutex, lock};
 use crate::primitives::semaphore::Permits;
 
 /// The timer of a layer that looks for permits which were granted to a call and not claimed, while
 /// another call waits.
+///
+/// It belongs to one runtime, which may be gone or stand still when the timer is due. So it moves to the runtime of each task
+/// that begins to wait or is polled while it waits.
 ///
 /// It needs no task: when it fires it does not wake one, but has the permits granted to others. So
 /// calls that wait have no such timer themselves, and it does not matter which of them are polled.
@@ -25,6 +30,8 @@ struct BodyTimer {
     /// When the timer fires; [`Timestamp::NEVER`] if it does not run.
     at: Timestamp,
     timer: BoxedTimer,
+    /// The runtime of the timer; none before it has been made.
+    runtime: Option<Id>,
 }
 
 /// What the timer wakes.
@@ -32,30 +39,38 @@ struct Alarm<L: Limit>(Weak<Shared<L>>);
 
 impl Lookout {
     pub(super) fn new<L: Limit>(shared: Weak<Shared<L>>) -> Self {
-        let watch = BodyTimer { at: Timestamp::NEVER, timer: BoxedTimer::new() };
+        let watch = BodyTimer { at: Timestamp::NEVER, timer: BoxedTimer::new(), runtime: None };
         Self { alarm: Waker::from(Arc::new(Alarm(shared))), watch: Mutex::new(watch) }
     }
 
     /// Makes the timer one of the runtime in which a call begins to wait: permits may come back
     /// outside of any.
     pub(super) fn prepare(&self, now: Timestamp) {
+        let Some(runtime) = current_runtime() else { return };
         let lost = {
             let mut watch = lock(&self.watch);
             if watch.runs(now) {
                 return;
             }
-            watch.prepare()
+            watch.prepare(runtime)
         };
         drop(lost);
     }
 
     /// Looks at this time, or sooner.
     pub(super) fn look_at(&self, at: Timestamp, clock: &Clock) {
-        let now = clock.now();
-        let mut watch = lock(&self.watch);
-        if watch.at == Timestamp::NEVER {
+        let (now, current) = (clock.now(), current_runtime());
+        let lost = {
+            let mut watch = lock(&self.watch);
+            let moves_to = current.filter(|current| watch.runtime != Some(*current));
+            if watch.at != Timestamp::NEVER && moves_to.is_none() {
+                return;
+            }
+            let lost = moves_to.and_then(|runtime| watch.prepare(runtime));
             watch.run_until(at.max(now.after(BodyTimer::SOON)), &self.alarm, clock);
-        }
+            lost
+        };
+        drop(lost);
     }
 
     fn fires(&self) {
@@ -74,17 +89,21 @@ impl BodyTimer {
     }
 
     /// Returns the timer that there was, which is not dropped under the lock.
-    fn prepare(&mut self) -> Option<BoxedTimer> {
+    fn prepare(&mut self, runtime: Id) -> Option<BoxedTimer> {
         let was_lost = self.at != Timestamp::NEVER;
         // One that is set still would wake the alarm if it was set anew, which waits for the lock.
         let lost = was_lost.then(|| std::mem::replace(&mut self.timer, BoxedTimer::new()));
         self.at = Timestamp::NEVER;
-        // Outside of a runtime there are no timers.
-        let _ = catch_unwind(AssertUnwindSafe(|| self.timer.prepare()));
+        // The runtime may have no timers.
+        let is_prepared = catch_unwind(AssertUnwindSafe(|| self.timer.prepare())).is_ok();
+        self.runtime = is_prepared.then_some(runtime);
         lost
     }
 
     fn run_until(&mut self, at: Timestamp, alarm: &Waker, clock: &Clock) {
+        if self.runtime.is_none() {
+            return;
+        }
         let mut cx = Context::from_waker(alarm);
         let mut until = clock.instant(at);
         // The runtime may just be shutting down, and then has no timers any more. The next call that
@@ -96,6 +115,11 @@ impl BodyTimer {
         }));
         self.at = if runs.is_ok() { at } else { Timestamp::NEVER };
     }
+}
+
+/// Outside of a runtime there are no timers.
+fn current_runtime() -> Option<Id> {
+    Handle::try_current().ok().map(|runtime| runtime.id())
 }
 
 impl<L: Limit> Wake for Alarm<L> {

@@ -120,6 +120,7 @@ mod refusals;
 mod service;
 mod shared;
 mod usual;
+mod waiting;
 
 pub use config::{AdmissionConfig, PriorityShares};
 pub use handle::{AdmissionHandle, Snapshot};

@@ -63,12 +63,14 @@ impl Patience {
 impl<L: Limit> Place<L> {
     pub(super) fn take(shared: &Arc<Shared<L>>, attributes: &CallAttributes) -> Result<Self, Rejected> {
         let now = instant();
-        let Some(acquire) = shared.wait(attributes, now) else { return Err(shared.refuse()) };
+        let patience = Patience::new(shared, attributes, now);
+        let Some(acquire) = shared.wait(attributes, now, Some(patience.until)) else {
+            return Err(shared.refuse());
+        };
         if acquire.has_queued() {
             shared.telemetry.act(Action::Queued, 0, Duration::ZERO);
             shared.queues(1);
         }
-        let patience = Patience::new(shared, attributes, now);
         let (turn, attributes) = (Turn::Comes(acquire), *attributes);
         Ok(Self { turn, patience, attributes, shared: Arc::clone(shared) })
     }
@@ -91,6 +93,7 @@ impl<L: Limit> Place<L> {
                 Poll::Ready(Err(match why {
                     Shed::Displaced => self.shared.refuse(),
                     Shed::Overdue(waited) => self.shared.give_up(waited),
+                    Shed::Expired => self.patience.end(&self.shared),
                     Shed::Late => self.shared.too_late(self.patience.remaining),
                 }))
             }

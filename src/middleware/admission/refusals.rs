@@ -12,6 +12,7 @@ impl<L: Limit> Shared<L> {
     pub(super) fn finds_no_room(&self) {
         let full = Full { now: self.clock.now(), in_flight: self.permits.counts().0 };
         if self.limit.finds_no_room(full, |limit| self.permits.limit_to(limit)) {
+            Permits::turn_away_hopeless(self);
             Permits::grant(self);
             self.tell_limit();
         }

@@ -45,7 +45,7 @@ struct Queued<L: Limit> {
 
 impl<L: Limit> Queued<L> {
     fn enter(shared: &Arc<Shared<L>>, attributes: &CallAttributes) -> Option<Self> {
-        let queued = Self { acquire: shared.wait(attributes, instant())?, shared: Arc::clone(shared) };
+        let queued = Self { acquire: shared.wait(attributes, instant(), None)?, shared: Arc::clone(shared) };
         queued.tell(1);
         Some(queued)
     }

@@ -1,8 +1,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::config::{AdmissionConfig, Mode, Terms};
 use super::limit::{Change, Ended, Limit};
 use super::lookout::Lookout;
@@ -16,15 +14,15 @@ use crate::config::{InvalidConfig, Live};
 use crate::error::Rejected;
 use crate::middleware::gate::HoldUntil;
 use crate::primitives::latency::Needed;
-use crate::primitives::semaphore::{self, Acquire, Ask, Owner, Part, Permits, Share};
-use crate::protocol::{CallAttributes, Criticality, Tenant};
+use crate::primitives::semaphore::{self, Owner, Part, Permits, Share};
+use crate::protocol::{CallAttributes, Criticality};
 use crate::telemetry::{ConcurrencyGauge, Event, Telemetry};
 
 /// What the services of a layer share.
 #[derive(Debug)]
 pub struct Shared<L: Limit> {
     pub(super) permits: Permits,
-    partitions: Partitions,
+    pub(super) partitions: Partitions,
     terms: AtomicU64,
     pub(super) mode: Mode,
     pub(super) hold_until: HoldUntil,
@@ -214,46 +212,6 @@ impl<L: Limit> Shared<L> {
         semaphore::Permit::try_acquire_of(self, part, terms.share(attributes.criticality))
     }
 
-    /// A permit for a call with these attributes while others wait, if it comes before them, or if one of them has not
-    /// claimed its own in time.
-    #[cold]
-    pub(super) fn permit_before_others(
-        self: &Arc<Self>,
-        attributes: &CallAttributes,
-    ) -> Option<semaphore::Permit<Self>> {
-        // Nobody waits in other layers, and their refusals take no lock.
-        if self.mode == Mode::Refuse {
-            return None;
-        }
-        let now = instant();
-        Acquire::try_enter(self, &self.ask(attributes, now), self.clock.at(now))
-    }
-
-    /// A place in the queue for a call with these attributes, or a permit after all; `None` if there is none.
-    pub(super) fn wait(self: &Arc<Self>, attributes: &CallAttributes, now: Instant) -> Option<Acquire<Self>> {
-        let ask = self.ask(attributes, now);
-        if self.terms().exempt(attributes) {
-            return Some(Acquire::exempt(self, ask.part));
-        }
-        let now = self.clock.at(now);
-        self.lookout.prepare(now);
-        if L::LEARNS {
-            self.finds_no_room();
-        }
-        Acquire::enter(self, &ask, now)
-    }
-
-    fn ask(&self, attributes: &CallAttributes, now: Instant) -> Ask {
-        let now_here = self.clock.at(now);
-        let deadline = attributes.deadline.map(|deadline| now_here.after(deadline.remaining_at(now)));
-        Ask {
-            class: attributes.criticality.get(),
-            part: self.partitions.part(attributes.partition),
-            tenant: attributes.tenant.map_or(0, Tenant::number),
-            deadline: deadline.unwrap_or(Timestamp::NEVER),
-        }
-    }
-
     /// Whether there is enough time left for a call.
     ///
     /// # Errors
@@ -325,6 +283,8 @@ impl<L: Limit> Shared<L> {
         }
         let call = Ended { began, now, in_flight, class };
         if self.limit.ended(&call, |limit| self.permits.limit_to(limit)) {
+            // What is kept for parts has changed with the limit.
+            Permits::turn_away_hopeless(self);
             // Those who wait hear of it when the permit comes back, right after this.
             self.tell_limit();
         }

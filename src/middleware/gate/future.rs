@@ -104,7 +104,11 @@ where
             match stage.as_mut().project() {
                 StageProjection::Calling { inner, admitted } => {
                     let Admitted { protocol, permit } = admitted;
-                    let result = ready!(in_service(|| inner.poll(cx), || permit.fail()));
+                    let polled = in_service(|| inner.poll(cx), || permit.fail());
+                    let Poll::Ready(result) = polled else {
+                        permit.pend();
+                        return Poll::Pending;
+                    };
                     // What a user's error or classifier does is a part of the call: it may panic.
                     let outcome = in_service(|| outcome_of(protocol, result.as_ref()), || permit.fail());
                     // In place of an optional permit, which would take more room.

@@ -9,6 +9,10 @@ pub trait GatePermit: Guard {
     /// A rejection on its way to the caller, from which the [`Rejected`] is made where it arrives.
     type Rejection: Into<Rejected> + fmt::Debug;
 
+    /// Records that the service was not ready with the call when it was polled.
+    #[inline]
+    fn pend(&mut self) {}
+
     /// Records that the service or the classifier panicked; the permit is dropped next. A gate for
     /// which a panic is a failure ends the call here. For any other, the drop cancels the call.
     fn fail(&mut self);

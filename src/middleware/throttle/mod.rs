@@ -59,8 +59,8 @@
 //! `DEADLINE_EXCEEDED` in the headers of a response; a 500 is accepted. A closure for
 //! [`classify`](ThrottleLayer::classify) decides by itself, and is not asked about rejections.
 //!
-//! The clock is read when a call begins, and when one ends that was not accepted. One that was accepted counts as of the
-//! latest of these moments if calls take less than a fortieth of the window, and from its end if they take longer.
+//! The clock is read when a call begins, and when one ends that was not accepted, had to wait, or was not the only one. A call
+//! that was accepted at its first poll counts as of the latest of these moments, and all others from their end.
 //!
 //! The share is found once for every `requests / (64 * headroom)` calls that have ended, and anew with each fortieth of the
 //! window: a call may be refused by a share that is off by a 64th. With fewer than 64 requests each one is felt at once. A

@@ -45,6 +45,11 @@ impl Guard for Permit {
 impl GatePermit for Permit {
     type Rejection = Rejected;
 
+    #[inline]
+    fn pend(&mut self) {
+        self.sent.wait();
+    }
+
     /// Does nothing: a call that panics counts as cancelled.
     #[inline]
     fn fail(&mut self) {}

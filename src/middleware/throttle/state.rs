@@ -3,6 +3,7 @@
 
 #![warn(clippy::arithmetic_side_effects, reason = "what is configured may be as large as it likes")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::ThrottleConfig;
@@ -96,13 +97,24 @@ pub(super) enum End {
 pub(super) struct Sent {
     started: Timestamp,
     entry: Entry,
+    has_waited: bool,
+}
+
+impl Sent {
+    /// Notes that the call was not ready when it was polled, so that it may have taken any time.
+    #[inline]
+    pub(super) const fn wait(&mut self) {
+        self.has_waited = true;
+    }
 }
 
 /// What is known of the calls in the window.
 #[derive(Debug)]
 pub(super) struct Measures {
     window: TimeWindow,
-    in_flight: InFlight,
+    in_flight: Arc<InFlight>,
+    /// The calls that were in flight when this window began, with those of windows before.
+    in_flight_before: Vec<Arc<InFlight>>,
     /// A call that takes longer counts as not accepted, until it is.
     late_after: Duration,
     /// The bucket of the latest reading of the clock.
@@ -112,6 +124,8 @@ pub(super) struct Measures {
     /// The cohort of the latest call that was sent.
     cohort: AtomicU64,
     share: Known,
+    /// The bucket after the latest in which the share was found of calls that were cut off.
+    of_cut_off: AtomicU64,
     version: u16,
 }
 
@@ -122,19 +136,23 @@ impl Measures {
         let late_after = window.checked_div(2).unwrap_or(window);
         Self {
             window: TimeWindow::new(nanos(window), BUCKETS),
-            in_flight: InFlight::new(late_after, version),
+            in_flight: Arc::new(InFlight::new(late_after, version)),
+            in_flight_before: Vec::new(),
             late_after,
             bucket: AtomicU64::new(0),
             are_short: AtomicU64::new(u64::MAX),
             cohort: AtomicU64::new(0),
             share: Known::nothing(),
+            of_cut_off: AtomicU64::new(0),
             version,
         }
     }
 
     /// Measures of another window, with what this one holds.
     pub(super) fn replaced(&self, window: Duration, now: Timestamp) -> Self {
-        let replacement = Self::new(window, self.version.wrapping_add(1));
+        let mut replacement = Self::new(window, self.version.wrapping_add(1));
+        let before = self.in_flight_before.iter().filter(|before| !before.is_empty(ERA));
+        replacement.in_flight_before = before.chain([&self.in_flight]).cloned().collect();
         replacement.window.take_over(&self.window, ERA, now);
         replacement.bucket(now);
         replacement.in_flight.begin(ERA, now);
@@ -151,13 +169,21 @@ impl Measures {
     }
 
     fn tally_in(&self, bucket: u64, now: Timestamp) -> Tally {
+        self.sum(bucket, now).0
+    }
+
+    /// The tally, and whether calls that were cut off are in it.
+    fn sum(&self, bucket: u64, now: Timestamp) -> (Tally, bool) {
         let counts = self.window.counts_in(bucket);
         let accepted = counts.of(ACCEPTED);
         // A service that answers others is not to blame for callers with little time.
         let cut_off = if accepted == 0 { counts.of(CUT_OFF) } else { 0 };
         let ended = accepted.saturating_add(counts.of(REJECTED)).saturating_add(cut_off);
-        let sent = ended.saturating_add(self.in_flight.overdue(ERA, now));
-        Tally { sent, accepted, refused: counts.of(REFUSED) }
+        let late_after = nanos(self.late_after);
+        let overdue = |calls: &Arc<InFlight>| calls.overdue_by(late_after, Timestamp(0), ERA, now);
+        let before = self.in_flight_before.iter().map(overdue).fold(0, u64::saturating_add);
+        let sent = ended.saturating_add(self.in_flight.overdue(ERA, now)).saturating_add(before);
+        (Tally { sent, accepted, refused: counts.of(REFUSED) }, cut_off > 0)
     }
 
     /// The bucket at `now`, which is the latest from here on.
@@ -195,7 +221,11 @@ impl Measures {
         let bucket = self.bucket(at);
         let find = || {
             // Within a bucket the share changes with what ends, and with what becomes late: that is seen in the next.
-            let (rule, tally) = (rule(), self.tally_in(bucket, at));
+            let (rule, (tally, has_cut_off)) = (rule(), self.sum(bucket, at));
+            if has_cut_off {
+                // Before the share is put in place: see `accepted_after_none`.
+                self.of_cut_off.store(bucket.saturating_add(1), Ordering::Release);
+            }
             (Share::new(rule.ratio(tally), rule.counts_refusals), rule.changes(tally))
         };
         let share = self.share.get(bucket).unwrap_or_else(|| self.share.find(bucket, find));
@@ -207,7 +237,7 @@ impl Measures {
             return None;
         }
         let entry = self.in_flight.enter(ERA, self.cohort(at), now);
-        Some(Sent { started: at, entry })
+        Some(Sent { started: at, entry, has_waited: false })
     }
 
     #[inline]
@@ -215,9 +245,13 @@ impl Measures {
         // Most calls are over before the next cohort begins.
         let latest = self.cohort.load(Ordering::Relaxed);
         let cohort = || self.in_flight.cohort_near(latest, sent.started);
-        self.in_flight.leave_cohort(ERA, sent.entry, cohort);
+        let is_alone = if self.in_flight.has_counted(sent.entry) {
+            self.in_flight.leave_cohort(ERA, sent.entry, cohort)
+        } else {
+            self.leave_before(sent)
+        };
         match end {
-            End::Accepted => self.accept(sent.started, now),
+            End::Accepted => self.accept(sent.started, is_alone && !sent.has_waited, now),
             End::Rejected => self.reject(now),
             End::NotSent => {}
             End::CutOff if now.get().since(sent.started) < self.late_after => self.book(CUT_OFF, now),
@@ -226,16 +260,43 @@ impl Measures {
         }
     }
 
-    /// Seldom reads the clock. The bucket of the latest reading is as old as the call at most, so it is the present one for calls
-    /// that take less than a bucket: that is found out once in each.
+    /// Ends a call that began before this window.
+    #[cold]
+    fn leave_before(&self, sent: Sent) -> bool {
+        if let Some(before) = self.in_flight_before.iter().find(|before| before.has_counted(sent.entry)) {
+            before.leave(ERA, sent.entry, sent.started);
+        }
+        false
+    }
+
+    /// Seldom reads the clock. The bucket of the latest reading is no older than the call, and it is the present one
+    /// for calls that take less than a bucket. A call is taken for one of these only if
+    ///
+    /// - it `may_be_short`: it was ready when it was first polled, and no other call is in flight on its stripe,
+    /// - it began in the bucket of the latest reading, and a reading in that bucket found a call that was short.
+    ///
+    /// The next call reads the clock. So of a burst that ends in a pause at most one call for each thread is dated too
+    /// early, and that only if nobody polled it, or its service blocked the thread.
     #[inline]
-    fn accept(&self, started: Timestamp, now: &Now<'_>) {
+    fn accept(&self, started: Timestamp, may_be_short: bool, now: &Now<'_>) {
         let latest = self.bucket.load(Ordering::Relaxed);
-        let is_short = self.window.is_in(latest, started) && self.are_short.load(Ordering::Relaxed) == latest;
+        let is_short = may_be_short
+            && self.window.is_in(latest, started)
+            && self.are_short.load(Ordering::Relaxed) == latest;
         let bucket = if is_short { latest } else { self.present(started, now) };
         self.window.record_in(bucket, ACCEPTED, 1, now.stripe());
         if !self.share.get(bucket).is_some_and(Share::is_none) {
             self.share.change();
+            self.accepted_after_none(bucket);
+        }
+    }
+
+    /// Forgets a share that was found of calls that were cut off: none of these counts beside one that is accepted.
+    fn accepted_after_none(&self, bucket: u64) {
+        // Acquire: pairs with the exchange that puts the share in place. Either the change that was made before this
+        // keeps that exchange from being made, or this sees what was stored before it.
+        if self.of_cut_off.load(Ordering::Acquire) > bucket {
+            self.share.forget();
         }
     }
 

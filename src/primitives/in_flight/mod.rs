@@ -137,12 +137,11 @@ impl InFlight {
         self.leave_cohort(era, entry, || self.cohort(era, started));
     }
 
-    /// The same, for who knows the cohort.
+    /// The same, for a caller that knows the cohort. Returns `true` if no other call of this cohort is in
+    /// flight on the stripe of this one, and `false` also if that is not known.
     #[inline]
-    pub(crate) fn leave_cohort(&self, era: u64, entry: Entry, cohort: impl FnOnce() -> u64) {
-        if entry.version == self.version {
-            self.stripes.at(usize::from(entry.place)).leave(era, cohort(), &self.base);
-        }
+    pub(crate) fn leave_cohort(&self, era: u64, entry: Entry, cohort: impl FnOnce() -> u64) -> bool {
+        self.has_counted(entry) && self.stripes.at(usize::from(entry.place)).leave(era, cohort(), &self.base)
     }
 
     /// How many calls of `era` had been in flight for longer than the limit at `now`. A call is counted once
@@ -221,25 +220,26 @@ impl Stripe {
         }
     }
 
+    /// Returns `true` if no other call of `cohort` is left.
     #[inline]
-    fn leave(&self, era: u64, cohort: u64, base: &AtomicU64) {
-        let Some(word) = self.word(cohort) else { return };
+    fn leave(&self, era: u64, cohort: u64, base: &AtomicU64) -> bool {
+        let Some(word) = self.word(cohort) else { return false };
         let mut seen = word.load(Ordering::Relaxed);
         loop {
             let found = Numbered::unpack(seen);
             if found.find(cohort) != Found::Same {
                 if planted!("overdue_for_ever") {
-                    return;
+                    return false;
                 }
                 // Otherwise it was counted by another instance, or in an era that is over.
                 if !is_before(cohort, base.load(Ordering::Relaxed)) {
                     self.change_overdue(era, |overdue| overdue.saturating_sub(1));
                 }
-                return;
+                return false;
             }
             let left = found.with(found.count.saturating_sub(1));
             match word.compare_exchange_weak(seen, left.pack(), Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return,
+                Ok(_) => return left.count == 0,
                 Err(changed) => seen = changed,
             }
         }

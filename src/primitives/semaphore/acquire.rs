@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::parts::Part;
 use super::queue::{Ask, Queue, Shed, Stand, Ticket};
-use super::{Owner, Permit, Permits};
+use super::{Owner, Permit, Permits, wake};
 use crate::base::clock::Timestamp;
 use crate::base::sync::planted;
 use crate::base::sync::{MutexGuard, lock};
@@ -46,7 +46,7 @@ impl<O: Owner> Acquire<O> {
         let (ticket, displaced) = entered.unzip();
         let acquire = Self { owner: Some(Arc::clone(owner)), ticket, part: ask.part };
         if let Some(waker) = displaced.flatten() {
-            waker.wake();
+            wake(waker);
         }
         if let Some(taken) = taken {
             taken.tell(&**owner);
@@ -75,11 +75,20 @@ impl<O: Owner> Acquire<O> {
         acquire.owner.take().map(Permit::of)
     }
 
-    /// Locks the queue. If it is full, grants that were not claimed go to those who wait, and make
-    /// room for one more.
+    /// Locks the queue. If it is full, those leave it who have waited for as long as they may, and grants that were not
+    /// claimed go to those who wait: both make room for one more.
     fn lock_queue<'a>(owner: &'a Arc<O>, ask: &Ask, now: Timestamp) -> MutexGuard<'a, Queue> {
         let permits = owner.permits();
-        let queue = lock(&permits.queue);
+        let mut queue = lock(&permits.queue);
+        if queue.is_full() {
+            let expired = queue.turn_away_expired(now);
+            if !expired.is_empty() {
+                permits.unmark_if_empty(&queue);
+                drop(queue);
+                expired.into_iter().for_each(wake);
+                queue = lock(&permits.queue);
+            }
+        }
         let is_full = !queue.has_place(ask, now);
         if is_full && queue.is_overdue(now) { Self::take_back(owner, queue, now) } else { queue }
     }
@@ -123,7 +132,13 @@ impl<O: Owner> Acquire<O> {
                     queue.wake_up(ticket, owner.now());
                 }
                 Stand::Waits if has_looked || queue.grants_are_claimed() => return Some(Stand::Waits),
-                Stand::Waits if !queue.is_overdue(owner.now()) => return Some(Stand::Waits),
+                Stand::Waits if !queue.is_overdue(owner.now()) => {
+                    let looks_at = queue.looks_at();
+                    drop(queue);
+                    // The runtime that was to look may be gone or stand still, unlike the one that polls.
+                    looks_at.into_iter().for_each(|at| owner.look_at(at));
+                    return Some(Stand::Waits);
+                }
                 Stand::Waits => has_looked = true,
                 over @ (Stand::Served | Stand::Shed(_)) => return Some(over),
             }

@@ -11,11 +11,13 @@ pub(super) struct Waiter {
     pub(super) waker: Option<Waker>,
     since: Timestamp,
     deadline: Timestamp,
+    /// Until when it waits.
+    pub(super) until: Timestamp,
 }
 
 impl Waiter {
     pub(super) const fn new(ask: &Ask, now: Timestamp) -> Self {
-        Self { waker: None, since: now, deadline: ask.deadline }
+        Self { waker: None, since: now, deadline: ask.deadline, until: ask.until }
     }
 }
 
@@ -91,6 +93,9 @@ impl Lane {
             return Some((oldest, why));
         }
         let (next, waiter) = self.at(self.memory.next(discipline, all_late, now))?;
+        if waiter.until != Timestamp::NEVER && waiter.until <= now {
+            return Some((next, Shed::Expired));
+        }
         // Nothing is too little, whatever is needed.
         let is_enough = waiter.deadline.0.saturating_sub(now.0) >= needed.max(1);
         // Somebody without a deadline is never late.

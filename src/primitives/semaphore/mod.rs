@@ -32,6 +32,7 @@ pub(crate) use queue::{Ask, Shed};
 pub(crate) use word::Share;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -140,7 +141,7 @@ impl Permits {
         loop {
             match Self::serve_one(owner, now, needed) {
                 // Not under the lock: it is somebody else's code.
-                Told::Next(Some(waker)) => waker.wake(),
+                Told::Next(Some(waker)) => wake(waker),
                 Told::Next(None) => {}
                 Told::Nobody(looks_at) => return looks_at.into_iter().for_each(|at| owner.look_at(at)),
             }
@@ -267,6 +268,12 @@ impl Permits {
     pub(crate) fn queued(&self) -> usize {
         lock(&self.queue).len_with_sleepers()
     }
+}
+
+/// Wakes a task, not under the lock. A waker is somebody else's code: one that panics must not cost other waiters their
+/// turn, nor the caller what it was about to do.
+fn wake(waker: Waker) {
+    let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
 }
 
 impl fmt::Debug for Permits {

@@ -48,7 +48,8 @@ impl Owner for Permits {
 }
 
 /// What is asked by somebody of whom nothing is known.
-pub(super) const ASK: Ask = Ask { class: 50, part: Part::NONE, tenant: 0, deadline: Timestamp::NEVER };
+pub(super) const ASK: Ask =
+    Ask { class: 50, part: Part::NONE, tenant: 0, deadline: Timestamp::NEVER, until: Timestamp::NEVER };
 
 /// At time zero, with nothing needed and nothing kept.
 pub(super) fn permits(limit: u32, max_queued: usize) -> Arc<Permits> {

@@ -21,6 +21,8 @@ pub(crate) struct Ask {
     pub(crate) tenant: u64,
     /// Until when the permit is worth something. [`Timestamp::NEVER`]: always.
     pub(crate) deadline: Timestamp,
+    /// Until when it waits. [`Timestamp::NEVER`]: for as long as it takes.
+    pub(crate) until: Timestamp,
 }
 
 /// Why one who waited was turned away.
@@ -32,6 +34,8 @@ pub(crate) enum Shed {
     Overdue(u64),
     /// It could not have been done in time.
     Late,
+    /// It was not polled when it had waited for as long as it may.
+    Expired,
 }
 
 /// A place in a queue, given out once.
@@ -87,6 +91,8 @@ pub(super) struct Queue {
     turns: BTreeSet<(Part, Reverse<u8>, u64, LaneKey)>,
     /// The lanes in the order in which they lose somebody if the queue is full: the lowest class, and of that the longest.
     lengths: BTreeSet<(u8, Reverse<usize>, LaneKey)>,
+    /// Until when those wait who do not wait for ever, the first that leaves first.
+    untils: BTreeSet<(Timestamp, Ticket)>,
     /// The lanes of each class and part together.
     rotations: BTreeMap<(u8, Part), Rotation>,
     /// Those who were turned away, and have not asked since. Each is in the hands of somebody.
@@ -106,6 +112,7 @@ impl Queue {
             lanes: BTreeMap::new(),
             turns: BTreeSet::new(),
             lengths: BTreeSet::new(),
+            untils: BTreeSet::new(),
             rotations: BTreeMap::new(),
             shed: BTreeMap::new(),
             granted: Granted::new(),
@@ -145,9 +152,14 @@ impl Queue {
             .is_none_or(|(first, Reverse(highest), ..)| *first != ask.part || *highest < ask.class)
     }
 
+    /// Returns `true` if as many wait as may.
+    pub(super) const fn is_full(&self) -> bool {
+        self.len >= self.max
+    }
+
     /// Whether one who asks now may wait.
     pub(super) fn has_place(&self, ask: &Ask, now: Timestamp) -> bool {
-        self.len < self.max || self.displaced(ask, now).is_some()
+        !self.is_full() || self.displaced(ask, now).is_some()
     }
 
     /// Who has to leave for one who asks now: as if that one had joined, and then the longest lane of the lowest class lost
@@ -169,8 +181,7 @@ impl Queue {
 
     /// Takes a place, if there is one, and says who was displaced.
     pub(super) fn enter(&mut self, ask: &Ask, now: Timestamp) -> Option<(Ticket, Option<Waker>)> {
-        let is_full = self.len >= self.max;
-        let loser = if is_full { Some(self.displaced(ask, now)?) } else { None };
+        let loser = if self.is_full() { Some(self.displaced(ask, now)?) } else { None };
         let ticket = Ticket { lane: LaneKey::of(ask), number: self.number() };
         self.insert(ticket, Waiter::new(ask, now), None, now);
         // Afterwards, since a lane that is empty is forgotten, and this one is not empty for a
@@ -182,6 +193,9 @@ impl Queue {
     /// Lets a waiter wait, in a lane that is served at the latest at the turn that it had `before`.
     fn insert(&mut self, ticket: Ticket, waiter: Waiter, before: Option<u64>, now: Timestamp) {
         let Ticket { lane: key, number } = ticket;
+        if waiter.until != Timestamp::NEVER {
+            self.untils.insert((waiter.until, ticket));
+        }
         if !self.lanes.contains_key(&key) {
             let rotation = self.rotations.entry(key.rotation()).or_insert_with(|| Rotation::new(now));
             rotation.lanes = rotation.lanes.saturating_add(1);
@@ -288,6 +302,7 @@ impl Queue {
             then(lane, turn);
             Some(waiter)
         })?;
+        self.untils.remove(&(waiter.until, ticket));
         self.len = self.len.saturating_sub(1);
         Some(waiter)
     }
@@ -298,6 +313,15 @@ impl Queue {
             self.shed.insert(ticket, why);
         }
         waker
+    }
+
+    /// Turns away all who have waited for as long as they may: the wakers of those who have been polled.
+    pub(super) fn turn_away_expired(&mut self, now: Timestamp) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        while let Some((_, ticket)) = self.untils.first().copied().filter(|(until, _)| *until <= now) {
+            wakers.extend(self.turn_away(ticket, Shed::Expired));
+        }
+        wakers
     }
 
     /// Turns away all of the lanes that `is_hopeless` says: the wakers of those who have been

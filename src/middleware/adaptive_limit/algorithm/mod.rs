@@ -167,8 +167,15 @@ impl Next {
 /// # let _ = layer;
 /// ```
 pub trait Algorithm: fmt::Debug + Send + 'static {
-    /// The limit after a window in which it was `limit`. If this panics the limit stays what it is, and no call takes harm. It
-    /// must not reconfigure the layer that it is part of, which waits until it is done.
+    /// Returns the limit after a window in which it was `limit`. If this panics the limit stays what it is, and no call takes
+    /// harm.
+    ///
+    /// # Deadlocks
+    ///
+    /// It is called under the lock that guards it and the limit. A call of
+    /// [`reconfigure`](crate::admission::AdmissionHandle::reconfigure) on the layer that it is part of waits for that lock, so
+    /// it never returns if it is made from here. Send the new configuration to a task of its own instead. Calls that begin, end
+    /// or look at the layer from here do no harm.
     fn next(&mut self, limit: f64, sample: &Sample) -> Next;
 
     /// Whether it can be used as it is.

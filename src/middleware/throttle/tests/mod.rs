@@ -10,6 +10,7 @@
     reason = "a test may fail"
 )]
 
+mod dating;
 mod list;
 mod share;
 

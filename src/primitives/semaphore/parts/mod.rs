@@ -26,8 +26,6 @@
 
 mod slot;
 
-use std::task::Waker;
-
 pub(crate) use slot::{Fraction, Part};
 
 use super::queue::{Ask, Queue};
@@ -211,7 +209,7 @@ impl Permits {
         let turned_away = queue.turn_away_all(|part, class| !permits.can_serve(part, owner.share(class)));
         permits.unmark_if_empty(&queue);
         drop(queue);
-        turned_away.into_iter().for_each(Waker::wake);
+        turned_away.into_iter().for_each(super::wake);
     }
 
     /// Whether fewer are out than the limit.

@@ -97,6 +97,7 @@ impl Line {
                 }
                 Err(Shed::Displaced) => format!("{name} displaced"),
                 Err(Shed::Late) => format!("{name} late"),
+                Err(Shed::Expired) => format!("{name} expired"),
                 Err(Shed::Overdue(patience)) => format!("{name} overdue {patience}"),
             });
             false
