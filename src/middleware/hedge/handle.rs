@@ -24,8 +24,9 @@ impl HedgeHandle {
         self.shared.config()
     }
 
-    /// Replaces the configuration for calls that start from now on. The budget does not change. The
-    /// latencies are kept if quantile, window and number of samples do not change.
+    /// Replaces the configuration. A call in flight keeps its delay and its number of copies;
+    /// `ready_within` and `min_remaining` are those in force when a copy is due. The budget does not
+    /// change. The latencies are kept if quantile, window and number of samples do not change.
     ///
     /// # Errors
     ///

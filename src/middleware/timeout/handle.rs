@@ -36,8 +36,9 @@ impl TimeoutHandle {
         self.shared.limit(&self.shared.settings(), instant())
     }
 
-    /// Replaces the configuration for calls that start from now on. Measured latencies are kept if
-    /// they are measured in the same way.
+    /// Replaces the configuration. A call in flight keeps its limit. The scope of the limit and the
+    /// idle limit of the body are those in force when the headers of the response arrive. Measured
+    /// latencies are kept if they are measured in the same way.
     ///
     /// # Errors
     ///

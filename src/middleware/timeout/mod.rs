@@ -74,7 +74,9 @@
 //!   most twice the limit, plus the time by which it is late.
 //!
 //! A caller whose task also polls for other reasons, or late, may therefore get more time than the
-//! limit. A caller that polls only when it is woken never waits longer than the limit.
+//! limit. So does one that passes the waker of another task at each poll, which `Future` allows: it
+//! is taken for another caller each time. A caller that polls only when it is woken, with the waker
+//! of one task, never waits longer than the limit.
 //!
 //! # Sharing
 //!
