@@ -24,9 +24,9 @@ fn of_many_with_deadline<const N: u64>(request: &Request) -> CallAttributes {
     deadline(request).tenant(Tenant::of(request.id % N))
 }
 
-type RequestContext = fn(&Request) -> CallAttributes;
+type Attributes = fn(&Request) -> CallAttributes;
 
-const WITH_DEADLINE: [(u32, RequestContext); 5] = [
+const WITH_DEADLINE: [(u32, Attributes); 5] = [
     (1, of_many_with_deadline::<1>),
     (10, of_many_with_deadline::<10>),
     (100, of_many_with_deadline::<100>),
@@ -34,7 +34,7 @@ const WITH_DEADLINE: [(u32, RequestContext); 5] = [
     (10_000, of_many_with_deadline::<10_000>),
 ];
 
-const WITHOUT_DEADLINE: [(u32, RequestContext); 5] = [
+const WITHOUT_DEADLINE: [(u32, Attributes); 5] = [
     (1, of_many::<1>),
     (10, of_many::<10>),
     (100, of_many::<100>),
@@ -44,7 +44,7 @@ const WITHOUT_DEADLINE: [(u32, RequestContext); 5] = [
 
 /// Serves calls of each number of tenants at twice and ten times the capacity.
 #[track_caller]
-fn assert_goodput(name: &str, discipline: QueueDiscipline, tenants: [(u32, RequestContext); 5]) {
+fn assert_goodput(name: &str, discipline: QueueDiscipline, tenants: [(u32, Attributes); 5]) {
     let queue = BulkheadConfig::new().max_in_flight(12).max_queued(10_000).discipline(discipline);
     let mut misses = Vec::new();
     for (count, claims) in tenants {

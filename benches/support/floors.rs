@@ -18,14 +18,14 @@ pub(crate) struct Line(AtomicU64);
 
 /// A counter, and who keeps it alive until the future has ended.
 pub(crate) trait Counter: Clone + Send + 'static {
-    type Saved: Deref<Target = Line> + Send + 'static;
+    type Kept: Deref<Target = Line> + Send + 'static;
 
-    fn keep(&self) -> Self::Saved;
+    fn keep(&self) -> Self::Kept;
 }
 
 /// Nobody: a library cannot have that, since its futures must own what they use.
 impl Counter for &'static Line {
-    type Saved = Self;
+    type Kept = Self;
 
     fn keep(&self) -> Self {
         self
@@ -34,7 +34,7 @@ impl Counter for &'static Line {
 
 /// Each future, by a reference count that all clones of the service share.
 impl Counter for Arc<Line> {
-    type Saved = Self;
+    type Kept = Self;
 
     fn keep(&self) -> Self {
         Self::clone(self)
@@ -52,7 +52,7 @@ impl Clone for Striped {
 }
 
 impl Counter for Striped {
-    type Saved = Arc<Line>;
+    type Kept = Arc<Line>;
 
     fn keep(&self) -> Arc<Line> {
         Arc::clone(&self.0)

@@ -25,25 +25,25 @@ struct Line<T>(T);
 
 /// Where the calls are counted, and who keeps it alive until the future has ended.
 trait Counter: Clone + Send + 'static {
-    type Saved: Deref<Target = Line<AtomicU64>> + Send + 'static;
+    type Kept: Deref<Target = Line<AtomicU64>> + Send + 'static;
 
-    fn keep(&self) -> Self::Saved;
+    fn keep(&self) -> Self::Kept;
 }
 
 /// Nobody: not open to a library, whose futures must own what they use, but the floor of the floors.
 impl Counter for &'static Line<AtomicU64> {
-    type Saved = Self;
+    type Kept = Self;
 
-    fn keep(&self) -> Self::Saved {
+    fn keep(&self) -> Self::Kept {
         *self
     }
 }
 
 /// Each future, by a reference count that all clones of the service share.
 impl Counter for Arc<Line<AtomicU64>> {
-    type Saved = Self;
+    type Kept = Self;
 
-    fn keep(&self) -> Self::Saved {
+    fn keep(&self) -> Self::Kept {
         Arc::clone(self)
     }
 }
@@ -59,9 +59,9 @@ impl Clone for Striped {
 }
 
 impl Counter for Striped {
-    type Saved = Arc<Line<AtomicU64>>;
+    type Kept = Arc<Line<AtomicU64>>;
 
-    fn keep(&self) -> Self::Saved {
+    fn keep(&self) -> Self::Kept {
         Arc::clone(&self.0)
     }
 }

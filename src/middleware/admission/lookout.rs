@@ -22,11 +22,12 @@ use crate::primitives::semaphore::Permits;
 /// calls that wait have no such timer themselves, and it does not matter which of them are polled.
 pub(super) struct Lookout {
     alarm: Waker,
-    watch: Mutex<BodyTimer>,
+    watch: Mutex<RuntimeTimer>,
 }
 
+/// A timer, and the runtime that it belongs to.
 #[derive(Debug)]
-struct BodyTimer {
+struct RuntimeTimer {
     /// When the timer fires; [`Timestamp::NEVER`] if it does not run.
     at: Timestamp,
     timer: BoxedTimer,
@@ -39,7 +40,7 @@ struct Alarm<L: Limit>(Weak<Shared<L>>);
 
 impl Lookout {
     pub(super) fn new<L: Limit>(shared: Weak<Shared<L>>) -> Self {
-        let watch = BodyTimer { at: Timestamp::NEVER, timer: BoxedTimer::new(), runtime: None };
+        let watch = RuntimeTimer { at: Timestamp::NEVER, timer: BoxedTimer::new(), runtime: None };
         Self { alarm: Waker::from(Arc::new(Alarm(shared))), watch: Mutex::new(watch) }
     }
 
@@ -67,7 +68,7 @@ impl Lookout {
                 return;
             }
             let lost = moves_to.and_then(|runtime| watch.prepare(runtime));
-            watch.run_until(at.max(now.after(BodyTimer::SOON)), &self.alarm, clock);
+            watch.run_until(at.max(now.after(RuntimeTimer::SOON)), &self.alarm, clock);
             lost
         };
         drop(lost);
@@ -78,7 +79,7 @@ impl Lookout {
     }
 }
 
-impl BodyTimer {
+impl RuntimeTimer {
     /// A timer that is later than this does not run any more: its runtime is gone, or stands still.
     const LATE: Duration = Duration::from_secs(1);
     /// The least time that a timer is set to, so that it is never over at once.
